@@ -1,0 +1,44 @@
+from setuptools import find_packages, setup
+
+setup(
+    name="tsdd_d2",
+    version="0.1.0",
+    description="TSDDNet on Detectron2: lesion detection and diagnosis in breast ultrasound",
+    license="Apache-2.0",
+    license_files=["LICENSE"],
+    python_requires=">=3.10,<3.13",
+    packages=find_packages(include=["tsdd_d2", "tsdd_d2.*"]),
+    # Detectron2 is needed but not listed. PyPI has no distribution of that name (the official one
+    # is built from git), and the redistribution that can stand in for it is called sal-detectron2: a
+    # requirement on "detectron2" would make pip fail beside it, and would trust whoever registers the name.
+    # tools/install_detectron2.py brings Detectron2; the packages it imports stand here.
+    install_requires=[
+        "torch",
+        "torchvision",
+        "fvcore>=0.1.5,<0.1.6",
+        "pycocotools>=2.0.2",
+        "opencv-python",
+        "numpy",
+        "pandas",
+        "PyYAML",
+        "scipy",
+        "scikit-learn",
+        # Detectron2's dependencies, with the bounds of its own setup.py. Left out is black, which only
+        # formats the dump of a LazyConfig.
+        "Pillow>=7.1",
+        "cloudpickle",
+        "hydra-core>=1.1",
+        "iopath>=0.1.7,<0.1.10",
+        "matplotlib",
+        "omegaconf>=2.1,<2.4",
+        "packaging",
+        "tabulate",
+        "tensorboard",
+        "termcolor>=1.1",
+        "tqdm>4.29.0",
+        "yacs>=0.1.8",
+        # detectron2.model_zoo imports pkg_resources, which setuptools 82 removed; torch needs 77.0.3.
+        "setuptools>=77.0.3,<82",
+    ],
+    extras_require={"test": ["pytest"]},
+)
