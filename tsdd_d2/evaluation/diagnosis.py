@@ -1,0 +1,234 @@
+import logging
+import os
+from collections import OrderedDict
+from typing import Any, Dict, List, Optional
+import numpy as np
+from detectron2.data import MetadataCatalog
+from detectron2.evaluation import DatasetEvaluator
+from detectron2.utils import comm
+
+from tsdd_d2.data.files import read_json, write_json
+
+from .statistics import (
+    CONFIDENCE_LEVEL,
+    diagnosis_metrics,
+    flatten_intervals,
+    patient_bootstrap,
+    patient_level,
+    roc_points,
+    youden_optimal_threshold,
+)
+
+# The malignancy of an image in which the model found nothing. Every image of a BBUI data set holds a lesion,
+# so finding none is evidence for neither class: 0.5 is what an uninformed model answers. A value of 0 would
+# reward a detector for overlooking benign lesions, and turn an overlooked cancer into the most confident
+# "benign". At the default threshold of 0.5 the image is called malignant, that is, handed to a human.
+MALIGNANCY_WITHOUT_INSTANCE = 0.5
+
+
+class DiagnosisEvaluator(DatasetEvaluator):
+    """
+    Benign/malignant diagnosis of images and of patients (paper Sec. IV.B): accuracy, sensitivity,
+    specificity, Youden index and AUC, with 95% intervals from a bootstrap over patients.
+
+    The diagnosis of an image is the ``malignancy`` of its first instance, the box the model chose; of an
+    image without instances, :data:`MALIGNANCY_WITHOUT_INSTANCE`. The probability of a patient is the mean
+    over the patient's images, and the same threshold holds for both.
+
+    The inputs must carry "image_id", "file_name", "patient_id" and "category_id" (0 benign, 1 malignant),
+    the outputs "instances" with "pred_boxes" (absolute pixels of the original image), "scores" and
+    "malignancy" (N,), the probability of malignant in [0, 1].
+    """
+
+    def __init__(
+        self,
+        dataset_name: str,
+        output_dir: Optional[str] = None,
+        threshold: float = 0.5,
+        distributed: bool = True,
+        bootstrap: int = 1000,
+        seed: int = 0,
+    ):
+        """
+        Args:
+            dataset_name: name of the data set; names the file.
+            output_dir: if given, ``diagnosis_<dataset_name>.json`` is written there, by the main process:
+                the metrics with their intervals, the points of the ROC curve, and the prediction for every
+                image.
+            threshold: an image with ``malignancy >= threshold`` is called malignant. For the Youden-optimal
+                one of a validation set, see :func:`load_youden_threshold`.
+            distributed: if True, collect the results of all ranks and evaluate them in the main process.
+                Otherwise, evaluate the results of the current process only.
+            bootstrap: number of resamples for the intervals; 0 for no intervals.
+            seed: of the bootstrap.
+
+        Raises:
+            ValueError: threshold outside [0, 1], negative bootstrap.
+        """
+        if not 0 <= threshold <= 1:
+            raise ValueError(f"threshold must be a probability in [0, 1], not {threshold}")
+        if bootstrap < 0:
+            raise ValueError(f"bootstrap must be a number of resamples, 0 or more, not {bootstrap}")
+        self._dataset_name = dataset_name
+        self._output_dir = output_dir
+        self._threshold = float(threshold)
+        self._distributed = distributed
+        self._bootstrap = bootstrap
+        self._seed = seed
+        self._predictions: List[Dict[str, Any]] = []
+
+    def reset(self):
+        self._predictions = []
+
+    def process(self, inputs, outputs):
+        for input_, output in zip(inputs, outputs):
+            instances = output["instances"]
+            prediction = {
+                "image_id": input_["image_id"],
+                "file_name": relative_file_name(input_["file_name"], self._dataset_name),
+                "patient_id": input_["patient_id"],
+                "label": input_["category_id"],
+                "malignancy": MALIGNANCY_WITHOUT_INSTANCE,
+                "box": None,
+                "score": None,
+            }
+            if len(instances):
+                if not instances.has("malignancy"):
+                    raise ValueError(
+                        f"Image {input_['image_id']} ({input_['file_name']}): the model's instances have no "
+                        f"field 'malignancy', only {sorted(instances.get_fields())}. Give every box a "
+                        "probability of malignant before the diagnosis is evaluated."
+                    )
+                prediction["malignancy"] = float(instances.malignancy[0])
+                prediction["box"] = instances.pred_boxes.tensor[0].tolist()
+                prediction["score"] = float(instances.scores[0])
+            if not 0 <= prediction["malignancy"] <= 1:  # nan too
+                raise ValueError(
+                    f"Image {input_['image_id']} ({input_['file_name']}): malignancy "
+                    f"{prediction['malignancy']} is not a probability in [0, 1]; has the training diverged?"
+                )
+            self._predictions.append(prediction)
+
+    def evaluate(self):
+        """
+        Returns:
+            OrderedDict: ``{"diagnosis": {...}, "diagnosis_patient": {...}}``, each with "AUC", "accuracy",
+            "sensitivity", "specificity", "youden_index", and the same followed by "_low" and "_high" for the
+            bounds of the 95% interval. Fractions in [0, 1]; nan where the data do not define the metric.
+            Empty except in the main process.
+        """
+        predictions = gather_images(self._predictions, self._distributed)
+        if not predictions:
+            return OrderedDict()
+        images = {
+            "patient_ids": [prediction["patient_id"] for prediction in predictions],
+            "labels": [prediction["label"] for prediction in predictions],
+            "probabilities": [prediction["malignancy"] for prediction in predictions],
+        }
+        patients = dict(zip(images, patient_level(**images)))
+        without_instance = sum(prediction["box"] is None for prediction in predictions)
+        report = {
+            "dataset": self._dataset_name,
+            "threshold": self._threshold,
+            "youden_threshold": youden_optimal_threshold(images["labels"], images["probabilities"]),
+            "confidence_level": CONFIDENCE_LEVEL,
+            "bootstrap": self._bootstrap,
+            "seed": self._seed,
+            "num_images": len(predictions),
+            "num_images_without_instance": without_instance,
+            "num_patients": len(patients["patient_ids"]),
+            "image": self._evaluate_cases(**images),
+            "patient": self._evaluate_cases(**patients),
+            "predictions": predictions,
+        }
+        logging.getLogger(__name__).info(
+            "Diagnosis on %s: %d images of %d patients, threshold %.3f; the model found nothing in %d "
+            "images, whose malignancy counts as %.1f",
+            self._dataset_name, len(predictions), report["num_patients"], self._threshold, without_instance,
+            MALIGNANCY_WITHOUT_INSTANCE,
+        )
+        if self._output_dir:
+            write_report(self._output_dir, f"diagnosis_{self._dataset_name}.json", report)
+        return OrderedDict(
+            diagnosis=flatten_intervals(report["image"]["metrics"]),
+            diagnosis_patient=flatten_intervals(report["patient"]["metrics"]),
+        )
+
+    def _evaluate_cases(self, patient_ids, labels, probabilities) -> Dict[str, Any]:
+        metrics = patient_bootstrap(
+            patient_ids,
+            lambda weights: diagnosis_metrics(labels, probabilities, self._threshold, weights),
+            self._bootstrap,
+            self._seed,
+        )
+        return {"metrics": metrics, "roc": roc_points(labels, probabilities)}
+
+
+def load_youden_threshold(path: str) -> float:
+    """
+    The image-level Youden-optimal threshold of a data set, from the ``diagnosis_<dataset_name>.json`` that
+    :class:`DiagnosisEvaluator` wrote for it: take it from the validation set and give it to the evaluator of
+    the test set.
+
+    Raises:
+        FileNotFoundError: the file does not exist.
+        ValueError: the file holds no threshold: something else wrote it, or its data set has one class only.
+    """
+    report = read_json(path)
+    threshold = report.get("youden_threshold") if isinstance(report, dict) else None
+    if threshold is None:
+        raise ValueError(
+            f"{path} holds no 'youden_threshold'. Give the diagnosis_<dataset>.json that the evaluation of a "
+            "validation set with benign and malignant images wrote."
+        )
+    return float(threshold)
+
+
+def gather_images(records: List[Dict[str, Any]], distributed: bool) -> List[Dict[str, Any]]:
+    """
+    Collect per-image records in the main process, sorted by "image_id" so that the number of ranks does not
+    show.
+
+    A distributed sampler that pads its shards to one length yields some images twice: the first record is
+    kept.
+
+    Returns:
+        list[dict]: empty in all but the main process, and, with a warning, if no image was processed.
+    """
+    if distributed:
+        comm.synchronize()
+        gathered = comm.gather(records, dst=0)
+        if not comm.is_main_process():
+            return []
+        records = [record for shard in gathered for record in shard]
+    if not records:
+        logging.getLogger(__name__).warning("No image was processed: there is nothing to evaluate")
+    first_records = {}
+    for record in records:
+        first_records.setdefault(record["image_id"], record)
+    return [first_records[image_id] for image_id in sorted(first_records)]
+
+
+def relative_file_name(file_name: str, dataset_name: str) -> str:
+    """``file_name`` below the image_root of the data set: reports do not depend on where the data lie."""
+    image_root = MetadataCatalog.get(dataset_name).get("image_root")
+    if image_root:
+        relative = os.path.relpath(file_name, image_root)
+        if not relative.startswith(os.pardir):
+            return relative
+    return os.path.basename(file_name)
+
+
+def write_report(output_dir: str, file_name: str, report: Dict[str, Any]) -> None:
+    """Write ``report`` below ``output_dir``; JSON knows neither nan nor inf, they become null."""
+    write_json(os.path.join(output_dir, file_name), _finite_or_none(report))
+
+
+def _finite_or_none(value: Any) -> Any:
+    if isinstance(value, dict):
+        return {key: _finite_or_none(item) for key, item in value.items()}
+    if isinstance(value, list):
+        return [_finite_or_none(item) for item in value]
+    if isinstance(value, float) and not np.isfinite(value):
+        return None
+    return value
