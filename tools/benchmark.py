@@ -1,0 +1,164 @@
+#!/usr/bin/env python
+"""Compares the speed of our parts with a peer in the same run; the last number printed is the ratio."""
+
+import argparse
+import statistics
+import sys
+import time
+
+import torch
+from tqdm import tqdm
+
+from detectron2.data import DatasetCatalog, MetadataCatalog
+from detectron2.modeling import build_model
+from detectron2.structures import Boxes, Instances
+from detectron2.utils.events import EventStorage
+
+import tsdd_d2  # noqa: F401 (registers our parts)
+from tsdd_d2.data import ensure_registered
+from tsdd_d2.data.files import read_json
+from tsdd_d2.engine.setup import load_config
+from tsdd_d2.engine.stage1_trainer import round_loader
+from tsdd_d2.refinement import SELECTION_RULES, refine_rois, score_all_candidates
+
+EPILOG = """
+Examples:
+
+One round of candidate selection over the two bare forward passes on the same tensors:
+    $ python tools/benchmark.py --task round --config-file configs/tsdd_stage1_cpu.yaml
+
+Detectron2's RetinaNet training step over D-Net's, same backbone, input and batch, the paper's configuration:
+    $ python tools/benchmark.py --task dnet-step
+"""
+
+
+def alternate(first, second, repeats: int, description: str):
+    """Times two callables in turn, after one warm-up each; returns their seconds and the ratios pair by pair."""
+    first(), second()
+    times = [], []
+    for _ in tqdm(range(repeats), desc=description, unit="pair"):
+        for call, seconds in zip((first, second), times):
+            start = time.perf_counter()
+            call()
+            seconds.append(time.perf_counter() - start)
+    return times[0], times[1], [a / b for a, b in zip(*times)]
+
+
+def report(first_name, first, second_name, second, ratios):
+    print(f"{first_name}: median {statistics.median(first):.3f} s")
+    print(f"{second_name}: median {statistics.median(second):.3f} s")
+    print(f"ratio {first_name} / {second_name}, median of {len(ratios)} pairs: {statistics.median(ratios):.3f}")
+
+
+def benchmark_round(args) -> None:
+    """A whole round (loading, both networks, ranking, crops, selection) over the bare forwards of both networks."""
+    cfg = load_config(args.config_file or "configs/tsdd_stage1_cpu.yaml", random_weights(args.opts))
+    name = cfg.DATASETS.TRAIN[0]
+    ensure_registered(name)
+    model = build_model(cfg).eval()
+    dataset_dicts = DatasetCatalog.get(name)[: args.images]
+    ids = {x["image_id"] for x in dataset_dicts}
+    bbui = read_json(MetadataCatalog.get(name).json_file)
+    bbui["images"] = [x for x in bbui["images"] if x["id"] in ids]
+    bbui["annotations"] = [x for x in bbui["annotations"] if x["image_id"] in ids]
+    k = cfg.REFINEMENT.CANDIDATES_PER_ROUND
+
+    # the tensors that the bare forwards see are those of the round: same batches, same padding, same crops
+    batches = []
+    with torch.no_grad():
+        for batch in round_loader(cfg, dataset_dicts):
+            images = model.dnet.preprocess_image(batch)
+            boxes = [
+                torch.cat([x.pred_boxes.tensor, roi])
+                for x, roi in zip(model.propose(images, k), model._rois_in_tensor(batch, images))
+            ]
+            batches.append((images, model.cnet.crop(images.tensor, boxes)))
+
+    def one_round():
+        scored = score_all_candidates(model, round_loader(cfg, dataset_dicts), k)
+        refine_rois(
+            bbui,
+            scored,
+            SELECTION_RULES[cfg.REFINEMENT.RULE],
+            round_number=1,
+            num_candidates=k,
+            min_iou_with_manual=0.0,
+        )
+
+    @torch.no_grad()
+    def bare_forwards():
+        for images, crops in batches:
+            model.dnet.head(model.dnet.extract_features(images))
+            model.cnet.resnet(crops)
+
+    timings = alternate(one_round, bare_forwards, args.repeats, f"round of {len(ids)} images")
+    report("round", timings[0], "bare forwards", timings[1], timings[2])
+
+
+def benchmark_dnet_step(args) -> None:
+    """Detectron2's RetinaNet over D-Net: forward, losses, backward and optimiser step on the same random batch."""
+    cfg = load_config(args.config_file or "configs/tsdd_stage1.yaml", random_weights(args.opts))
+    steps = []
+    for architecture in ("RetinaNet", "DNet"):
+        model_cfg = cfg.clone()
+        model_cfg.defrost()
+        model_cfg.MODEL.META_ARCHITECTURE = architecture
+        model_cfg.MODEL.RETINANET.NUM_CLASSES = 2
+        model = build_model(model_cfg).train()
+        optimizer = torch.optim.Adam(model.parameters(), lr=1e-5)
+        batch = random_batch(cfg.SOLVER.IMS_PER_BATCH, cfg.INPUT.MIN_SIZE_TEST)
+
+        def step(model=model, optimizer=optimizer, batch=batch):
+            losses = sum(model(batch).values())
+            optimizer.zero_grad()
+            losses.backward()
+            optimizer.step()
+
+        steps.append(step)
+    with EventStorage():
+        timings = alternate(*steps, args.repeats, "training steps")
+    report("RetinaNet step", timings[0], "D-Net step", timings[1], timings[2])
+
+
+def random_batch(batch_size: int, side: int):
+    """Square images of noise with one ROI of a third of their side, in the mapper's format."""
+    generator = torch.Generator().manual_seed(0)
+    batch = []
+    for i in range(batch_size):
+        corner = torch.rand(2, generator=generator) * side * 0.6
+        instances = Instances((side, side))
+        instances.gt_boxes = Boxes(torch.cat([corner, corner + side / 3])[None])
+        instances.gt_classes = torch.tensor([i % 2])
+        image = torch.randint(0, 256, (3, side, side), generator=generator, dtype=torch.uint8)
+        batch.append({"image": image, "instances": instances, "height": side, "width": side})
+    return batch
+
+
+def random_weights(opts):
+    """Speed does not depend on the weights: none are loaded."""
+    return [*opts, "MODEL.WEIGHTS", "", "MODEL.CNET.WEIGHTS", ""]
+
+
+TASKS = {"round": benchmark_round, "dnet-step": benchmark_dnet_step}
+
+
+def main(argv=None) -> int:
+    parser = argparse.ArgumentParser(
+        description=__doc__, epilog=EPILOG, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--task", required=True, choices=TASKS)
+    parser.add_argument("--config-file", default="", help="default: the one the task is about")
+    parser.add_argument("--repeats", type=int, default=5, help="pairs of timings (default 5)")
+    parser.add_argument("--images", type=int, default=320, help="images in a round (default 320)")
+    parser.add_argument("opts", nargs=argparse.REMAINDER, help="KEY VALUE overrides of the configuration")
+    args = parser.parse_args(argv)
+    try:
+        TASKS[args.task](args)
+    except ValueError as error:  # InputError, BBUIError
+        print(f"error: {error}", file=sys.stderr)
+        return 2
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,98 @@
+#!/usr/bin/env python
+"""Trains and evaluates TSDDNet, with the conventions of Detectron2's own tools/train_net.py."""
+
+import os
+import sys
+
+from detectron2.engine import default_argument_parser, default_setup, launch
+from detectron2.modeling import build_model
+from detectron2.utils import comm
+
+import tsdd_d2  # noqa: F401 (registers our parts)
+from tsdd_d2.data.files import write_json
+from tsdd_d2.engine import Stage1Trainer, load_weights
+from tsdd_d2.engine.final_evaluation import evaluate_model, evaluate_run, results_table
+from tsdd_d2.engine.setup import (
+    check_config,
+    check_data,
+    check_output_dir,
+    check_weights,
+    load_config,
+)
+
+EPILOG = """
+Examples (the data set is looked up below $DETECTRON2_DATASETS; datasets/README.md tells how to prepare it):
+
+Train the first stage on two CPU cores, with the ROIs of a fifth of the patients:
+    $ python tools/train_net.py --config-file configs/tsdd_stage1_cpu.yaml DATASETS.P 0.2 OUTPUT_DIR output/p02
+
+Go on after an interruption:
+    $ python tools/train_net.py --config-file configs/tsdd_stage1_cpu.yaml --resume DATASETS.P 0.2 OUTPUT_DIR output/p02
+
+Evaluate a checkpoint on another data set:
+    $ python tools/train_net.py --config-file configs/tsdd_stage1_cpu.yaml --eval-only \\
+        MODEL.WEIGHTS output/p02/model_final.pth DATASETS.TEST "('busi_fold1_test',)"
+
+Two processes (on two GPUs, or on the CPU where MODEL.DEVICE is cpu):
+    $ python tools/train_net.py --config-file configs/tsdd_stage1_cpu.yaml --num-gpus 2
+"""
+
+
+def main(args):
+    cfg = load_config(args.config_file, args.opts)
+    check_data(cfg, training=not args.eval_only) if comm.get_world_size() > 1 else None
+    if args.eval_only:
+        # a training run's own config.yaml and log stay as they are
+        default_setup(cfg_with_output_dir(cfg, os.path.join(cfg.OUTPUT_DIR, "inference")), args)
+        model = build_model(cfg)
+        load_weights(model, cfg)
+        results = evaluate_model(cfg, model, os.path.join(cfg.OUTPUT_DIR, "inference"))
+        if comm.is_main_process():
+            write_json(os.path.join(cfg.OUTPUT_DIR, "inference", "results.json"), results)
+            print(results_table({cfg.MODEL.WEIGHTS: results}))
+        return results
+    default_setup(cfg, args)
+    trainer = Stage1Trainer(cfg)
+    trainer.resume_or_load(resume=args.resume)
+    trainer.train()
+    return evaluate_run(cfg)
+
+
+def cfg_with_output_dir(cfg, output_dir):
+    cfg = cfg.clone()
+    cfg.defrost()
+    cfg.OUTPUT_DIR = output_dir
+    cfg.freeze()
+    return cfg
+
+
+def run(argv=None) -> int:
+    parser = default_argument_parser(EPILOG)
+    parser.add_argument(
+        "--overwrite",
+        action="store_true",
+        help="start again in an OUTPUT_DIR that holds a run; its files are replaced",
+    )
+    args = parser.parse_args(argv)
+    try:
+        cfg = load_config(args.config_file, args.opts)
+        check_config(cfg)
+        check_output_dir(cfg, args.resume or args.eval_only, args.overwrite)
+        check_data(cfg, training=not args.eval_only)
+        check_weights(cfg)
+    except ValueError as error:  # InputError, BBUIError
+        print(f"error: {error}", file=sys.stderr)
+        return 2
+    launch(
+        main,
+        args.num_gpus,
+        num_machines=args.num_machines,
+        machine_rank=args.machine_rank,
+        dist_url=args.dist_url,
+        args=(args,),
+    )
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(run())

@@ -1,0 +1,76 @@
+"""Every configuration key of ours, with the paper's value as its default."""
+
+from detectron2.config import CfgNode as CN
+
+
+def add_tsdd_config(cfg: CN) -> None:
+    """Adds the keys of TSDDNet to a Detectron2 config, in place.
+
+    Keys of Detectron2 keep their meaning: the anchors, the matching thresholds, the box subnet and NMS of D-Net are
+    those of ``MODEL.RETINANET`` and ``MODEL.ANCHOR_GENERATOR``.
+    """
+    _C = cfg
+
+    # ---- data
+    # The validation split: periodic evaluation, best checkpoint, Youden threshold. TEST is looked at only at the end.
+    _C.DATASETS.VAL = ()
+    # p: the share of training patients that keep their ROIs (paper IV.B); 1.0 keeps all that the files have.
+    _C.DATASETS.P = 1.0
+    # Seed of the draw of these patients; negative: SEED. Draws with one seed are nested (p = 0.2 is part of p = 0.4).
+    _C.DATASETS.P_SEED = -1
+    # Strength of random brightness and contrast in training (0 is the paper): factors in [1 - x, 1 + x].
+    _C.INPUT.INTENSITY_JITTER = 0.0
+
+    # ---- D-Net
+    _C.MODEL.DNET = CN()
+    # How D-Net's boxes are ranked, by name in tsdd_d2/modeling/ranking.py: quality, consensus, quality+cnet, ...
+    _C.MODEL.DNET.RANKING = "quality"
+    # D-Net sees the image averaged over this many pixels in each direction; 1 is the paper.
+    _C.MODEL.DNET.INPUT_STRIDE = 1
+    # alpha of Eq. (1): weight of the partially annotated images.
+    _C.MODEL.DNET.ALPHA = 0.8
+
+    # ---- C-Net
+    _C.MODEL.CNET = CN()
+    # ResNet depth.
+    _C.MODEL.CNET.DEPTH = 18
+    # Side of the square ROI crop in pixels.
+    _C.MODEL.CNET.INPUT_SIZE = 224
+    # The ROI is enlarged about its centre by this factor before cropping; 1.0 is the paper.
+    _C.MODEL.CNET.CONTEXT = 1.0
+    # Normalisation layer, by Detectron2's names: BN, FrozenBN, SyncBN, GN.
+    _C.MODEL.CNET.NORM = "BN"
+    # Initial weights: "torchvision://<weights>" or "" (random). MODEL.WEIGHTS takes the same for D-Net's backbone;
+    # where MODEL.WEIGHTS is a checkpoint of the whole network, this key is not used.
+    _C.MODEL.CNET.WEIGHTS = ""
+    # beta of Eq. (3): weight of the partially annotated images.
+    _C.MODEL.CNET.BETA = 0.8
+    # Label smoothing of Eq. (4); 0 is the paper.
+    _C.MODEL.CNET.LABEL_SMOOTHING = 0.0
+    # In training each side of the ROI moves by up to this share of its length; 0 is the paper.
+    _C.MODEL.CNET.ROI_JITTER = 0.0
+
+    # ---- candidate selection (paper III.B)
+    _C.REFINEMENT = CN()
+    # False: no rounds; training stays on the fully annotated images.
+    _C.REFINEMENT.ENABLED = True
+    # Iterations on the fully annotated images before round 1. The rounds divide what is left up to SOLVER.MAX_ITER.
+    _C.REFINEMENT.WARMUP_ITER = 1000
+    # k as rounds: "By iterating the above process for k times" (III.B).
+    _C.REFINEMENT.ROUNDS = 10
+    # k as boxes: "The BUS images are fed to the D-Net to predict k candidates" (Fig. 4).
+    _C.REFINEMENT.CANDIDATES_PER_ROUND = 1
+    # class_guided: the paper's candidate selection. pseudo_label: manual ROIs stay, the others follow D-Net (TSDDNet-B).
+    _C.REFINEMENT.RULE = "class_guided"
+    # A refined ROI must overlap the manual one at least this much (IoU); 0 is the paper.
+    _C.REFINEMENT.MIN_IOU_WITH_MANUAL = 0.0
+    # Images in one forward pass of a round.
+    _C.REFINEMENT.IMS_PER_BATCH = 16
+
+    # ---- optimisation and evaluation
+    # "Adam" (the paper) or "AdamW".
+    _C.SOLVER.OPTIMIZER = "Adam"
+    # "0.5", any other number, or "youden-val": the threshold of the largest Youden index on the validation split.
+    _C.TEST.THRESHOLD = "0.5"
+    # Resamples of the patient bootstrap behind the 95% intervals of the final evaluation.
+    _C.TEST.BOOTSTRAP = 1000

@@ -1,0 +1,52 @@
+"""From a BBUI dataset dict to what the networks take."""
+
+from typing import Dict
+
+import torch
+
+from detectron2.config import configurable
+from detectron2.data import DatasetMapper
+from detectron2.data import transforms as T
+
+from .draws import numpy_seed
+from .roi import is_fully_annotated, rois_xyxy
+
+
+class BBUIMapper(DatasetMapper):
+    """Detectron2's mapper, and beside it:
+
+    * in training, ``instances.partially_annotated`` (bool for each ROI), and augmentation seeded by ``draw_seed``
+      where :class:`~tsdd_d2.data.draws.TrainingDraws` set one;
+    * at inference, ``rois``: the ROIs in the file, (M, 4) absolute XYXY in the *original* image.
+    """
+
+    @configurable
+    def __init__(self, is_train: bool, **kwargs):
+        super().__init__(is_train, **kwargs)
+
+    @classmethod
+    def from_config(cls, cfg, is_train: bool = True):
+        arguments = super().from_config(cfg, is_train)
+        jitter = cfg.INPUT.INTENSITY_JITTER
+        if is_train and jitter > 0:
+            arguments["augmentations"] += [
+                T.RandomBrightness(1 - jitter, 1 + jitter),
+                T.RandomContrast(1 - jitter, 1 + jitter),
+            ]
+        return arguments
+
+    def __call__(self, dataset_dict: Dict) -> Dict:
+        if not self.is_train:
+            rois = rois_xyxy(dataset_dict)
+            dataset_dict = super().__call__(dataset_dict)
+            dataset_dict["rois"] = torch.from_numpy(rois)
+            return dataset_dict
+        fully_annotated = is_fully_annotated(dataset_dict["annotations"])
+        if "draw_seed" in dataset_dict:
+            with numpy_seed(dataset_dict["draw_seed"]):
+                dataset_dict = super().__call__(dataset_dict)
+        else:
+            dataset_dict = super().__call__(dataset_dict)
+        instances = dataset_dict["instances"]
+        instances.partially_annotated = torch.full((len(instances),), not fully_annotated)
+        return dataset_dict

@@ -1,0 +1,28 @@
+"""The ROI fields of an annotation: who drew it, and what that says about its image."""
+
+from typing import Dict, List
+
+import numpy as np
+
+from detectron2.structures import BoxMode
+
+MANUAL, PSEUDO, REFINED = "manual", "pseudo", "refined"
+ROI_SOURCES = (MANUAL, PSEUDO, REFINED)
+
+
+def is_fully_annotated(annotations: List[Dict]) -> bool:
+    """Whether an image belongs to the fully annotated group (fa): a sonologist drew a ROI on it.
+
+    A refined ROI replaced a manual one, so the image stays fa; a pseudo ROI leaves its image partially annotated
+    (pa) in every round. An annotation without ``roi_source`` is manual.
+    """
+    return any(x.get("roi_source", MANUAL) != PSEUDO for x in annotations)
+
+
+def rois_xyxy(dataset_dict: Dict) -> np.ndarray:
+    """(M, 4) float32 absolute XYXY boxes of the annotations of a Detectron2 dataset dict."""
+    boxes = [
+        BoxMode.convert(x["bbox"], x["bbox_mode"], BoxMode.XYXY_ABS)
+        for x in dataset_dict.get("annotations", [])
+    ]
+    return np.asarray(boxes, dtype=np.float32).reshape(-1, 4)

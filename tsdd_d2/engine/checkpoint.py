@@ -1,0 +1,111 @@
+"""Checkpoints that are whole or not there, and that fit or are refused."""
+
+import os
+
+import torch
+
+from detectron2.checkpoint import DetectionCheckpointer
+
+from ..errors import InputError
+from ..modeling.imagenet import is_torchvision, load_cnet, load_dnet_backbone
+
+
+class TSDDCheckpointer(DetectionCheckpointer):
+    """Detectron2's checkpointer, and beside it:
+
+    * files are written to a temporary name and renamed (fvcore writes in place);
+    * a checkpoint whose keys or shapes are not those of the network is an error (fvcore logs a warning);
+    * nothing is unpickled but tensors and plain values (``weights_only=True``).
+    """
+
+    def __init__(self, model, save_dir: str = "", *, resumable: bool = True, **kwargs):
+        """
+        Args:
+            resumable: whether ``--resume`` may go on from what this checkpointer saves. Weights kept for their own
+                sake (the best ones, the ones before refinement) must not become the last checkpoint.
+        """
+        super().__init__(model, save_dir, **kwargs)
+        self.resumable = resumable
+
+    def save(self, name: str, **kwargs) -> None:
+        if not self.save_dir or not self.save_to_disk:
+            return
+        data = {"model": self.model.state_dict()}
+        data.update({key: obj.state_dict() for key, obj in self.checkpointables.items()})
+        data.update(kwargs)
+        path = os.path.join(self.save_dir, f"{name}.pth")
+        self.logger.info("Saving checkpoint to %s", path)
+        with _renamed_when_complete(path) as file:
+            torch.save(data, file)
+        if self.resumable:
+            self.tag_last_checkpoint(os.path.basename(path))
+
+    def tag_last_checkpoint(self, last_filename_basename: str) -> None:
+        with _renamed_when_complete(os.path.join(self.save_dir, "last_checkpoint")) as file:
+            file.write(last_filename_basename.encode())
+
+    def _load_file(self, filename: str):
+        if not filename.endswith(".pth"):
+            raise InputError(f"{filename}: checkpoints of this project are .pth files.")
+        return super()._load_file(filename)
+
+    def _torch_load(self, f):
+        return torch.load(f, map_location="cpu", weights_only=True)
+
+    def _load_model(self, checkpoint):
+        incompatible = super()._load_model(checkpoint)
+        problems = [f"not in the checkpoint: {k}" for k in incompatible.missing_keys]
+        problems += [f"not in the network: {k}" for k in incompatible.unexpected_keys]
+        problems += [
+            f"shape of {k}: {saved} in the checkpoint, {built} in the network"
+            for k, saved, built in incompatible.incorrect_shapes
+        ]
+        if problems:
+            raise InputError(
+                "The checkpoint is of another architecture than the configuration builds:\n  "
+                + "\n  ".join(problems)
+            )
+        return incompatible
+
+
+class _renamed_when_complete:
+    """Opens a temporary file for writing; it takes its name when all is on the disk."""
+
+    def __init__(self, path: str):
+        self.path = path
+        self.temporary = os.path.join(os.path.dirname(path), f".{os.path.basename(path)}.tmp")
+
+    def __enter__(self):
+        self.file = open(self.temporary, "wb")
+        return self.file
+
+    def __exit__(self, error, *_):
+        if error is None:
+            self.file.flush()
+            os.fsync(self.file.fileno())
+        self.file.close()
+        if error is None:
+            os.replace(self.temporary, self.path)
+        else:
+            os.remove(self.temporary)
+
+
+def load_weights(model, cfg) -> None:
+    """Initialises a network as ``MODEL.WEIGHTS`` and ``MODEL.CNET.WEIGHTS`` say.
+
+    ``MODEL.WEIGHTS`` is a checkpoint of the whole network, or torchvision weights for D-Net's backbone, or ""; only in
+    the last two cases is ``MODEL.CNET.WEIGHTS`` used.
+
+    Raises:
+        InputError: a file is missing or does not fit; the message names the keys.
+    """
+    path = cfg.MODEL.WEIGHTS
+    if path and not is_torchvision(path):
+        if not os.path.isfile(path):
+            raise InputError(f"MODEL.WEIGHTS: the checkpoint {path} does not exist.")
+        TSDDCheckpointer(model).load(path, checkpointables=[])
+        return
+    if path:
+        load_dnet_backbone(model.dnet, path)
+    if cfg.MODEL.CNET.WEIGHTS:
+        load_cnet(model.cnet, cfg.MODEL.CNET.WEIGHTS)

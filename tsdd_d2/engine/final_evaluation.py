@@ -1,0 +1,146 @@
+"""What a finished run is worth: before and after refinement, on the found box and on the manual one."""
+
+import contextlib
+import logging
+import os
+from typing import Dict, Iterator, Optional
+
+import pandas as pd
+
+from detectron2.data import build_detection_test_loader
+from detectron2.evaluation import DatasetEvaluators, inference_on_dataset
+from detectron2.modeling import build_model
+from detectron2.utils import comm
+
+from ..data.files import write_json
+from ..data.mapper import BBUIMapper
+from ..evaluation import DiagnosisEvaluator, LocalisationEvaluator, load_youden_threshold
+from .checkpoint import TSDDCheckpointer
+from .hooks import WeightsBeforeRefinement
+
+logger = logging.getLogger(__name__)
+
+# The checkpoints of a run and what they stand for, in the order of the report.
+CHECKPOINTS = {
+    "round 0": WeightsBeforeRefinement.FILE_NAME,
+    "best validation AUC": "model_best",
+    "last round": "model_final",
+}
+
+
+@contextlib.contextmanager
+def on_given_rois(model) -> Iterator[None]:
+    """Within this context the network's inference is C-Net on the ROIs of the file: the oracle of localisation."""
+    model.inference, inference = model.diagnose, model.inference
+    try:
+        yield
+    finally:
+        model.inference = inference
+
+
+def evaluate(cfg, model, dataset_name: str, *, oracle: bool = False, threshold: float = 0.5, output_dir: Optional[str] = None) -> Dict:
+    """Diagnosis and localisation on one data set.
+
+    Args:
+        oracle: C-Net sees the manual ROI instead of D-Net's box; images without a ROI are left out.
+        output_dir: where the evaluators store their files.
+    Returns:
+        the results of both evaluators (empty on all ranks but the first).
+    """
+    loader = build_detection_test_loader(
+        cfg, dataset_name, mapper=BBUIMapper(cfg, is_train=False)
+    )
+    evaluators = [
+        DiagnosisEvaluator(
+            dataset_name, output_dir, threshold, bootstrap=cfg.TEST.BOOTSTRAP, seed=cfg.SEED
+        )
+    ]
+    if oracle:
+        with on_given_rois(model):
+            return inference_on_dataset(model, loader, DatasetEvaluators(evaluators)) or {}
+    evaluators.append(
+        LocalisationEvaluator(dataset_name, output_dir, bootstrap=cfg.TEST.BOOTSTRAP, seed=cfg.SEED)
+    )
+    return inference_on_dataset(model, loader, DatasetEvaluators(evaluators)) or {}
+
+
+def evaluate_model(cfg, model, output_dir: str) -> Dict[str, Dict]:
+    """Results on every set of DATASETS.TEST, on the found box and with the oracle.
+
+    Returns:
+        data set -> {"found box": results, "manual ROI": results}.
+    """
+    threshold = 0.5
+    if cfg.TEST.THRESHOLD == "youden-val":
+        validation_dir = os.path.join(output_dir, "val")
+        evaluate(cfg, model, cfg.DATASETS.VAL[0], output_dir=validation_dir)
+        comm.synchronize()
+        threshold = load_youden_threshold(
+            os.path.join(validation_dir, f"diagnosis_{cfg.DATASETS.VAL[0]}.json")
+        )
+    else:
+        threshold = float(cfg.TEST.THRESHOLD)
+    results = {}
+    for name in cfg.DATASETS.TEST:
+        results[name] = {
+            "found box": evaluate(
+                cfg, model, name, threshold=threshold, output_dir=os.path.join(output_dir, "found_box")
+            ),
+            "manual ROI": evaluate(
+                cfg,
+                model,
+                name,
+                oracle=True,
+                threshold=threshold,
+                output_dir=os.path.join(output_dir, "manual_roi"),
+            ),
+        }
+    return results
+
+
+def evaluate_run(cfg) -> Dict[str, Dict]:
+    """Evaluates the checkpoints that a finished run left in OUTPUT_DIR, and writes ``results.json`` beside them."""
+    model = build_model(cfg)
+    results = {}
+    for label, file_name in CHECKPOINTS.items():
+        path = os.path.join(cfg.OUTPUT_DIR, f"{file_name}.pth")
+        if not os.path.isfile(path):
+            continue
+        TSDDCheckpointer(model).load(path, checkpointables=[])
+        results[label] = evaluate_model(
+            cfg, model, os.path.join(cfg.OUTPUT_DIR, "inference", file_name)
+        )
+    if comm.is_main_process():
+        write_json(os.path.join(cfg.OUTPUT_DIR, "results.json"), results)
+        logger.info("Results:\n%s", results_table(results))
+    return results
+
+
+def results_table(results: Dict[str, Dict]) -> str:
+    """The main figures of :func:`evaluate_run` as a Markdown table, with 95% intervals where they were computed."""
+    rows = []
+    for label, by_dataset in results.items():
+        for dataset, by_box in by_dataset.items():
+            for box, result in by_box.items():
+                row = {"weights": label, "data set": dataset, "C-Net sees": box}
+                for title, group, key in (
+                    ("IoU >= 0.5", "localisation", "share_iou50"),
+                    ("mean IoU", "localisation", "mean_iou"),
+                    ("AUC", "diagnosis", "AUC"),
+                    ("accuracy", "diagnosis", "accuracy"),
+                    ("sensitivity", "diagnosis", "sensitivity"),
+                    ("specificity", "diagnosis", "specificity"),
+                    ("patient AUC", "diagnosis_patient", "AUC"),
+                ):
+                    row[title] = _with_interval(result.get(group, {}), key)
+                rows.append(row)
+    return pd.DataFrame(rows).to_markdown(index=False)
+
+
+def _with_interval(figures: Dict[str, float], key: str) -> str:
+    if key not in figures:
+        return ""
+    text = f"{figures[key]:.3f}"
+    if f"{key}_low" in figures:
+        text += f" ({figures[key + '_low']:.3f}–{figures[key + '_high']:.3f})"
+    return text

@@ -1,0 +1,191 @@
+"""From the command line to a checked configuration: whatever can be refused is refused before anything is written."""
+
+import logging
+import os
+from typing import List
+
+import torch
+import yaml
+
+from detectron2.config import CfgNode, get_cfg
+from detectron2.data import MetadataCatalog
+from detectron2.modeling import META_ARCH_REGISTRY, build_model
+
+from ..config import add_tsdd_config
+from ..data import ensure_registered, validate_splits
+from ..data.files import read_json
+from ..errors import InputError
+from ..modeling.ranking import RANKING_REGISTRY, split_ranking_name
+from ..refinement import SELECTION_RULES
+from .checkpoint import load_weights
+from .stage1_trainer import OPTIMIZERS, initial_annotation
+
+logger = logging.getLogger(__name__)
+
+
+def load_config(config_file: str, opts: List[str] = ()) -> CfgNode:
+    """Reads a configuration file (with its ``_BASE_``, by the safe YAML loader) and ``KEY VALUE`` overrides.
+
+    A CUDA device in the configuration becomes the CPU where there is no CUDA.
+
+    Raises:
+        InputError: the file is missing or malformed, or a key does not exist.
+    """
+    cfg = get_cfg()
+    add_tsdd_config(cfg)
+    try:
+        if config_file:
+            cfg.merge_from_file(config_file, allow_unsafe=False)
+        cfg.merge_from_list(list(opts))
+    except FileNotFoundError as error:
+        raise InputError(f"The configuration file does not exist: {error.filename or error}") from error
+    except (KeyError, ValueError, AssertionError, yaml.YAMLError) as error:
+        message = error.args[0] if error.args else error
+        raise InputError(f"Configuration {config_file} {' '.join(opts)}: {message}") from error
+    if cfg.MODEL.DEVICE.startswith("cuda") and not torch.cuda.is_available():
+        cfg.MODEL.DEVICE = "cpu"
+    if cfg.SOLVER.AMP.ENABLED and cfg.MODEL.DEVICE == "cpu" and not cpu_has_bfloat16():
+        logger.warning("This CPU computes no bfloat16: training in float32, which takes longer.")
+        cfg.SOLVER.AMP.ENABLED = False
+    cfg.freeze()
+    return cfg
+
+
+def cpu_has_bfloat16() -> bool:
+    """Whether bfloat16 convolutions run on instructions of their own (AMX or AVX512-BF16) and not emulated."""
+    capabilities = torch.backends.cpu.get_cpu_capability()
+    return capabilities.startswith("AVX512") and torch.ops.mkldnn._is_mkldnn_bf16_supported()
+
+
+def check_config(cfg) -> None:
+    """Raises InputError with every problem of the configuration's values."""
+    problems = []
+
+    def require(condition: bool, message: str) -> None:
+        if not condition:
+            problems.append(message)
+
+    require(len(cfg.DATASETS.TRAIN) == 1, "DATASETS.TRAIN must name one training set.")
+    require(len(cfg.DATASETS.VAL) <= 1, "DATASETS.VAL must name one validation set or none.")
+    require(cfg.SEED >= 0, "SEED must be 0 or more: it decides the images, the augmentation and the patients that keep ROIs.")
+    require(0 <= cfg.DATASETS.P <= 1, f"DATASETS.P must be a share in [0, 1], not {cfg.DATASETS.P}.")
+    require(
+        cfg.SOLVER.OPTIMIZER in OPTIMIZERS,
+        f"SOLVER.OPTIMIZER must be one of {', '.join(OPTIMIZERS)}, not {cfg.SOLVER.OPTIMIZER}.",
+    )
+    require(
+        split_ranking_name(cfg.MODEL.DNET.RANKING)[0] in RANKING_REGISTRY,
+        f"MODEL.DNET.RANKING must be one of {', '.join(name for name, _ in RANKING_REGISTRY)} "
+        f"(or one of them with +cnet), not {cfg.MODEL.DNET.RANKING}.",
+    )
+    require(
+        cfg.MODEL.META_ARCHITECTURE in META_ARCH_REGISTRY,
+        f"MODEL.META_ARCHITECTURE {cfg.MODEL.META_ARCHITECTURE} is not registered.",
+    )
+    threshold = cfg.TEST.THRESHOLD
+    require(
+        threshold == "youden-val" or _is_probability(threshold),
+        f"TEST.THRESHOLD must be a probability or youden-val, not {threshold}.",
+    )
+    require(
+        threshold != "youden-val" or bool(cfg.DATASETS.VAL),
+        "TEST.THRESHOLD youden-val needs DATASETS.VAL.",
+    )
+    refinement = cfg.REFINEMENT
+    if refinement.ENABLED:
+        require(
+            refinement.RULE in SELECTION_RULES,
+            f"REFINEMENT.RULE must be one of {', '.join(SELECTION_RULES)}, not {refinement.RULE}.",
+        )
+        for key in ("ROUNDS", "CANDIDATES_PER_ROUND"):
+            require(
+                refinement[key] > 0,
+                f"REFINEMENT.{key} must be above 0 with refinement on; REFINEMENT.ENABLED False switches it off.",
+            )
+        require(
+            0 <= refinement.WARMUP_ITER <= cfg.SOLVER.MAX_ITER - max(refinement.ROUNDS, 1),
+            "REFINEMENT.WARMUP_ITER and at least one iteration for each round must fit in SOLVER.MAX_ITER.",
+        )
+    if problems:
+        raise InputError("The configuration cannot be run:\n  " + "\n  ".join(problems))
+
+
+def _is_probability(text: str) -> bool:
+    try:
+        return 0 <= float(text) <= 1
+    except ValueError:
+        return False
+
+
+def check_data(cfg, training: bool = True) -> None:
+    """Validates every data set that the run will read.
+
+    Raises:
+        InputError, BBUIError: with all problems of all files; no fully annotated image among them.
+    """
+    names = [*(cfg.DATASETS.TRAIN if training else ()), *cfg.DATASETS.VAL, *cfg.DATASETS.TEST]
+    for name in names:
+        ensure_registered(name)
+    splits = {}
+    for name in names:
+        metadata = MetadataCatalog.get(name)
+        splits[name] = (metadata.json_file, metadata.image_root)
+    for warning in validate_splits(splits):
+        logger.warning(warning)
+    if not training:
+        return
+    bbui = initial_annotation(cfg)
+    if not bbui["annotations"]:
+        file = MetadataCatalog.get(cfg.DATASETS.TRAIN[0]).json_file
+        raise InputError(
+            f"{file}: no image keeps a ROI with DATASETS.P = {cfg.DATASETS.P}, so there is nothing to start from. "
+            f"The file has {len(read_json(file)['annotations'])} ROIs; raise DATASETS.P or annotate some images."
+        )
+    annotated_classes = {x["category_id"] for x in bbui["annotations"]}
+    if len(annotated_classes) < 2:
+        logger.warning("All images with ROIs are of one class: C-Net's warm-up sees no other.")
+
+
+def check_weights(cfg) -> None:
+    """Raises InputError if the initial weights are missing or do not fit the network."""
+    if cfg.MODEL.WEIGHTS or cfg.MODEL.CNET.WEIGHTS:
+        load_weights(build_model(cfg), cfg)
+
+
+def check_output_dir(cfg, resume: bool, overwrite: bool) -> None:
+    """Raises InputError if OUTPUT_DIR holds a run that this one would destroy."""
+    config_file = os.path.join(cfg.OUTPUT_DIR, "config.yaml")
+    if overwrite or not os.path.exists(config_file):
+        return
+    with open(config_file) as file:
+        found = CfgNode(yaml.safe_load(file))
+    differences = [
+        f"{key}: {old} there, {new} now"
+        for key, old, new in _differences(found, CfgNode(yaml.safe_load(cfg.dump())))
+    ]
+    if not differences and not resume:
+        raise InputError(
+            f"OUTPUT_DIR {cfg.OUTPUT_DIR} holds a run of this configuration: go on with --resume, or start again with "
+            "--overwrite."
+        )
+    if differences and not resume:
+        raise InputError(
+            f"OUTPUT_DIR {cfg.OUTPUT_DIR} belongs to a run with a different configuration:\n  "
+            + "\n  ".join(differences)
+            + "\nName another OUTPUT_DIR, or start again in this one with --overwrite."
+        )
+    if differences:
+        logger.warning(
+            "Resuming with a configuration that differs from the run's own:\n  %s", "\n  ".join(differences)
+        )
+
+
+def _differences(old: CfgNode, new: CfgNode, prefix: str = "") -> List[tuple]:
+    found = []
+    for key in sorted(old.keys() | new.keys()):
+        a, b = old.get(key), new.get(key)
+        if isinstance(a, CfgNode) and isinstance(b, CfgNode):
+            found += _differences(a, b, f"{prefix}{key}.")
+        elif a != b:
+            found.append((prefix + key, a, b))
+    return found

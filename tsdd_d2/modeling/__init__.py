@@ -1,0 +1,4 @@
+from .cnet import CNet
+from .dnet import DNet
+from .ranking import RANKING_REGISTRY
+from .stage1 import TSDDStage1

@@ -1,0 +1,182 @@
+"""C-Net: the ROI classifier (paper III.A)."""
+
+from typing import Dict, List, Optional, Tuple
+
+import torch
+import torchvision
+from torch import Tensor, nn
+from torch.nn import functional as F
+from torchvision.ops import roi_align
+
+from detectron2.config import configurable
+from detectron2.layers import get_norm
+from detectron2.modeling import ROI_HEADS_REGISTRY
+from detectron2.structures import ImageList, Instances
+
+from .groups import partially_annotated_images
+
+NUM_CLASSES = 2  # benign, malignant
+MALIGNANT = 1
+
+
+@ROI_HEADS_REGISTRY.register()
+class CNet(nn.Module):
+    """ResNet on the ROI crop, softmax over benign and malignant.
+
+    Unlike Detectron2's ROI heads it crops from the *image* tensor and not from a feature map, so ``features`` of
+    the ROI-head signature is unused.
+    """
+
+    @configurable
+    def __init__(
+        self,
+        *,
+        depth: int,
+        input_size: int,
+        context: float,
+        norm: str,
+        beta: float,
+        label_smoothing: float = 0.0,
+        roi_jitter: float = 0.0,
+    ):
+        """
+        Args:
+            depth: 18, 34, 50 ... (torchvision's ResNets).
+            input_size: side in pixels of the square crop.
+            context: factor that enlarges the ROI about its centre before cropping; 1.0 is the paper.
+            norm: normalisation layer of the ResNet, by Detectron2's names ("BN", "FrozenBN", "SyncBN", "GN").
+            beta: weight of the partially annotated images, Eq. (3).
+            label_smoothing: of the cross-entropy, Eq. (4); 0 is the paper.
+            roi_jitter: in training each side of the ROI moves by up to this share of its length; 0 is the paper.
+        """
+        super().__init__()
+        self.input_size = input_size
+        self.context = context
+        self.beta = beta
+        self.label_smoothing = label_smoothing
+        self.roi_jitter = roi_jitter
+        self.resnet = torchvision.models.get_model(
+            f"resnet{depth}",
+            weights=None,
+            num_classes=NUM_CLASSES,
+            norm_layer=lambda channels: get_norm(norm, channels),
+        )
+        self.to(memory_format=torch.channels_last)
+
+    @classmethod
+    def from_config(cls, cfg, input_shape=None):
+        return {
+            "depth": cfg.MODEL.CNET.DEPTH,
+            "input_size": cfg.MODEL.CNET.INPUT_SIZE,
+            "context": cfg.MODEL.CNET.CONTEXT,
+            "norm": cfg.MODEL.CNET.NORM,
+            "beta": cfg.MODEL.CNET.BETA,
+            "label_smoothing": cfg.MODEL.CNET.LABEL_SMOOTHING,
+            "roi_jitter": cfg.MODEL.CNET.ROI_JITTER,
+        }
+
+    def crop(self, images: Tensor, boxes: List[Tensor]) -> Tensor:
+        """Resamples every ROI of a minibatch in one ROIAlign call.
+
+        Args:
+            images: (N, 3, H, W), normalised.
+            boxes: N tensors (Ri, 4), absolute XYXY in ``images``.
+        Returns:
+            (sum of Ri, 3, S, S); what lies outside the image is zero, the mean grey.
+        """
+        enlarged = [enlarge_boxes(b, self.context) for b in boxes]
+        crops = roi_align(
+            images.contiguous(),  # torchvision's kernel reads the channels-first layout
+            enlarged,
+            output_size=self.input_size,
+            sampling_ratio=2,
+            aligned=True,
+        )
+        return crops.contiguous(memory_format=torch.channels_last)
+
+    def class_logits(self, images: Tensor, boxes: List[Tensor]) -> Tensor:
+        """(sum of Ri, 2) logits for the boxes of a minibatch; arguments as in :meth:`crop`."""
+        return self.resnet(self.crop(images, boxes)).float()
+
+    def class_probabilities(self, images: Tensor, boxes: List[Tensor]) -> List[Tensor]:
+        """Class probabilities of arbitrary boxes: the one function that scores candidates and diagnoses.
+
+        Args:
+            images: (N, 3, H, W), normalised.
+            boxes: N tensors (Ri, 4), absolute XYXY in ``images``.
+        Returns:
+            N tensors (Ri, 2), benign and malignant, each row sums to 1.
+        """
+        counts = [len(b) for b in boxes]
+        if sum(counts) == 0:
+            return [images.new_zeros(0, NUM_CLASSES) for _ in boxes]
+        return list(self.class_logits(images, boxes).softmax(dim=1).split(counts))
+
+    def losses(
+        self, images: Tensor, gt_instances: List[Instances], partially_annotated: Tensor
+    ) -> Dict[str, Tensor]:
+        """Eq. (3) and (4), fully (fa) and partially annotated (pa) images as separate entries.
+
+        Each half is averaged over its own ROIs.
+
+        Args:
+            images: (N, 3, H, W), normalised.
+            gt_instances: N ``Instances`` with ``gt_boxes`` and ``gt_classes``.
+            partially_annotated: (N,) bool.
+        """
+        boxes = [x.gt_boxes.tensor for x in gt_instances]
+        if self.roi_jitter > 0:
+            boxes = [jitter_boxes(b, self.roi_jitter) for b in boxes]
+        counts = torch.tensor([len(b) for b in boxes], device=partially_annotated.device)
+        is_pa = partially_annotated.repeat_interleave(counts)
+        # Eq. (4)
+        loss_per_roi = F.cross_entropy(
+            self.class_logits(images, boxes),
+            torch.cat([x.gt_classes for x in gt_instances]),
+            label_smoothing=self.label_smoothing,
+            reduction="none",
+        )
+        # Eq. (3): L(fa) + beta L(pa)
+        return {
+            f"loss_cnet_{group}": weight
+            * (loss_per_roi * in_group).sum()
+            / in_group.sum().clamp(min=1)
+            for group, in_group, weight in (("fa", ~is_pa, 1.0), ("pa", is_pa, self.beta))
+        }
+
+    def forward(
+        self,
+        images: ImageList,
+        features: Optional[Dict[str, Tensor]],
+        proposals: List[Instances],
+        targets: Optional[List[Instances]] = None,
+    ) -> Tuple[List[Instances], Dict[str, Tensor]]:
+        """Detectron2's ROI-head contract.
+
+        In training it returns the losses on the ROIs of ``targets`` (``gt_boxes``, ``gt_classes`` and, optionally,
+        ``partially_annotated``); at inference it adds ``pred_classes`` and ``malignancy`` (Ri,) to ``proposals``.
+        """
+        if self.training:
+            return proposals, self.losses(images.tensor, targets, partially_annotated_images(targets))
+        boxes = [x.pred_boxes.tensor for x in proposals]
+        for instances, probabilities in zip(
+            proposals, self.class_probabilities(images.tensor, boxes)
+        ):
+            instances.pred_classes = probabilities.argmax(dim=1)
+            instances.malignancy = probabilities[:, MALIGNANT]
+        return proposals, {}
+
+
+def enlarge_boxes(boxes: Tensor, factor: float) -> Tensor:
+    """Scales (R, 4) XYXY boxes about their centres."""
+    if factor == 1.0:
+        return boxes
+    centres = (boxes[:, :2] + boxes[:, 2:]) / 2
+    half_sides = (boxes[:, 2:] - boxes[:, :2]) / 2 * factor
+    return torch.cat([centres - half_sides, centres + half_sides], dim=1)
+
+
+def jitter_boxes(boxes: Tensor, amount: float) -> Tensor:
+    """Moves each side of (R, 4) XYXY boxes by a uniform share in [-amount, amount] of the box's width or height."""
+    sides = (boxes[:, 2:] - boxes[:, :2]).repeat(1, 2)
+    return boxes + (torch.rand_like(boxes) * 2 - 1) * amount * sides

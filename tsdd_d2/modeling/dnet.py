@@ -1,0 +1,372 @@
+"""D-Net: a RetinaNet that only localises (paper III.A, Fig. 3)."""
+
+import math
+from typing import Dict, List, NamedTuple, Optional, Tuple
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+from torchvision.ops import batched_nms
+
+from detectron2.config import configurable
+from detectron2.layers import ShapeSpec, get_norm
+from detectron2.modeling import META_ARCH_REGISTRY, Backbone, build_anchor_generator, build_backbone
+from detectron2.modeling.box_regression import Box2BoxTransform
+from detectron2.modeling.matcher import Matcher
+from detectron2.modeling.meta_arch.dense_detector import DenseDetector
+from detectron2.structures import Boxes, ImageList, Instances, pairwise_iou
+
+from .groups import partially_annotated_images
+from .ranking import get_ranking, needs_quality
+
+
+class DensePredictions(NamedTuple):
+    """D-Net's output for N images with R anchors each (all levels concatenated).
+
+    anchors: (R, 4) absolute XYXY in the image tensor; deltas: (N, R, 4); quality_logits: (N, R) or None.
+    """
+
+    anchors: Tensor
+    deltas: Tensor
+    quality_logits: Optional[Tensor]
+
+
+class BoxSubnet(nn.Module):
+    """RetinaNet's box subnet, with an optional localisation-quality channel for each anchor.
+
+    There is no class subnet. Parameter names follow Detectron2's ``RetinaNetHead``.
+    """
+
+    def __init__(
+        self, *, in_channels: int, num_anchors: int, num_convs: int, norm: str = "", with_quality: bool
+    ):
+        """
+        Args:
+            in_channels: channels of every feature level, kept throughout the subnet.
+            num_anchors: anchors for each location.
+            num_convs: 3x3 convolutions before the predictor.
+            norm: a normalisation that is safe to share between levels ("" or "GN").
+            with_quality: add the channel that predicts the IoU of each regressed box with the ROI.
+        """
+        super().__init__()
+        layers = []
+        for _ in range(num_convs):
+            layers += [nn.Conv2d(in_channels, in_channels, 3, padding=1, bias=not norm)]
+            layers += [get_norm(norm, in_channels)] if norm else []
+            layers += [nn.ReLU(inplace=True)]
+        self.bbox_subnet = nn.Sequential(*layers)
+        self.bbox_pred = nn.Conv2d(in_channels, num_anchors * 4, 3, padding=1)
+        self.quality = nn.Conv2d(in_channels, num_anchors, 3, padding=1) if with_quality else None
+
+        for module in self.modules():
+            if isinstance(module, nn.Conv2d):
+                nn.init.normal_(module.weight, std=0.01)
+                if module.bias is not None:
+                    nn.init.zeros_(module.bias)
+        if self.quality is not None:
+            # RetinaNet's prior: nearly every anchor is far from the lesion when training starts.
+            nn.init.constant_(self.quality.bias, -math.log((1 - 0.01) / 0.01))
+
+    def forward(self, features: List[Tensor]) -> Tuple[List[Tensor], List[Tensor]]:
+        """Per level (N, C, Hi, Wi) -> deltas (N, A*4, Hi, Wi) and quality logits (N, A, Hi, Wi; [] without)."""
+        deltas, quality_logits = [], []
+        for feature in features:
+            hidden = self.bbox_subnet(feature)
+            deltas.append(self.bbox_pred(hidden))
+            if self.quality is not None:
+                quality_logits.append(self.quality(hidden))
+        return deltas, quality_logits
+
+
+class InputPooling(Backbone):
+    """A backbone that sees the image averaged over ``stride`` x ``stride`` pixels.
+
+    Localisation needs less resolution than diagnosis: the small-compute profiles let C-Net crop from the full image
+    tensor while D-Net sees it reduced. Strides are reported relative to the image tensor, so anchors and boxes stay
+    in its coordinates.
+    """
+
+    def __init__(self, body: Backbone, stride: int):
+        super().__init__()
+        self.body = body
+        self.stride = stride
+
+    def forward(self, images: Tensor) -> Dict[str, Tensor]:
+        return self.body(F.avg_pool2d(images, self.stride))
+
+    def output_shape(self) -> Dict[str, ShapeSpec]:
+        return {
+            name: ShapeSpec(channels=shape.channels, stride=shape.stride * self.stride)
+            for name, shape in self.body.output_shape().items()
+        }
+
+    @property
+    def size_divisibility(self) -> int:
+        return self.body.size_divisibility * self.stride
+
+
+@META_ARCH_REGISTRY.register()
+class DNet(DenseDetector):
+    """RetinaNet (arXiv:1708.02002) without its classification subnet.
+
+    Usable alone as a Detectron2 meta-architecture (class-agnostic: ``pred_classes`` is 0), and as the detector
+    inside :class:`~tsdd_d2.modeling.stage1.TSDDStage1`.
+    """
+
+    @configurable
+    def __init__(
+        self,
+        *,
+        backbone: Backbone,
+        head: BoxSubnet,
+        head_in_features: List[str],
+        anchor_generator: nn.Module,
+        box2box_transform: Box2BoxTransform,
+        anchor_matcher: Matcher,
+        ranking: str,
+        alpha: float,
+        smooth_l1_beta: float,
+        nms_thresh: float,
+        topk_candidates: int,
+        max_detections_per_image: int,
+        pixel_mean: List[float],
+        pixel_std: List[float],
+    ):
+        """
+        Args:
+            backbone, head, head_in_features, pixel_mean, pixel_std: see :class:`DenseDetector`.
+            anchor_generator, box2box_transform, anchor_matcher: RetinaNet's parts.
+            ranking: name of a ranking in :data:`~tsdd_d2.modeling.ranking.RANKING_REGISTRY`.
+            alpha: weight of the partially annotated images, Eq. (1).
+            smooth_l1_beta: L1 to L2 transition point of Eq. (2).
+            nms_thresh: of two boxes that overlap this much the lower ranked one is no candidate.
+            topk_candidates: boxes that enter NMS.
+            max_detections_per_image: boxes returned at inference.
+        """
+        super().__init__(
+            backbone, head, head_in_features, pixel_mean=pixel_mean, pixel_std=pixel_std
+        )
+        self.anchor_generator = anchor_generator
+        self.box2box_transform = box2box_transform
+        self.anchor_matcher = anchor_matcher
+        self.rank = get_ranking(ranking)
+        self.alpha = alpha
+        self.smooth_l1_beta = smooth_l1_beta
+        self.nms_thresh = nms_thresh
+        self.topk_candidates = topk_candidates
+        self.max_detections_per_image = max_detections_per_image
+        self.to(memory_format=torch.channels_last)  # a fifth faster convolutions on CPU, tensor cores on CUDA
+
+    @classmethod
+    def from_config(cls, cfg):
+        backbone = build_backbone(cfg)
+        if cfg.MODEL.DNET.INPUT_STRIDE > 1:
+            backbone = InputPooling(backbone, cfg.MODEL.DNET.INPUT_STRIDE)
+        in_features = cfg.MODEL.RETINANET.IN_FEATURES
+        feature_shapes = [backbone.output_shape()[name] for name in in_features]
+        anchor_generator = build_anchor_generator(cfg, feature_shapes)
+        head = BoxSubnet(
+            in_channels=feature_shapes[0].channels,
+            num_anchors=anchor_generator.num_anchors[0],
+            num_convs=cfg.MODEL.RETINANET.NUM_CONVS,
+            norm=cfg.MODEL.RETINANET.NORM,
+            with_quality=needs_quality(cfg.MODEL.DNET.RANKING),
+        )
+        return {
+            "backbone": backbone,
+            "head": head,
+            "head_in_features": in_features,
+            "anchor_generator": anchor_generator,
+            "box2box_transform": Box2BoxTransform(weights=cfg.MODEL.RETINANET.BBOX_REG_WEIGHTS),
+            "anchor_matcher": Matcher(
+                cfg.MODEL.RETINANET.IOU_THRESHOLDS,
+                cfg.MODEL.RETINANET.IOU_LABELS,
+                allow_low_quality_matches=True,
+            ),
+            "ranking": cfg.MODEL.DNET.RANKING,
+            "alpha": cfg.MODEL.DNET.ALPHA,
+            "smooth_l1_beta": cfg.MODEL.RETINANET.SMOOTH_L1_LOSS_BETA,
+            "nms_thresh": cfg.MODEL.RETINANET.NMS_THRESH_TEST,
+            "topk_candidates": cfg.MODEL.RETINANET.TOPK_CANDIDATES_TEST,
+            "max_detections_per_image": cfg.TEST.DETECTIONS_PER_IMAGE,
+            "pixel_mean": cfg.MODEL.PIXEL_MEAN,
+            "pixel_std": cfg.MODEL.PIXEL_STD,
+        }
+
+    def preprocess_image(self, batched_inputs: List[Dict[str, Tensor]]) -> ImageList:
+        """Normalises, pads and batches the images, in the memory format of the weights."""
+        images = super().preprocess_image(batched_inputs)
+        images.tensor = images.tensor.contiguous(memory_format=torch.channels_last)
+        return images
+
+    def predict(self, features: List[Tensor], predictions=None) -> DensePredictions:
+        """Runs the box subnet on a list of feature levels, unless its ``predictions`` are given."""
+        deltas, quality_logits = self.head(features) if predictions is None else predictions
+        (deltas,) = self._transpose_dense_predictions([deltas], [4])
+        anchors = Boxes.cat(self.anchor_generator(features)).tensor
+        if quality_logits:
+            (quality_logits,) = self._transpose_dense_predictions([quality_logits], [1])
+        return DensePredictions(
+            anchors,
+            torch.cat(deltas, dim=1).float(),
+            torch.cat(quality_logits, dim=1).squeeze(-1).float() if quality_logits else None,
+        )
+
+    def extract_features(self, images: ImageList) -> List[Tensor]:
+        """The feature levels of the head, each (N, C, Hi, Wi)."""
+        features = self.backbone(images.tensor)
+        return [features[name] for name in self.head_in_features]
+
+    def decode(self, predictions: DensePredictions) -> Tensor:
+        """(N, R, 4) regressed boxes, absolute XYXY in the image tensor, not clipped."""
+        num_images, num_anchors, _ = predictions.deltas.shape
+        anchors = predictions.anchors.expand(num_images, -1, -1).reshape(-1, 4)
+        boxes = self.box2box_transform.apply_deltas(predictions.deltas.reshape(-1, 4), anchors)
+        return boxes.view(num_images, num_anchors, 4)
+
+    # ---------------------------------------------------------------- training
+
+    def forward_training(self, images, features, predictions, gt_instances):
+        return self.losses(
+            self.predict(features, predictions),
+            gt_instances,
+            partially_annotated_images(gt_instances),
+        )
+
+    @torch.no_grad()
+    def label_anchors(
+        self, anchors: Tensor, gt_instances: List[Instances]
+    ) -> Tuple[Tensor, Tensor]:
+        """Matches anchors with ROIs by RetinaNet's thresholds.
+
+        Returns:
+            labels (N, R): 1 positive, 0 background, -1 ignored; gt_boxes (N, R, 4): the ROI each anchor matched
+            (of no meaning in an image without ROI, which has no positive anchor).
+        """
+        labels, gt_boxes = [], []
+        for instances in gt_instances:
+            iou = pairwise_iou(instances.gt_boxes, Boxes(anchors))
+            matched, label = self.anchor_matcher(iou)
+            if len(instances) == 0:
+                gt_boxes.append(torch.zeros_like(anchors))
+            else:
+                gt_boxes.append(instances.gt_boxes.tensor[matched])
+            labels.append(label)
+        return torch.stack(labels), torch.stack(gt_boxes)
+
+    def losses(
+        self,
+        predictions: DensePredictions,
+        gt_instances: List[Instances],
+        partially_annotated: Tensor,
+    ) -> Dict[str, Tensor]:
+        """Eq. (1) and (2), fully (fa) and partially annotated (pa) images as separate entries.
+
+        Each half is divided by its own number of positive anchors, so that alpha means what the paper says at
+        every mix of fa and pa images in a minibatch.
+
+        Args:
+            gt_instances: N ``Instances`` with ``gt_boxes`` in the image tensor.
+            partially_annotated: (N,) bool.
+        """
+        labels, gt_boxes = self.label_anchors(predictions.anchors, gt_instances)
+        image_index, anchor_index = (labels == 1).nonzero(as_tuple=True)
+        target_deltas = self.box2box_transform.get_deltas(
+            predictions.anchors[anchor_index], gt_boxes[image_index, anchor_index]
+        )
+        # Eq. (2): the sum over x, y, w, h of smooth L1
+        loss_per_anchor = F.smooth_l1_loss(
+            predictions.deltas[image_index, anchor_index],
+            target_deltas,
+            beta=self.smooth_l1_beta,
+            reduction="none",
+        ).sum(dim=1)
+
+        groups = {"fa": (~partially_annotated, 1.0), "pa": (partially_annotated, self.alpha)}
+        num_positive = {
+            group: in_group[image_index].sum().clamp(min=1) for group, (in_group, _) in groups.items()
+        }
+        # Eq. (1): L(fa) + alpha L(pa)
+        losses = {
+            f"loss_dnet_{group}": weight
+            * (loss_per_anchor * in_group[image_index]).sum()
+            / num_positive[group]
+            for group, (in_group, weight) in groups.items()
+        }
+        if predictions.quality_logits is not None:
+            loss_per_image = self._quality_loss(predictions, labels, gt_boxes)
+            for group, (in_group, weight) in groups.items():
+                losses[f"loss_quality_{group}"] = (
+                    weight * (loss_per_image * in_group).sum() / num_positive[group]
+                )
+        return losses
+
+    def _quality_loss(
+        self, predictions: DensePredictions, labels: Tensor, gt_boxes: Tensor
+    ) -> Tensor:
+        """(N,) quality focal loss (arXiv:2006.04388), summed over the anchors of each image.
+
+        The target of an anchor is the IoU of *its own regressed box* with the ROI; background anchors have target
+        zero. Trained on all anchors: trained on positive ones alone the channel is high everywhere.
+        """
+        with torch.no_grad():
+            boxes = self.decode(predictions)
+            target = elementwise_iou(boxes, gt_boxes)
+            target[labels == 0] = 0.0
+        logits = predictions.quality_logits
+        modulation = (target - logits.sigmoid()).abs().square()
+        loss = F.binary_cross_entropy_with_logits(logits, target, reduction="none") * modulation
+        return (loss * (labels >= 0)).sum(dim=1)
+
+    # --------------------------------------------------------------- inference
+
+    @torch.no_grad()
+    def propose(
+        self, predictions: DensePredictions, image_sizes: List[Tuple[int, int]], max_per_image: int
+    ) -> List[Instances]:
+        """The best-ranked boxes of each image after NMS, best first.
+
+        Returns:
+            N ``Instances`` in the image tensor with ``pred_boxes`` (clipped to the image), ``scores`` in [0, 1] and
+            ``pred_classes`` (zeros).
+        """
+        all_boxes = self.decode(predictions)
+        proposals = []
+        for i, image_size in enumerate(image_sizes):
+            quality_logits = predictions.quality_logits
+            scores = self.rank(
+                all_boxes[i],
+                None if quality_logits is None else quality_logits[i],
+                predictions.anchors,
+                image_size,
+            )
+            # the single best box needs no NMS
+            num_candidates = 1 if max_per_image == 1 else min(self.topk_candidates, len(scores))
+            scores, top = scores.topk(num_candidates)
+            boxes = Boxes(all_boxes[i][top])
+            boxes.clip(image_size)
+            classes = torch.zeros_like(top)
+            if num_candidates > 1:
+                keep = boxes.nonempty() & (scores > 0)
+                keep[0] = True  # there is always a best box
+                boxes, scores, classes = boxes[keep], scores[keep], classes[keep]
+                keep = batched_nms(boxes.tensor, scores, classes, self.nms_thresh)[:max_per_image]
+                boxes, scores, classes = boxes[keep], scores[keep], classes[keep]
+            proposals.append(
+                Instances(image_size, pred_boxes=boxes, scores=scores, pred_classes=classes)
+            )
+        return proposals
+
+    def forward_inference(self, images, features, predictions) -> List[Instances]:
+        dense = self.predict(features, predictions)
+        return self.propose(dense, images.image_sizes, self.max_detections_per_image)
+
+
+def elementwise_iou(boxes: Tensor, other: Tensor) -> Tensor:
+    """IoU of corresponding boxes: (..., 4) and (..., 4) absolute XYXY -> (...)."""
+    top_left = torch.maximum(boxes[..., :2], other[..., :2])
+    bottom_right = torch.minimum(boxes[..., 2:], other[..., 2:])
+    intersection = (bottom_right - top_left).clamp(min=0).prod(dim=-1)
+    area = (boxes[..., 2:] - boxes[..., :2]).clamp(min=0).prod(dim=-1)
+    other_area = (other[..., 2:] - other[..., :2]).clamp(min=0).prod(dim=-1)
+    return intersection / (area + other_area - intersection).clamp(min=1e-6)

@@ -1,0 +1,97 @@
+"""Rankings of D-Net's regressed boxes: which of them are "the candidates"?
+
+D-Net keeps no class score (paper III.A), so nothing in the paper orders its regressed boxes. Each ranking below is
+a pure function, found by name in :data:`RANKING_REGISTRY`, with the signature::
+
+    ranking(boxes, quality_logits, anchors, image_size) -> scores
+
+Shapes, here and in :mod:`tsdd_d2.modeling.dnet`: R is the number of anchors of one image over all levels.
+
+* ``boxes`` (R, 4): regressed boxes, absolute XYXY in the image tensor, *not clipped* to the image;
+* ``quality_logits`` (R,): the localisation-quality channel before the sigmoid, or None if D-Net has none;
+* ``anchors`` (R, 4): the anchors the boxes were regressed from, absolute XYXY;
+* ``image_size``: (height, width) of the image before padding;
+* ``scores`` (R,): in [0, 1], higher is better. A box outside the image by more than its tolerance scores 0.
+"""
+
+from typing import Callable, Optional, Tuple
+
+import torch
+from torch import Tensor
+from torchvision.ops import box_iou
+
+from detectron2.utils.registry import Registry
+
+RANKING_REGISTRY = Registry("DNET_RANKING")
+RANKING_REGISTRY.__doc__ = "Rankings of D-Net's regressed boxes; see :mod:`tsdd_d2.modeling.ranking`."
+
+# "<ranking>+cnet" multiplies a ranking by C-Net's confidence in its own decision on the box.
+CNET_SUFFIX = "+cnet"
+
+# A regressed box may overshoot the image border by this share of its own side and still count as inside.
+BORDER_TOLERANCE = 0.1
+# Two regressed boxes agree when their IoU is at least this.
+AGREEMENT_IOU = 0.7
+# Consensus compares at most this many voters, evenly strided over the anchors, so that its cost stays bounded on
+# large images (50,000 anchors at the paper's resolution).
+MAX_VOTERS = 2000
+
+
+def split_ranking_name(name: str) -> Tuple[str, bool]:
+    """Splits a config value such as ``"quality+cnet"`` into the ranking's name and whether C-Net weighs in."""
+    if name.endswith(CNET_SUFFIX):
+        return name[: -len(CNET_SUFFIX)], True
+    return name, False
+
+
+def get_ranking(name: str) -> Callable[..., Tensor]:
+    """The ranking function of a config value (with or without the C-Net suffix); KeyError names an unknown one."""
+    return RANKING_REGISTRY.get(split_ranking_name(name)[0])
+
+
+def needs_quality(name: str) -> bool:
+    """Whether D-Net must have a localisation-quality channel for this ranking."""
+    return split_ranking_name(name)[0].startswith("quality")
+
+
+def inside_image(boxes: Tensor, image_size: Tuple[int, int]) -> Tensor:
+    """(R,) bool: boxes of positive area that stay in the image but for :data:`BORDER_TOLERANCE` of their sides."""
+    height, width = image_size
+    sides = boxes[:, 2:] - boxes[:, :2]
+    slack = BORDER_TOLERANCE * sides
+    low = (boxes[:, :2] >= -slack).all(dim=1)
+    limit = boxes.new_tensor([width, height])
+    high = (boxes[:, 2:] <= limit + slack).all(dim=1)
+    return low & high & (sides > 1).all(dim=1)
+
+
+@RANKING_REGISTRY.register()
+def quality(
+    boxes: Tensor, quality_logits: Optional[Tensor], anchors: Tensor, image_size: Tuple[int, int]
+) -> Tensor:
+    """The predicted IoU of each box with the ROI, as in IoU-aware detectors and OLN (arXiv:2108.06753)."""
+    return torch.where(inside_image(boxes, image_size), quality_logits.sigmoid(), 0.0)
+
+
+@RANKING_REGISTRY.register()
+def consensus(
+    boxes: Tensor, quality_logits: Optional[Tensor], anchors: Tensor, image_size: Tuple[int, int]
+) -> Tensor:
+    """How many regressed boxes agree with a box, over the number of *anchors* that overlap it as much.
+
+    Anchors near a lesion all regress onto it, the others scatter. The division matters: where many anchors lie
+    close together, many boxes agree although nothing pulled them there. Boxes are compared before clipping, since
+    clipped boxes agree with each other at the border.
+    """
+    valid = inside_image(boxes, image_size)
+    scores = boxes.new_zeros(len(boxes))
+    candidates = valid.nonzero().flatten()
+    if len(candidates) == 0:
+        return scores
+    step = -(-len(candidates) // MAX_VOTERS)
+    candidates = candidates[::step]
+    agreeing = (box_iou(boxes[candidates], boxes[candidates]) >= AGREEMENT_IOU).sum(dim=1)
+    by_density = (box_iou(boxes[candidates], anchors[::step]) >= AGREEMENT_IOU).sum(dim=1)
+    ratio = (agreeing - 1).float() / (by_density + 1).float()  # a box agrees with itself: not counted
+    scores[candidates] = ratio / (1 + ratio)  # monotone, into [0, 1)
+    return scores

@@ -1,0 +1,133 @@
+"""When candidate selection happens, and what moves around it."""
+
+import logging
+from typing import Callable, Dict, Iterable, List, NamedTuple
+
+from detectron2.data import DatasetCatalog, MetadataCatalog
+from detectron2.engine import HookBase
+from detectron2.utils import comm
+from torch.nn.parallel import DistributedDataParallel
+
+from ..data.bbui import register_bbui_instances
+from .roi_bank import ROIBank
+from .rounds import refine_rois, score_all_candidates
+from .selection import SELECTION_RULES
+
+logger = logging.getLogger(__name__)
+
+
+class RoundSchedule(NamedTuple):
+    """Round 1 comes after ``warmup_iter`` iterations; the rounds divide the rest up to ``max_iter`` evenly."""
+
+    warmup_iter: int
+    max_iter: int
+    rounds: int
+
+    def start(self, round_number: int) -> int:
+        """The iteration *before* which a round runs; round 0 is the annotation that training starts from."""
+        if round_number == 0:
+            return 0
+        if round_number > self.rounds:
+            return self.max_iter
+        span = self.max_iter - self.warmup_iter
+        return self.warmup_iter + (round_number - 1) * span // self.rounds
+
+    def completed(self, iteration: int) -> int:
+        """The rounds that are over when the step of ``iteration`` has not begun, nor the round due before it."""
+        return sum(self.start(r) < iteration for r in range(1, self.rounds + 1))
+
+
+class CandidateSelectionHook(HookBase):
+    """Runs the rounds of candidate selection (paper III.B) inside any Detectron2 trainer.
+
+    Before the iteration that :class:`RoundSchedule` names, it passes over all training images with the current
+    weights (sharded over the ranks), rewrites the ROIs by the selection rule, stores them in the :class:`ROIBank`,
+    points the ``DatasetCatalog`` entry of the training set at the new file and has the train loader rebuilt.
+
+    A run that is resumed goes on in the round it was in: rounds after its checkpoint are done again, with the same
+    outcome.
+    """
+
+    def __init__(
+        self,
+        *,
+        dataset_name: str,
+        bank: ROIBank,
+        schedule: RoundSchedule,
+        build_round_loader: Callable[[List[Dict]], Iterable],
+        reset_train_loader: Callable[[int], None],
+        rule: str = "class_guided",
+        candidates_per_round: int = 1,
+        min_iou_with_manual: float = 0.0,
+    ):
+        """
+        Args:
+            dataset_name: the registered training set.
+            bank: holds at least round 0 when training begins.
+            build_round_loader: dataset dicts -> batches of inference inputs with ``rois``; this rank's shard.
+            reset_train_loader: called with the number of the round whose ROIs the trainer shall load next.
+            rule: a name in :data:`~tsdd_d2.refinement.selection.SELECTION_RULES`.
+            candidates_per_round, min_iou_with_manual: see ``REFINEMENT`` in :mod:`tsdd_d2.config`.
+        """
+        self.dataset_name = dataset_name
+        self.image_root = MetadataCatalog.get(dataset_name).image_root
+        self.original_json = MetadataCatalog.get(dataset_name).json_file
+        self.bank = bank
+        self.schedule = schedule
+        self.build_round_loader = build_round_loader
+        self.reset_train_loader = reset_train_loader
+        self.rule = SELECTION_RULES[rule]
+        self.candidates_per_round = candidates_per_round
+        self.min_iou_with_manual = min_iou_with_manual
+
+    def before_train(self):
+        self._use_round(self.schedule.completed(self.trainer.start_iter))
+
+    def before_step(self):
+        for round_number in range(1, self.schedule.rounds + 1):
+            if self.trainer.iter == self.schedule.start(round_number):
+                self._run_round(round_number)
+
+    def after_train(self):
+        # a later training in this process shall find the manual ROIs again
+        register_bbui_instances(self.dataset_name, self.original_json, self.image_root)
+
+    def _use_round(self, round_number: int):
+        path = self.bank.path(round_number)
+        register_bbui_instances(self.dataset_name, path, self.image_root)
+        self.reset_train_loader(round_number)
+
+    def _run_round(self, round_number: int):
+        model = self.trainer.model
+        if isinstance(model, DistributedDataParallel):
+            model = model.module
+        scored = score_all_candidates(
+            model,
+            self.build_round_loader(DatasetCatalog.get(self.dataset_name)),
+            self.candidates_per_round,
+            description=f"Round {round_number}/{self.schedule.rounds}: scoring candidates",
+        )
+        if comm.is_main_process():
+            bbui, statistics = refine_rois(
+                self.bank.read(round_number - 1),
+                scored,
+                self.rule,
+                round_number=round_number,
+                num_candidates=self.candidates_per_round,
+                min_iou_with_manual=self.min_iou_with_manual,
+            )
+            # NaN, where nothing could be measured, is no JSON
+            measured = {k: v for k, v in statistics._asdict().items() if v == v}
+            bbui["info"] = {**bbui.get("info", {}), "round": round_number, "statistics": measured}
+            path = self.bank.write(round_number, bbui)
+            logger.info(
+                "Round %d wrote %s: %s",
+                round_number,
+                path,
+                ", ".join(f"{k} {v:.3f}" if isinstance(v, float) else f"{k} {v}" for k, v in measured.items()),
+            )
+            for key, value in measured.items():
+                self.trainer.storage.put_scalar(f"refinement/{key}", value, smoothing_hint=False)
+            self.trainer.storage.put_scalar("refinement/round", round_number, smoothing_hint=False)
+        comm.synchronize()  # the other ranks read what rank 0 wrote
+        self._use_round(round_number)

@@ -1,0 +1,227 @@
+"""One round of candidate selection: predict, score, select, and write down what changed (paper III.B)."""
+
+import copy
+from typing import Dict, Iterable, List, NamedTuple, Tuple
+
+import torch
+from torch import Tensor
+from tqdm import tqdm
+
+from detectron2.structures import BoxMode
+from detectron2.utils import comm
+from torchvision.ops import box_iou
+
+from ..data.roi import MANUAL, PSEUDO, REFINED
+from ..modeling.dnet import elementwise_iou
+from ..modeling.stage1 import ScoredBoxes
+from .selection import Selection
+
+
+class RoundStatistics(NamedTuple):
+    """What a round did; fa and pa are the fully and partially annotated images.
+
+    Scores are C-Net's probability of the true class, in this round's network, over the ROIs that existed before;
+    IoUs are means over the ROIs after the round, NaN where there is nothing to compare with.
+    """
+
+    replaced_fa: int
+    replaced_pa: int
+    score_before: float
+    score_after: float
+    iou_with_manual: float
+    iou_with_true_fa: float
+    iou_with_true_pa: float
+
+
+def score_all_candidates(
+    model, loader: Iterable, candidates_per_round: int, description: str = ""
+) -> Dict[int, ScoredBoxes]:
+    """Passes over all training images once, on every rank over its shard, and gathers the results on all ranks.
+
+    Args:
+        model: a :class:`~tsdd_d2.modeling.stage1.TSDDStage1`; left in the mode it was in.
+        loader: batches of mapped images with ``rois``; the shard of this rank.
+        description: of the progress bar.
+    Returns:
+        image id -> :class:`ScoredBoxes`.
+    """
+    was_training = model.training
+    model.eval()
+    scored = {}
+    for batch in tqdm(
+        loader, desc=description, unit="batch", disable=not comm.is_main_process(), leave=False
+    ):
+        for inputs, boxes in zip(batch, model.score_candidates(batch, candidates_per_round)):
+            scored[inputs["image_id"]] = boxes
+    model.train(was_training)
+    return {image_id: boxes for shard in comm.all_gather(scored) for image_id, boxes in shard.items()}
+
+
+class _Slots(NamedTuple):
+    """The tensors of the selection rule for N ROI slots: one for each ROI, one for each image without any."""
+
+    annotations: List
+    images: List[Dict]
+    current_boxes: Tensor
+    current_scores: Tensor
+    candidate_boxes: Tensor
+    candidate_scores: Tensor
+    locked: Tensor
+    manual_boxes: Tensor
+
+
+def _to_xyxy(box) -> List[float]:
+    return BoxMode.convert(list(box), BoxMode.XYWH_ABS, BoxMode.XYXY_ABS)
+
+
+def manual_box(annotation: Dict):
+    """The XYWH box that a sonologist drew, or None for a pseudo ROI."""
+    if annotation.get("roi_source", MANUAL) == PSEUDO:
+        return None
+    return annotation.get("manual_bbox", annotation["bbox"])
+
+
+def _collect_slots(bbui: Dict, scored: Dict[int, ScoredBoxes], num_candidates: int) -> _Slots:
+    """Lines up the file's ROIs with the scored boxes.
+
+    In an image with several ROIs a candidate competes only with the ROI it overlaps most.
+    """
+    class_index = {c["id"]: i for i, c in enumerate(sorted(bbui["categories"], key=lambda c: c["id"]))}
+    by_image: Dict[int, List] = {image["id"]: [] for image in bbui["images"]}
+    for annotation in bbui["annotations"]:
+        by_image[annotation["image_id"]].append(annotation)
+
+    rows = []
+    nan_box = [float("nan")] * 4
+    for image in bbui["images"]:
+        boxes = scored[image["id"]]
+        true_class = class_index[image["category_id"]]
+        candidate_boxes = torch.zeros(num_candidates, 4)
+        candidate_scores = torch.full((num_candidates,), -torch.inf)
+        found = len(boxes.candidate_boxes)
+        candidate_boxes[:found] = boxes.candidate_boxes
+        candidate_scores[:found] = boxes.candidate_probabilities[:, true_class]
+        annotations = by_image[image["id"]]
+        if not annotations:
+            rows.append(
+                (None, image, nan_box, -torch.inf, candidate_boxes, candidate_scores, False, nan_box)
+            )
+            continue
+        rois = torch.tensor([_to_xyxy(a["bbox"]) for a in annotations])
+        nearest = box_iou(candidate_boxes, rois).argmax(dim=1)
+        for i, annotation in enumerate(annotations):
+            manual = manual_box(annotation)
+            rows.append(
+                (
+                    annotation,
+                    image,
+                    rois[i].tolist(),
+                    float(boxes.roi_probabilities[i, true_class]),
+                    candidate_boxes,
+                    candidate_scores.masked_fill(nearest != i, -torch.inf),
+                    bool(annotation.get("locked", False)),
+                    nan_box if manual is None else _to_xyxy(manual),
+                )
+            )
+    annotations, images, current, scores, boxes, candidate_scores, locked, manual = zip(*rows)
+    return _Slots(
+        list(annotations),
+        list(images),
+        torch.tensor(current),
+        torch.tensor(scores),
+        torch.stack(boxes),
+        torch.stack(candidate_scores),
+        torch.tensor(locked),
+        torch.tensor(manual),
+    )
+
+
+def refine_rois(
+    bbui: Dict,
+    scored: Dict[int, ScoredBoxes],
+    rule,
+    *,
+    round_number: int,
+    num_candidates: int,
+    min_iou_with_manual: float,
+) -> Tuple[Dict, RoundStatistics]:
+    """Applies a selection rule to an annotation file.
+
+    Args:
+        bbui: the annotation of the last round; not modified.
+        scored: image id -> scored boxes, for every image.
+        rule: a function of :data:`~tsdd_d2.refinement.selection.SELECTION_RULES`.
+    Returns:
+        the annotation of this round, and what changed.
+    """
+    slots = _collect_slots(bbui, scored, num_candidates)
+    selection = rule(
+        slots.current_boxes,
+        slots.current_scores,
+        slots.candidate_boxes,
+        slots.candidate_scores,
+        slots.locked,
+        slots.manual_boxes,
+        min_iou_with_manual,
+    )
+    refined = copy.copy(bbui)
+    refined["annotations"] = []
+    next_id = max((a["id"] for a in bbui["annotations"]), default=0) + 1
+    for i, (annotation, image) in enumerate(zip(slots.annotations, slots.images)):
+        if annotation is None and not selection.replaced[i]:
+            continue  # no ROI and no candidate: the image goes on without
+        if annotation is None:
+            annotation = {
+                "id": next_id,
+                "image_id": image["id"],
+                "category_id": image["category_id"],
+                "iscrowd": 0,
+                "roi_source": PSEUDO,
+            }
+            next_id += 1
+        if selection.replaced[i]:
+            annotation = _replace_box(annotation, selection.boxes[i], round_number)
+        # the score is this round's: the network has moved, and with it the score of a ROI that stays
+        annotation = {**annotation, "roi_score": round(float(selection.scores[i]), 6)}
+        refined["annotations"].append(annotation)
+    return refined, _statistics(slots, selection)
+
+
+def _replace_box(annotation: Dict, box: Tensor, round_number: int) -> Dict:
+    manual = manual_box(annotation) if "bbox" in annotation else None
+    left, top, right, bottom = (round(float(x), 2) for x in box)
+    width, height = round(right - left, 2), round(bottom - top, 2)
+    replaced = {
+        **annotation,
+        "bbox": [left, top, width, height],
+        "area": round(width * height, 2),
+        "roi_source": PSEUDO if manual is None else REFINED,
+        "roi_round": round_number,
+    }
+    if manual is not None:
+        replaced["manual_bbox"] = manual
+    return replaced
+
+
+def _statistics(slots: _Slots, selection: Selection) -> RoundStatistics:
+    fully_annotated = ~slots.manual_boxes.isnan().any(dim=1)
+    had_roi = slots.current_scores > -torch.inf
+    has_roi = selection.scores > -torch.inf
+    true_boxes = torch.tensor(
+        [_to_xyxy(x["true_bbox"]) if "true_bbox" in x else [float("nan")] * 4 for x in slots.images]
+    )
+    iou_with_true = elementwise_iou(selection.boxes, true_boxes)
+
+    def mean(values: Tensor, where: Tensor) -> float:
+        values = values[where & ~values.isnan()]
+        return float(values.mean()) if len(values) else float("nan")
+
+    return RoundStatistics(
+        replaced_fa=int((selection.replaced & fully_annotated).sum()),
+        replaced_pa=int((selection.replaced & ~fully_annotated).sum()),
+        score_before=mean(slots.current_scores, had_roi),
+        score_after=mean(selection.scores, had_roi),
+        iou_with_manual=mean(elementwise_iou(selection.boxes, slots.manual_boxes), fully_annotated),
+        iou_with_true_fa=mean(iou_with_true, fully_annotated & has_roi),
+        iou_with_true_pa=mean(iou_with_true, ~fully_annotated & has_roi),
+    )
