@@ -1,0 +1,76 @@
+import pytest
+import torch
+
+from detectron2.structures import Boxes, ImageList, Instances
+from tsdd_d2.modeling.cnet import CNet, enlarge_boxes, jitter_boxes
+
+
+@pytest.fixture
+def cnet():
+    torch.manual_seed(0)
+    return CNet(depth=18, input_size=32, context=1.0, norm="BN", beta=0.5)
+
+
+def rois(boxes, classes, partially_annotated):
+    instances = Instances((40, 40))
+    instances.gt_boxes = Boxes(torch.tensor(boxes))
+    instances.gt_classes = torch.tensor(classes)
+    instances.partially_annotated = torch.tensor(partially_annotated)
+    return instances
+
+
+def test_crop_resamples_the_roi():
+    """A horizontal ramp stays a ramp: ROIAlign of a linear image samples it exactly at the bin centres."""
+    cnet = CNet(depth=18, input_size=4, context=1.0, norm="BN", beta=1.0)
+    ramp = torch.arange(40.0).expand(1, 3, 40, 40)
+    crop = cnet.crop(ramp, [torch.tensor([[8.0, 8.0, 24.0, 24.0]])])
+    # bins of 4 pixels from 8 on, centres 10, 14, 18, 22; pixel i covers [i, i + 1), its centre is i + 0.5
+    assert crop[0, 0, 0].tolist() == pytest.approx([9.5, 13.5, 17.5, 21.5])
+
+
+def test_context_enlarges_about_the_centre():
+    assert enlarge_boxes(torch.tensor([[10.0, 20.0, 20.0, 40.0]]), 1.5).tolist() == [[7.5, 15.0, 22.5, 45.0]]
+
+
+def test_jitter_is_bounded_by_the_sides():
+    boxes = torch.tensor([[10.0, 20.0, 20.0, 60.0]]).repeat(500, 1)
+    moved = (jitter_boxes(boxes, 0.1) - boxes).abs().max(dim=0).values
+    assert (moved <= torch.tensor([1.0, 4.0, 1.0, 4.0])).all() and (moved > 0.8 * torch.tensor([1.0, 4.0, 1.0, 4.0])).all()
+
+
+def test_class_probabilities_of_arbitrary_boxes(cnet):
+    images = torch.rand(3, 3, 40, 40)
+    boxes = [torch.tensor([[0.0, 0, 20, 20], [5, 5, 30, 35]]), torch.zeros(0, 4), torch.tensor([[0.0, 0, 20, 20]])]
+    probabilities = cnet.eval().class_probabilities(images, boxes)
+    assert [x.shape for x in probabilities] == [(2, 2), (0, 2), (1, 2)]
+    torch.testing.assert_close(probabilities[0].sum(dim=1), torch.ones(2))
+    # one call for the batch gives what a call for each image gives
+    alone = cnet.class_probabilities(images[2:], boxes[2:])[0]
+    torch.testing.assert_close(probabilities[2], alone, atol=1e-5, rtol=1e-5)
+
+
+def test_no_boxes_at_all(cnet):
+    assert cnet.class_probabilities(torch.rand(1, 3, 40, 40), [torch.zeros(0, 4)])[0].shape == (0, 2)
+
+
+def test_eq_3_and_4_by_hand(cnet):
+    """Three ROIs with known logits: one fa, two pa."""
+    logits = torch.tensor([[0.0, 0.0], [2.0, 0.0], [0.0, 1.0]])
+    cnet.class_logits = lambda images, boxes: logits
+    box = [[0.0, 0.0, 9.0, 9.0]]
+    targets = [rois(box, [1], [False]), rois(box, [0], [True]), rois(box, [0], [True])]
+    losses = cnet.losses(None, targets, torch.tensor([False, True, True]))
+    assert losses["loss_cnet_fa"].item() == pytest.approx(0.693147, rel=1e-5)  # -log 1/2
+    # -log(e^2/(e^2+1)) = 0.126928, -log(1/(1+e)) = 1.313262; their mean, times beta
+    assert losses["loss_cnet_pa"].item() == pytest.approx(0.5 * (0.126928 + 1.313262) / 2, rel=1e-5)
+
+
+def test_roi_head_contract(cnet):
+    images = ImageList(torch.rand(2, 3, 40, 40), [(40, 40), (40, 40)])
+    targets = [rois([[0.0, 0.0, 20.0, 20.0]], [1], [False]), rois([[5.0, 5.0, 30.0, 30.0]], [0], [True])]
+    _, losses = cnet.train()(images, None, [], targets)
+    assert set(losses) == {"loss_cnet_fa", "loss_cnet_pa"}
+    proposals = [Instances((40, 40), pred_boxes=Boxes(torch.tensor([[0.0, 0, 20, 20]]))) for _ in range(2)]
+    instances, losses = cnet.eval()(images, None, proposals)
+    assert losses == {}
+    assert all(((x.malignancy > 0.5) == (x.pred_classes == 1)).all() for x in instances)

@@ -1,0 +1,59 @@
+import pytest
+import torch
+
+from tsdd_d2.modeling.ranking import consensus, get_ranking, inside_image, needs_quality, quality
+
+SIZE = (100, 200)  # height, width
+
+
+def test_inside_image_tolerates_a_tenth_of_the_side():
+    boxes = torch.tensor(
+        [
+            [10.0, 10.0, 60.0, 60.0],
+            [-4.0, 10.0, 46.0, 60.0],  # overshoots by 4 of 50: allowed
+            [-6.0, 10.0, 44.0, 60.0],  # by 6 of 50: not
+            [160.0, 10.0, 204.0, 60.0],
+            [160.0, 60.0, 190.0, 104.0],  # 4 of 44 below the lower border: allowed
+            [30.0, 30.0, 30.5, 60.0],  # no width
+        ]
+    )
+    assert inside_image(boxes, SIZE).tolist() == [True, True, False, True, True, False]
+
+
+def test_quality_is_the_sigmoid_inside_and_zero_outside():
+    boxes = torch.tensor([[10.0, 10.0, 60.0, 60.0], [-30.0, 10.0, 20.0, 60.0]])
+    scores = quality(boxes, torch.tensor([0.0, 9.0]), boxes, SIZE)
+    assert scores.tolist() == [0.5, 0.0]
+
+
+def test_consensus_prefers_boxes_that_scattered_anchors_agree_on():
+    target = torch.tensor([50.0, 20.0, 90.0, 60.0])
+    shifts = torch.tensor([[0.0, 0.0], [12.0, 0.0], [-12.0, 8.0], [0.0, 16.0]]).repeat(1, 2)
+    anchors = torch.cat([target + shifts, torch.tensor([[120.0, 20.0, 160.0, 60.0]])])
+    boxes = anchors.clone()
+    boxes[:4] = target + torch.tensor([[0.0], [1.0], [-1.0], [0.5]])
+    scores = consensus(boxes, None, anchors, SIZE)
+    # the box on the target: 3 others agree, 1 anchor overlaps it by 0.7 (itself) -> 3 / (1 + 1) = 1.5 -> 1.5 / 2.5
+    assert scores[0].item() == pytest.approx(0.6)
+    assert scores[4].item() == 0.0  # nobody else
+
+
+def test_consensus_does_not_reward_dense_anchors_that_nothing_pulled():
+    dense = torch.tensor([20.0, 20.0, 60.0, 60.0]) + torch.arange(5.0)[:, None]
+    pulled = torch.tensor([[130.0, 30.0, 170.0, 70.0]]).repeat(3, 1)
+    far_anchors = pulled + torch.tensor([[0.0], [25.0], [-25.0]])
+    boxes, anchors = torch.cat([dense, pulled]), torch.cat([dense, far_anchors])
+    scores = consensus(boxes, None, anchors, SIZE)
+    assert scores[5:].min() > scores[:5].max()
+
+
+def test_consensus_ignores_boxes_that_agree_only_after_clipping():
+    boxes = torch.tensor([[-80.0, 10.0, 20.0, 60.0]]).repeat(6, 1)
+    assert consensus(boxes, None, boxes, SIZE).tolist() == [0.0] * 6
+
+
+def test_names():
+    assert get_ranking("quality+cnet") is quality
+    assert needs_quality("quality+cnet") and not needs_quality("consensus+cnet")
+    with pytest.raises(KeyError, match="objectness"):
+        get_ranking("objectness")

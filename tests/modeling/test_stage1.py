@@ -1,0 +1,86 @@
+import pytest
+import torch
+
+from detectron2.modeling import build_model
+from detectron2.structures import Boxes, Instances
+
+
+@pytest.fixture
+def model(tiny_cfg):
+    torch.manual_seed(0)
+    return build_model(tiny_cfg)
+
+
+def inputs(size=(64, 72), output=(128, 144)):
+    generator = torch.Generator().manual_seed(1)
+    return {
+        "image": torch.randint(0, 256, (3, *size), generator=generator, dtype=torch.uint8),
+        "height": output[0],
+        "width": output[1],
+    }
+
+
+def test_training_returns_every_loss_by_its_name(model):
+    batch = []
+    for partially_annotated in (False, True):
+        instances = Instances((64, 72))
+        instances.gt_boxes = Boxes(torch.tensor([[10.0, 10.0, 40.0, 40.0]]))
+        instances.gt_classes = torch.tensor([1])
+        instances.partially_annotated = torch.tensor([partially_annotated])
+        batch.append({**inputs(), "instances": instances})
+    losses = model.train()(batch)
+    assert set(losses) == {
+        f"loss_{part}_{group}" for part in ("dnet", "quality", "cnet") for group in ("fa", "pa")
+    }
+    sum(losses.values()).backward()
+    unused = [name for name, p in model.named_parameters() if p.grad is None]
+    assert unused == []  # DistributedDataParallel stops on a parameter without gradient
+
+
+def test_inference_returns_boxes_in_the_original_image(model):
+    (output,) = model.eval()([inputs()])
+    instances = output["instances"]
+    assert instances.image_size == (128, 144) and len(instances) == 1
+    assert instances.has("scores") and instances.has("pred_classes")
+    assert 0 <= instances.malignancy.item() <= 1
+    # the same box given as ROI is diagnosed the same
+    (oracle,) = model.diagnose([{**inputs(), "rois": instances.pred_boxes.tensor}])
+    torch.testing.assert_close(oracle["instances"].malignancy, instances.malignancy, atol=1e-5, rtol=1e-4)
+
+
+def test_scored_candidates_are_what_inference_finds_and_diagnoses(model):
+    model.eval()
+    (output,) = model([inputs()])
+    roi = torch.tensor([[20.0, 20.0, 90.0, 100.0]])
+    (scored,) = model.score_candidates([{**inputs(), "rois": roi}], 3)
+    torch.testing.assert_close(scored.candidate_boxes[:1], output["instances"].pred_boxes.tensor)
+    torch.testing.assert_close(
+        scored.candidate_probabilities[0, 1], output["instances"].malignancy[0], atol=1e-5, rtol=1e-4
+    )
+    (oracle,) = model.diagnose([{**inputs(), "rois": roi}])
+    torch.testing.assert_close(
+        scored.roi_probabilities[:, 1], oracle["instances"].malignancy, atol=1e-5, rtol=1e-4
+    )
+
+
+def test_each_network_runs_once_in_a_pass(model):
+    calls = []
+    model.dnet.backbone.register_forward_hook(lambda *_: calls.append("D-Net"))
+    model.cnet.resnet.register_forward_hook(lambda *_: calls.append("C-Net"))
+    rois = torch.tensor([[20.0, 20.0, 90.0, 100.0]])
+    model.eval().score_candidates([{**inputs(), "rois": rois}, {**inputs(), "rois": rois[:0]}], 4)
+    assert calls == ["D-Net", "C-Net"]
+
+
+def test_cnet_can_weigh_in_the_ranking(tiny_cfg):
+    tiny_cfg.MODEL.DNET.RANKING = "quality+cnet"
+    torch.manual_seed(0)
+    model = build_model(tiny_cfg).eval()
+    (output,) = model([inputs()])
+    images = model.dnet.preprocess_image([inputs()])
+    proposals = model.dnet.propose(
+        model.dnet.predict(model.dnet.extract_features(images)), images.image_sizes, 8
+    )[0]
+    confidence = model.cnet.class_probabilities(images.tensor, [proposals.pred_boxes.tensor])[0].max(dim=1).values
+    expected = (proposals.scores * confidence).max()
+    torch.testing.assert_close(output["instances"].scores[0], expected, atol=1e-5, rtol=1e-4)
