@@ -1,6 +1,7 @@
 """Shared by all tests: a tiny configuration and a tiny data set on which the whole first stage runs in seconds."""
 
 import os
+import pathlib
 
 import cv2
 import numpy as np
@@ -64,10 +65,8 @@ def tiny_bbui(patients: range, annotated: bool = True) -> dict:
     }
 
 
-@pytest.fixture
-def tiny_dataset(tmp_path, monkeypatch):
-    """The folder of a data set named "tiny" (splits fold1_train, fold1_val, fold1_test) that the convention finds."""
-    root = tmp_path / "datasets" / "tiny"
+def make_tiny_dataset(root: pathlib.Path) -> None:
+    """Writes images and the splits fold1_train, fold1_val and fold1_test into the folder of a data set."""
     (root / "images").mkdir(parents=True)
     for split, patients in (("train", range(8)), ("val", range(8, 10)), ("test", range(10, 14))):
         bbui = tiny_bbui(patients)
@@ -79,5 +78,11 @@ def tiny_dataset(tmp_path, monkeypatch):
             pixels[y : y + height, x : x + width] //= 4
             cv2.imwrite(str(root / image["file_name"]), pixels)
         write_json(root / "annotations" / f"fold1_{split}.json", bbui)
+
+
+@pytest.fixture
+def tiny_dataset(tmp_path, monkeypatch):
+    """The folder of a data set named "tiny" that the convention finds; a test may spoil it."""
+    make_tiny_dataset(tmp_path / "datasets" / "tiny")
     monkeypatch.setenv("DETECTRON2_DATASETS", str(tmp_path / "datasets"))
-    return root
+    return tmp_path / "datasets" / "tiny"

@@ -20,11 +20,16 @@ def add_tsdd_config(cfg: CN) -> None:
     _C.DATASETS.P_SEED = -1
     # Strength of random brightness and contrast in training (0 is the paper): factors in [1 - x, 1 + x].
     _C.INPUT.INTENSITY_JITTER = 0.0
+    # Random zoom and translation in training (0 is the paper): the visible part of the image is scaled by a factor in
+    # [1 - ZOOM, 1 + ZOOM] and moved by up to SHIFT / 2 of its sides.
+    _C.INPUT.RANDOM_ZOOM = 0.0
+    _C.INPUT.RANDOM_SHIFT = 0.0
 
     # ---- D-Net
     _C.MODEL.DNET = CN()
-    # How D-Net's boxes are ranked, by name in tsdd_d2/modeling/ranking.py: quality, consensus, quality+cnet, ...
-    _C.MODEL.DNET.RANKING = "quality"
+    # How D-Net's boxes are ranked, by name in tsdd_d2/modeling/ranking.py: expected_iou, quality, consensus, or
+    # one of them followed by +cnet.
+    _C.MODEL.DNET.RANKING = "expected_iou"
     # D-Net sees the image averaged over this many pixels in each direction; 1 is the paper.
     _C.MODEL.DNET.INPUT_STRIDE = 1
     # alpha of Eq. (1): weight of the partially annotated images.
@@ -70,7 +75,8 @@ def add_tsdd_config(cfg: CN) -> None:
     # ---- optimisation and evaluation
     # "Adam" (the paper) or "AdamW".
     _C.SOLVER.OPTIMIZER = "Adam"
-    # "0.5", any other number, or "youden-val": the threshold of the largest Youden index on the validation split.
-    _C.TEST.THRESHOLD = "0.5"
+    # False: an image is called malignant from probability 0.5 on. True: from the threshold with the largest Youden
+    # index on the validation split on.
+    _C.TEST.YOUDEN_THRESHOLD = False
     # Resamples of the patient bootstrap behind the 95% intervals of the final evaluation.
     _C.TEST.BOOTSTRAP = 1000

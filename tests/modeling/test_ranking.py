@@ -1,7 +1,7 @@
 import pytest
 import torch
 
-from tsdd_d2.modeling.ranking import consensus, get_ranking, inside_image, needs_quality, quality
+from tsdd_d2.modeling.ranking import consensus, expected_iou, get_ranking, inside_image, needs_quality, quality
 
 SIZE = (100, 200)  # height, width
 
@@ -57,3 +57,14 @@ def test_names():
     assert needs_quality("quality+cnet") and not needs_quality("consensus+cnet")
     with pytest.raises(KeyError, match="objectness"):
         get_ranking("objectness")
+
+
+def test_expected_iou_by_hand():
+    """Three boxes; a lone box with the highest quality loses."""
+    boxes = torch.tensor([[100.0, 10.0, 120.0, 30.0], [10.0, 10.0, 30.0, 30.0], [10.0, 10.0, 30.0, 20.0]])
+    logits = torch.tensor([0.5, 0.45, 0.4]).logit()
+    scores = expected_iou(boxes, logits, boxes, SIZE)
+    # IoU of the last two is 1/2
+    expected = [0.5 / 1.35, (0.45 + 0.5 * 0.4) / 1.35, (0.5 * 0.45 + 0.4) / 1.35]
+    assert scores.tolist() == pytest.approx(expected, rel=1e-5)
+    assert scores.argmax() == 1

@@ -27,8 +27,13 @@ class BBUIMapper(DatasetMapper):
     @classmethod
     def from_config(cls, cfg, is_train: bool = True):
         arguments = super().from_config(cfg, is_train)
-        jitter = cfg.INPUT.INTENSITY_JITTER
-        if is_train and jitter > 0:
+        if not is_train:
+            return arguments
+        zoom, shift, jitter = cfg.INPUT.RANDOM_ZOOM, cfg.INPUT.RANDOM_SHIFT, cfg.INPUT.INTENSITY_JITTER
+        if zoom > 0 or shift > 0:
+            # before the resizing, which makes a smaller part larger
+            arguments["augmentations"].insert(0, T.RandomExtent((1 - zoom, 1 + zoom), (shift, shift)))
+        if jitter > 0:
             arguments["augmentations"] += [
                 T.RandomBrightness(1 - jitter, 1 + jitter),
                 T.RandomContrast(1 - jitter, 1 + jitter),

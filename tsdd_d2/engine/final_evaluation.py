@@ -71,15 +71,13 @@ def evaluate_model(cfg, model, output_dir: str) -> Dict[str, Dict]:
         data set -> {"found box": results, "manual ROI": results}.
     """
     threshold = 0.5
-    if cfg.TEST.THRESHOLD == "youden-val":
+    if cfg.TEST.YOUDEN_THRESHOLD:
         validation_dir = os.path.join(output_dir, "val")
         evaluate(cfg, model, cfg.DATASETS.VAL[0], output_dir=validation_dir)
         comm.synchronize()
         threshold = load_youden_threshold(
             os.path.join(validation_dir, f"diagnosis_{cfg.DATASETS.VAL[0]}.json")
         )
-    else:
-        threshold = float(cfg.TEST.THRESHOLD)
     results = {}
     for name in cfg.DATASETS.TEST:
         results[name] = {

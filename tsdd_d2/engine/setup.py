@@ -82,14 +82,9 @@ def check_config(cfg) -> None:
         cfg.MODEL.META_ARCHITECTURE in META_ARCH_REGISTRY,
         f"MODEL.META_ARCHITECTURE {cfg.MODEL.META_ARCHITECTURE} is not registered.",
     )
-    threshold = cfg.TEST.THRESHOLD
     require(
-        threshold == "youden-val" or _is_probability(threshold),
-        f"TEST.THRESHOLD must be a probability or youden-val, not {threshold}.",
-    )
-    require(
-        threshold != "youden-val" or bool(cfg.DATASETS.VAL),
-        "TEST.THRESHOLD youden-val needs DATASETS.VAL.",
+        not cfg.TEST.YOUDEN_THRESHOLD or bool(cfg.DATASETS.VAL),
+        "TEST.YOUDEN_THRESHOLD needs DATASETS.VAL.",
     )
     refinement = cfg.REFINEMENT
     if refinement.ENABLED:
@@ -108,13 +103,6 @@ def check_config(cfg) -> None:
         )
     if problems:
         raise InputError("The configuration cannot be run:\n  " + "\n  ".join(problems))
-
-
-def _is_probability(text: str) -> bool:
-    try:
-        return 0 <= float(text) <= 1
-    except ValueError:
-        return False
 
 
 def check_data(cfg, training: bool = True) -> None:

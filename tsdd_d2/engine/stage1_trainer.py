@@ -142,6 +142,8 @@ class Stage1Trainer(DefaultTrainer):
                 # buffers images across batches, which a resumed run could not repeat
                 aspect_ratio_grouping=False,
                 num_workers=cfg.DATALOADER.NUM_WORKERS,
+                # a loader draws a number when it starts: not from the generator that the networks draw from
+                seed=cfg.SEED,
             )
         )
 

@@ -31,7 +31,7 @@ def fetch_torchvision(path: str) -> Dict[str, Tensor]:
     name = path[len(SCHEME) :]
     try:
         weights = torchvision.models.get_weight(name)
-    except ValueError as error:
+    except (KeyError, ValueError) as error:
         raise InputError(f"{path}: torchvision has no weights of this name ({error}).") from error
     try:
         return weights.get_state_dict(progress=True, check_hash=True, weights_only=True)

@@ -35,6 +35,8 @@ AGREEMENT_IOU = 0.7
 # Consensus compares at most this many voters, evenly strided over the anchors, so that its cost stays bounded on
 # large images (50,000 anchors at the paper's resolution).
 MAX_VOTERS = 2000
+# The expected IoU is taken over this many boxes of the highest quality; the others weigh next to nothing.
+MAX_QUALITY_VOTERS = 200
 
 
 def split_ranking_name(name: str) -> Tuple[str, bool]:
@@ -50,8 +52,11 @@ def get_ranking(name: str) -> Callable[..., Tensor]:
 
 
 def needs_quality(name: str) -> bool:
-    """Whether D-Net must have a localisation-quality channel for this ranking."""
-    return split_ranking_name(name)[0].startswith("quality")
+    """Whether D-Net must have a localisation-quality channel for this ranking.
+
+    A ranking that does without says so by its attribute ``needs_quality = False``.
+    """
+    return getattr(get_ranking(name), "needs_quality", True)
 
 
 def inside_image(boxes: Tensor, image_size: Tuple[int, int]) -> Tensor:
@@ -71,6 +76,22 @@ def quality(
 ) -> Tensor:
     """The predicted IoU of each box with the ROI, as in IoU-aware detectors and OLN (arXiv:2108.06753)."""
     return torch.where(inside_image(boxes, image_size), quality_logits.sigmoid(), 0.0)
+
+
+@RANKING_REGISTRY.register()
+def expected_iou(
+    boxes: Tensor, quality_logits: Optional[Tensor], anchors: Tensor, image_size: Tuple[int, int]
+) -> Tensor:
+    """The mean IoU of a box with all others, weighted by their quality: ``sum_j q_j IoU(i, j) / sum_j q_j``.
+
+    If the qualities say where the lesion may be, this is the IoU to be expected of a box (a minimum Bayes risk
+    choice). One high quality among low ones no longer decides alone.
+    """
+    qualities = quality(boxes, quality_logits, anchors, image_size)
+    scores = torch.zeros_like(qualities)
+    weights, top = qualities.topk(min(MAX_QUALITY_VOTERS, len(qualities)))
+    scores[top] = box_iou(boxes[top], boxes[top]) @ weights / weights.sum().clamp(min=1e-6)
+    return scores
 
 
 @RANKING_REGISTRY.register()
@@ -95,3 +116,6 @@ def consensus(
     ratio = (agreeing - 1).float() / (by_density + 1).float()  # a box agrees with itself: not counted
     scores[candidates] = ratio / (1 + ratio)  # monotone, into [0, 1)
     return scores
+
+
+consensus.needs_quality = False

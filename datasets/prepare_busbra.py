@@ -1,0 +1,190 @@
+"""
+Write the BBUI annotation of BUS-BRA, one file for each split, from the official tables. No image is changed.
+
+Gómez-Flores, Gregorio-Calas, Coelho de Albuquerque Pereira: "BUS-BRA: A Breast Ultrasound Dataset for
+Assessing Computer-aided Diagnosis Systems", Medical Physics, 2023.
+"""
+
+import argparse
+import csv
+import json
+import os
+from typing import Any, Dict, List, Tuple
+
+from tsdd_d2.data import (
+    CATEGORIES,
+    BBUIError,
+    assign_folds,
+    count_table,
+    dataset_folder,
+    patient_classes,
+    read_image_sizes,
+    validate_bbui,
+    write_splits,
+)
+
+EXAMPLES = """
+expected layout, as published:
+  <root>/bus_data.csv, 5-fold-cv.csv, Images/bus_0001-l.png, ...
+
+examples:
+  python datasets/prepare_busbra.py
+  python datasets/prepare_busbra.py --root ~/data/busbra --folds random --seed 1
+  python datasets/prepare_busbra.py --output ~/annotations     # if the data set's folder is read-only
+"""
+
+
+def read_table(path: str, columns: List[str]) -> List[Dict[str, str]]:
+    """The rows of a csv file that must have `columns`."""
+    if not os.path.isfile(path):
+        raise BBUIError(f"{path} does not exist. --root must name the folder of BUS-BRA that holds it.")
+    with open(path, encoding="utf-8-sig", newline="") as file:
+        reader = csv.DictReader(file)
+        missing = [column for column in columns if column not in (reader.fieldnames or [])]
+        if missing:
+            raise BBUIError(f"{path} has no column {', '.join(missing)}. It is not the official table.")
+        return list(reader)
+
+
+def build_bbui(root: str) -> Dict[str, Any]:
+    """The BBUI content of all images in `bus_data.csv`, in the order of the table."""
+    table = os.path.join(root, "bus_data.csv")
+    rows = read_table(table, ["ID", "Case", "Pathology", "Width", "Height", "BBOX"])
+    sizes = read_image_sizes(root, [f"Images/{row['ID']}.png" for row in rows])
+    check_sizes(rows, sizes)
+
+    class_ids = {category["name"]: category["id"] for category in CATEGORIES}
+    images, annotations, problems = [], [], []
+    for number, (row, size) in enumerate(zip(rows, sizes), start=1):
+        try:
+            x, y, width, height = (float(value) for value in json.loads(row["BBOX"]))
+            image = {
+                "id": number,
+                "file_name": f"Images/{row['ID']}.png",
+                "height": size[0],
+                "width": size[1],
+                "patient_id": row["Case"],
+                "category_id": class_ids[row["Pathology"].strip().lower()],
+            }
+        except (KeyError, TypeError, ValueError) as error:
+            problems.append(f"row {number} ({row['ID']}): {type(error).__name__}: {error}")
+            continue
+        images.append(image)
+        annotations.append(
+            {
+                "id": number,
+                "image_id": number,
+                "category_id": image["category_id"],
+                "bbox": [x, y, width, height],
+                "area": width * height,
+                "iscrowd": 0,
+                "roi_source": "manual",
+            }
+        )
+    if problems:
+        raise BBUIError(f"{table} cannot be used; compare these rows with the official table:", problems)
+    return {
+        "info": {"description": "BUS-BRA", "url": "https://doi.org/10.5281/zenodo.8231412"},
+        "categories": CATEGORIES,
+        "images": images,
+        "annotations": annotations,
+    }
+
+
+def check_sizes(rows: List[Dict[str, str]], sizes: List[Tuple[int, int]]) -> None:
+    """
+    Refuse a resized copy of the data set, whose boxes would be wrong.
+
+    The size in the file is the image's, not the table's: a few published images are lower than the table
+    says, cut off at the bottom; their boxes are right, as the masks show.
+    """
+    differing = [
+        f"{row['ID']} has {width}x{height} pixels, the table says {row['Width']}x{row['Height']}"
+        for row, (height, width) in zip(rows, sizes)
+        if (row["Width"], row["Height"]) != (str(width), str(height))
+    ]
+    if len(differing) > len(rows) / 10:
+        raise BBUIError(
+            "The images are not those of bus_data.csv, whose boxes are in pixels of the original. "
+            "Take the published images, not a resized copy:",
+            differing,
+        )
+    for line in differing:
+        print(f"Note: {line}. The image's size is taken.")
+
+
+def official_test_folds(root: str, bbui: Dict[str, Any]) -> Dict[str, int]:
+    """
+    Patient id -> official test fold (column kFold).
+
+    The official validation columns (valid_1 ... valid_5) are drawn over images, not over patients: of fold 1,
+    for example, most patients with a validation image have a training image too. The test folds are
+    patient-disjoint. So only these are taken, and the validation patients are drawn here, from those that the
+    fold does not test.
+    """
+    table = os.path.join(root, "5-fold-cv.csv")
+    fold_of_image = {row["ID"]: row["kFold"] for row in read_table(table, ["ID", "kFold"])}
+    test_folds, problems = {}, []
+    for image in bbui["images"]:
+        name = os.path.splitext(os.path.basename(image["file_name"]))[0]
+        fold = fold_of_image.get(name, "")
+        if not fold.isdecimal():
+            problems.append(f"image {name}: no fold in the column kFold, found {fold!r}")
+        elif test_folds.setdefault(image["patient_id"], int(fold)) != int(fold):
+            problems.append(f"patient {image['patient_id']}: images in fold {fold} and in another")
+    if problems:
+        raise BBUIError(f"{table} cannot be used; take --folds random, or the official table:", problems)
+    return test_folds
+
+
+def prepare(root: str, output: str, folds: str, seed: int) -> None:
+    """
+    Write `<output>/fold{k}_{train,val,test}.json` and print the counts.
+
+    Raises:
+        BBUIError: the data set cannot be used as it is. Nothing is written then.
+    """
+    bbui = build_bbui(root)
+    for warning in validate_bbui(bbui, root, decode_images=False):  # read_image_sizes has decoded them
+        print("Warning:", warning)
+    if folds == "official":
+        test_folds = official_test_folds(root, bbui)
+    else:
+        test_folds = assign_folds(patient_classes(bbui), seed=seed)
+    splits = write_splits(bbui, output, test_folds, seed=seed)
+    print(count_table({"all": bbui, **splits}))
+    print(f"Written to {output}: {folds} folds, seed {seed}.")
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(
+        description=__doc__, epilog=EXAMPLES, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument(
+        "--root",
+        type=os.path.expanduser,
+        default=dataset_folder("busbra"),
+        help="folder of BUS-BRA (default: $DETECTRON2_DATASETS/busbra)",
+    )
+    parser.add_argument(
+        "--output",
+        type=os.path.expanduser,
+        help="folder of the annotation files (default: <root>/annotations)",
+    )
+    parser.add_argument(
+        "--folds",
+        choices=("official", "random"),
+        default="official",
+        help="test folds of 5-fold-cv.csv, or a class-stratified draw over patients (default: official)",
+    )
+    parser.add_argument("--seed", type=int, default=0, help="seed of every draw over patients (default: 0)")
+    args = parser.parse_args()
+    output = args.output or os.path.join(args.root, "annotations")
+    try:
+        prepare(args.root, output, args.folds, args.seed)
+    except (BBUIError, OSError) as error:
+        parser.exit(2, f"{parser.prog}: error: {error}\n")
+
+
+if __name__ == "__main__":
+    main()

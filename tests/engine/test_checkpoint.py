@@ -1,0 +1,53 @@
+import os
+
+import pytest
+import torch
+from torch import nn
+
+from tsdd_d2.engine.checkpoint import TSDDCheckpointer
+from tsdd_d2.errors import InputError
+
+
+def test_roundtrip_and_tag(tmp_path):
+    model = nn.Linear(2, 1)
+    TSDDCheckpointer(model, str(tmp_path)).save("model_0000001", iteration=1)
+    other = nn.Linear(2, 1)
+    extra = TSDDCheckpointer(other, str(tmp_path)).resume_or_load("", resume=True)
+    assert torch.equal(other.weight, model.weight) and extra == {"iteration": 1}
+    assert sorted(os.listdir(tmp_path)) == ["last_checkpoint", "model_0000001.pth"]
+
+
+def test_weights_kept_for_their_own_sake_are_not_resumed_from(tmp_path):
+    TSDDCheckpointer(nn.Linear(2, 1), str(tmp_path), resumable=False).save("model_best")
+    assert os.listdir(tmp_path) == ["model_best.pth"]
+
+
+def test_a_failed_save_leaves_the_old_file(tmp_path):
+    model = nn.Linear(2, 1)
+    checkpointer = TSDDCheckpointer(model, str(tmp_path))
+    checkpointer.save("model")
+    before = (tmp_path / "model.pth").read_bytes()
+    with pytest.raises(Exception):
+        checkpointer.save("model", unpicklable=lambda: None)
+    assert (tmp_path / "model.pth").read_bytes() == before
+    assert sorted(os.listdir(tmp_path)) == ["last_checkpoint", "model.pth"]
+
+
+def test_another_architecture_names_the_keys(tmp_path):
+    TSDDCheckpointer(nn.Sequential(nn.Linear(2, 1), nn.Linear(1, 1)), str(tmp_path)).save("model")
+    with pytest.raises(InputError) as error:
+        TSDDCheckpointer(nn.Sequential(nn.Linear(3, 1))).load(str(tmp_path / "model.pth"))
+    message = str(error.value)
+    assert "not in the network: 1.weight" in message
+    assert "shape of 0.weight: (1, 2) in the checkpoint, (1, 3) in the network" in message
+
+
+def test_only_tensors_are_unpickled(tmp_path):
+    class Payload:
+        def __reduce__(self):
+            return os.mkdir, (str(tmp_path / "executed"),)
+
+    torch.save({"model": Payload()}, tmp_path / "model.pth")
+    with pytest.raises(Exception, match="[Ww]eights"):
+        TSDDCheckpointer(nn.Linear(2, 1)).load(str(tmp_path / "model.pth"))
+    assert not (tmp_path / "executed").exists()

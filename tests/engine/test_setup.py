@@ -1,0 +1,76 @@
+import os
+
+import pytest
+
+from tsdd_d2.data.files import read_json, write_json
+from tsdd_d2.engine.setup import check_config, check_data, check_output_dir, load_config
+from tsdd_d2.errors import InputError
+
+
+def test_all_problems_of_a_configuration_in_one_message(tiny_cfg):
+    tiny_cfg.DATASETS.P = 1.5
+    tiny_cfg.SEED = -1
+    tiny_cfg.REFINEMENT.ROUNDS = 0
+    tiny_cfg.REFINEMENT.CANDIDATES_PER_ROUND = 0
+    tiny_cfg.MODEL.DNET.RANKING = "objectness"
+    tiny_cfg.TEST.YOUDEN_THRESHOLD, tiny_cfg.DATASETS.VAL = True, ()
+    with pytest.raises(InputError) as error:
+        check_config(tiny_cfg)
+    for key in ("DATASETS.P", "SEED", "ROUNDS", "CANDIDATES_PER_ROUND", "RANKING", "YOUDEN_THRESHOLD"):
+        assert key in str(error.value)
+
+
+def test_no_rounds_are_needed_without_refinement(tiny_cfg):
+    tiny_cfg.REFINEMENT.ENABLED, tiny_cfg.REFINEMENT.ROUNDS = False, 0
+    check_config(tiny_cfg)
+
+
+@pytest.mark.parametrize("name", sorted(os.listdir(os.path.join(os.path.dirname(__file__), "../../configs"))))
+def test_every_shipped_configuration_is_valid(name):
+    if not name.startswith("Base-"):
+        check_config(load_config(os.path.join(os.path.dirname(__file__), "../../configs", name)))
+
+
+def test_the_papers_values_are_in_the_papers_configuration():
+    cfg = load_config(os.path.join(os.path.dirname(__file__), "../../configs/tsdd_stage1.yaml"))
+    assert (cfg.SOLVER.OPTIMIZER, cfg.SOLVER.BASE_LR, cfg.SOLVER.IMS_PER_BATCH) == ("Adam", 1e-4, 8)
+    assert (cfg.MODEL.DNET.ALPHA, cfg.MODEL.CNET.BETA, cfg.REFINEMENT.ROUNDS) == (0.8, 0.8, 10)
+    assert (cfg.MODEL.RESNETS.DEPTH, cfg.MODEL.CNET.DEPTH, cfg.MODEL.CNET.INPUT_SIZE) == (34, 18, 224)
+    assert (cfg.MODEL.CNET.CONTEXT, cfg.MODEL.CNET.ROI_JITTER, cfg.MODEL.DNET.INPUT_STRIDE) == (1.0, 0.0, 1)
+
+
+def test_yaml_is_read_by_the_safe_loader(tmp_path):
+    path = tmp_path / "evil.yaml"
+    path.write_text(f"OUTPUT_DIR: !!python/object/apply:os.mkdir ['{tmp_path}/executed']\n")
+    with pytest.raises(InputError):
+        load_config(str(path))
+    assert not (tmp_path / "executed").exists()
+
+
+def test_no_roi_to_start_from(tiny_cfg, tiny_dataset):
+    path = tiny_dataset / "annotations" / "fold1_train.json"
+    write_json(path, {**read_json(path), "annotations": []})
+    with pytest.raises(InputError, match=r"fold1_train\.json: no image keeps a ROI"):
+        check_data(tiny_cfg)
+
+
+def test_all_problems_of_all_splits_in_one_message(tiny_cfg, tiny_dataset):
+    (tiny_dataset / "images" / "001.png").write_bytes(b"no image")
+    (tiny_dataset / "images" / "025.png").unlink()
+    with pytest.raises(ValueError) as error:
+        check_data(tiny_cfg)
+    assert "001.png" in str(error.value) and "025.png" in str(error.value)
+
+
+def test_output_dir_of_another_run(tiny_cfg, tmp_path):
+    os.makedirs(tiny_cfg.OUTPUT_DIR)
+    check_output_dir(tiny_cfg, resume=False, overwrite=False)  # empty
+    with open(os.path.join(tiny_cfg.OUTPUT_DIR, "config.yaml"), "w") as file:
+        file.write(tiny_cfg.dump())
+    with pytest.raises(InputError, match="--resume"):
+        check_output_dir(tiny_cfg, resume=False, overwrite=False)
+    check_output_dir(tiny_cfg, resume=True, overwrite=False)
+    tiny_cfg.SOLVER.BASE_LR = 0.5
+    with pytest.raises(InputError, match=r"SOLVER\.BASE_LR: 0\.001 there, 0\.5 now"):
+        check_output_dir(tiny_cfg, resume=False, overwrite=False)
+    check_output_dir(tiny_cfg, resume=False, overwrite=True)

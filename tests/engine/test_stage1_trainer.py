@@ -1,0 +1,172 @@
+"""The first stage as a user runs it: real processes on a tiny data set."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+
+import pytest
+import torch
+
+from tsdd_d2.data.files import read_json
+
+from ..conftest import make_tiny_dataset
+
+ROOT = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
+CONFIG = os.path.join(ROOT, "tests", "tiny.yaml")
+
+
+def command(output_dir, *options, overrides=()):
+    return [
+        sys.executable,
+        os.path.join(ROOT, "tools", "train_net.py"),
+        "--config-file",
+        CONFIG,
+        *options,
+        "OUTPUT_DIR",
+        str(output_dir),
+        *overrides,
+    ]
+
+
+def train(output_dir, *options, overrides=()):
+    result = subprocess.run(
+        command(output_dir, *options, overrides=overrides),
+        capture_output=True,
+        text=True,
+        env={**os.environ, "OMP_NUM_THREADS": "1"},
+        timeout=300,
+    )
+    assert result.returncode == 0, result.stdout[-3000:] + result.stderr[-3000:]
+    return result
+
+
+def rois(output_dir):
+    return {
+        name: read_json(os.path.join(output_dir, "rois", name))["annotations"]
+        for name in sorted(os.listdir(os.path.join(output_dir, "rois")))
+        if not name.startswith(".")
+    }
+
+
+@pytest.fixture(scope="module")
+def tiny_datasets(tmp_path_factory):
+    """One data set for this module; its processes find it in the environment."""
+    root = tmp_path_factory.mktemp("datasets")
+    make_tiny_dataset(root / "tiny")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("DETECTRON2_DATASETS", str(root))
+        yield root
+
+
+@pytest.fixture(scope="module")
+def finished_run(tiny_datasets, tmp_path_factory):
+    """An uninterrupted run."""
+    run = tmp_path_factory.mktemp("finished") / "run"
+    train(run)
+    return run
+
+
+def test_a_run_leaves_everything_a_user_expects(finished_run):
+    files = set(os.listdir(finished_run))
+    assert {"config.yaml", "log.txt", "metrics.json", "results.json", "model_final.pth", "model_round_00.pth"} <= files
+    assert list(rois(finished_run)) == ["round_00.json", "round_01.json", "round_02.json"]
+    annotations = rois(finished_run)
+    # p = 0.5 of 8 patients keep the ROIs of their 2 images; round 1 gives every image a ROI
+    assert len(annotations["round_00.json"]) == 8 and len(annotations["round_01.json"]) == 16
+    sources = [a.get("roi_source", "manual") for a in annotations["round_02.json"]]
+    assert sources.count("pseudo") == 8
+    results = read_json(finished_run / "results.json")
+    assert set(results) >= {"round 0", "last round"}
+    figures = results["last round"]["tiny_fold1_test"]
+    assert 0 <= figures["found box"]["diagnosis"]["AUC"] <= 1
+    assert {"AUC_low", "AUC_high"} <= set(figures["manual ROI"]["diagnosis"])
+    logged = [json.loads(line) for line in open(finished_run / "metrics.json")]
+    assert max(x.get("refinement/round", 0) for x in logged) == 2
+    assert any("loss_cnet_pa" in x for x in logged)
+
+
+@pytest.mark.parametrize("kill_at", ["round_00.json", "round_01.json", "model_0000005.pth"])
+def test_a_killed_run_resumes_to_the_same_rois(finished_run, tmp_path, kill_at):
+    """SIGKILL as soon as a file appears: in the warm-up, after round 1, after a checkpoint inside round 1."""
+    killed = tmp_path / "killed"
+    process = subprocess.Popen(
+        command(killed),
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+        env={**os.environ, "OMP_NUM_THREADS": "1"},
+    )
+    deadline = time.time() + 120
+    while not any(kill_at in names for _, _, names in os.walk(killed)):
+        assert process.poll() is None and time.time() < deadline
+        time.sleep(0.005)
+    process.send_signal(signal.SIGKILL)
+    process.wait()
+    assert not (killed / "model_final.pth").exists()
+    train(killed, "--resume")
+    assert rois(killed) == rois(finished_run)
+    weights = [torch.load(run / "model_final.pth", weights_only=True)["model"] for run in (finished_run, killed)]
+    assert all(torch.equal(weights[0][key], weights[1][key]) for key in weights[0])
+
+
+def test_two_processes_write_the_candidates_of_one(finished_run, tmp_path):
+    """One round right at the start, from the weights of a finished run, with one process and with two."""
+    overrides = [
+        "MODEL.WEIGHTS", str(finished_run / "model_final.pth"), "REFINEMENT.WARMUP_ITER", "0",
+        "REFINEMENT.ROUNDS", "1", "SOLVER.MAX_ITER", "2", "TEST.EVAL_PERIOD", "0",
+    ]  # fmt: skip
+    train(tmp_path / "one", overrides=overrides)
+    train(tmp_path / "two", "--num-gpus", "2", "--dist-url", "auto", overrides=overrides)
+    one, two = (rois(tmp_path / name)["round_01.json"] for name in ("one", "two"))
+    assert len(one) == len(two) == 16
+    for a, b in zip(one, two):
+        assert a["image_id"] == b["image_id"] and a.get("roi_source") == b.get("roi_source")
+        assert a["bbox"] == pytest.approx(b["bbox"], abs=0.02)
+        assert a["roi_score"] == pytest.approx(b["roi_score"], abs=1e-4)
+
+
+def test_detectron2s_own_tools_read_the_run(finished_run, monkeypatch):
+    """DefaultPredictor on the run's own configuration file and checkpoint."""
+    import cv2
+
+    from detectron2.config import get_cfg
+    from detectron2.engine import DefaultPredictor
+    from tsdd_d2 import add_tsdd_config
+
+    cfg = get_cfg()
+    add_tsdd_config(cfg)
+    cfg.merge_from_file(str(finished_run / "config.yaml"))
+    cfg.MODEL.WEIGHTS = str(finished_run / "model_final.pth")
+    image = cv2.imread(os.path.join(os.environ["DETECTRON2_DATASETS"], "tiny/images/021.png"))
+    instances = DefaultPredictor(cfg)(image)["instances"]
+    assert len(instances) == 1 and instances.image_size == (64, 72)
+
+
+def test_eval_only_leaves_the_runs_own_files(finished_run):
+    before = (finished_run / "config.yaml").read_bytes()
+    result = train(
+        finished_run,
+        "--eval-only",
+        overrides=["MODEL.WEIGHTS", str(finished_run / "model_final.pth"), "TEST.YOUDEN_THRESHOLD", "True"],
+    )
+    assert "AUC" in result.stdout
+    assert (finished_run / "config.yaml").read_bytes() == before
+
+
+@pytest.mark.parametrize(
+    "overrides, message",
+    [
+        (["SOLVER.NO_SUCH_KEY", "1"], "NO_SUCH_KEY"),
+        (["DATASETS.TRAIN", "('absent_fold1_train',)"], "absent_fold1_train"),
+        (["REFINEMENT.CANDIDATES_PER_ROUND", "0"], "CANDIDATES_PER_ROUND"),
+        (["MODEL.WEIGHTS", "no/such/file.pth"], "no/such/file.pth"),
+    ],
+)
+def test_bad_input_exits_with_2_and_writes_nothing(tiny_datasets, tmp_path, overrides, message):
+    output = tmp_path / "refused"
+    result = subprocess.run(command(output, overrides=overrides), capture_output=True, text=True, timeout=120)
+    assert result.returncode == 2
+    assert message in result.stderr and "Traceback" not in result.stderr
+    assert not output.exists()

@@ -1,0 +1,133 @@
+import math
+
+import pytest
+import torch
+
+from tsdd_d2.modeling.stage1 import ScoredBoxes
+from tsdd_d2.refinement import ROIBank, RoundSchedule, refine_rois, select_rois
+
+
+def scored(candidates, candidate_malignancy, roi_malignancy=()):
+    def probabilities(malignancy):
+        malignancy = torch.tensor(malignancy, dtype=torch.float32).reshape(-1)
+        return torch.stack([1 - malignancy, malignancy], dim=1)
+
+    boxes = torch.tensor(candidates, dtype=torch.float32).reshape(-1, 4)
+    return ScoredBoxes(boxes, probabilities(candidate_malignancy), probabilities(roi_malignancy))
+
+
+def image(image_id, category_id, **fields):
+    return {
+        "id": image_id,
+        "file_name": f"{image_id}.png",
+        "width": 100,
+        "height": 80,
+        "patient_id": str(image_id),
+        "category_id": category_id,
+        **fields,
+    }
+
+
+def roi(annotation_id, image_id, category_id, bbox, **fields):
+    return {
+        "id": annotation_id,
+        "image_id": image_id,
+        "category_id": category_id,
+        "bbox": bbox,
+        "area": bbox[2] * bbox[3],
+        "iscrowd": 0,
+        **fields,
+    }
+
+
+def bbui(images, annotations):
+    categories = [{"id": 1, "name": "benign"}, {"id": 2, "name": "malignant"}]
+    return {"categories": categories, "images": images, "annotations": annotations}
+
+
+def refine(data, results, round_number=1, num_candidates=1, **options):
+    options = {"min_iou_with_manual": 0.0, **options}
+    return refine_rois(
+        data, results, select_rois, round_number=round_number, num_candidates=num_candidates, **options
+    )
+
+
+def test_the_score_is_the_probability_of_the_true_class():
+    data = bbui([image(1, 1), image(2, 2)], [roi(1, 1, 1, [10, 10, 20, 20]), roi(2, 2, 2, [10, 10, 20, 20])])
+    results = {i: scored([[12, 10, 32, 30]], [0.3], [0.5]) for i in (1, 2)}
+    refined, statistics = refine(data, results)
+    benign, malignant = refined["annotations"]
+    assert benign["bbox"] == [12, 10, 20, 20] and benign["roi_score"] == pytest.approx(0.7)
+    assert malignant["bbox"] == [10, 10, 20, 20] and malignant["roi_score"] == pytest.approx(0.5)
+    assert (statistics.replaced_fa, statistics.replaced_pa) == (1, 0)
+    assert statistics.score_before == pytest.approx(0.5) and statistics.score_after == pytest.approx(0.6)
+    # overlap 18 x 20 of 2 x 400 - 360 = 440 for one, all for the other
+    assert statistics.iou_with_manual == pytest.approx((360 / 440 + 1) / 2)
+
+
+def test_the_manual_box_stays_in_the_file_through_the_rounds():
+    data = bbui([image(1, 2)], [roi(1, 1, 2, [10, 10, 20, 20])])
+    once, _ = refine(data, {1: scored([[12, 10, 32, 30]], [0.9], [0.5])})
+    assert once["annotations"][0]["roi_source"] == "refined" and once["annotations"][0]["roi_round"] == 1
+    twice, _ = refine(once, {1: scored([[13, 10, 33, 30]], [0.9], [0.5])}, round_number=2)
+    assert twice["annotations"][0]["manual_bbox"] == [10, 10, 20, 20]
+    assert twice["annotations"][0]["bbox"] == [13, 10, 20, 20] and twice["annotations"][0]["roi_round"] == 2
+    assert data["annotations"][0] == roi(1, 1, 2, [10, 10, 20, 20])  # the file of the last round is not touched
+
+
+def test_a_pa_image_gets_a_pseudo_roi_and_stays_pa():
+    data = bbui([image(1, 2), image(2, 2)], [roi(7, 1, 2, [10, 10, 20, 20])])
+    results = {1: scored([[1, 1, 5, 5]], [0.1], [0.5]), 2: scored([[30, 20, 60, 50]], [0.01])}
+    once, statistics = refine(data, results)
+    new = once["annotations"][1]
+    assert new == {
+        **roi(8, 2, 2, [30.0, 20.0, 30.0, 30.0]),
+        "roi_source": "pseudo",
+        "roi_round": 1,
+        "roi_score": pytest.approx(0.01),
+    }
+    assert (statistics.replaced_fa, statistics.replaced_pa) == (0, 1)
+    assert statistics.score_before == pytest.approx(0.5)  # over the ROIs that existed before
+    results = {1: results[1], 2: scored([[31, 20, 61, 50]], [0.9], [0.3])}
+    twice, statistics = refine(once, results, round_number=2)
+    assert twice["annotations"][1]["roi_source"] == "pseudo" and "manual_bbox" not in twice["annotations"][1]
+    assert statistics.replaced_pa == 1
+
+
+def test_a_candidate_competes_with_the_roi_it_overlaps_most():
+    data = bbui([image(1, 2)], [roi(1, 1, 2, [0, 0, 20, 20]), roi(2, 1, 2, [60, 40, 20, 20])])
+    refined, _ = refine(data, {1: scored([[61, 40, 81, 60]], [0.9], [0.1, 0.2])})
+    assert [a["bbox"] for a in refined["annotations"]] == [[0, 0, 20, 20], [61, 40, 20, 20]]
+
+
+def test_a_locked_roi_stays_locked():
+    data = bbui([image(1, 2)], [roi(1, 1, 2, [0, 0, 20, 20], locked=True)])
+    refined, _ = refine(data, {1: scored([[1, 0, 21, 20]], [0.9], [0.1])})
+    assert refined["annotations"][0]["bbox"] == [0, 0, 20, 20] and refined["annotations"][0]["locked"]
+
+
+def test_overlap_with_the_true_box_where_it_is_known():
+    images = [image(1, 2, true_bbox=[0, 0, 20, 20]), image(2, 1, true_bbox=[0, 0, 20, 10])]
+    data = bbui(images, [roi(1, 1, 2, [0, 0, 20, 20])])
+    results = {1: scored([[0, 0, 20, 10]], [0.9], [0.1]), 2: scored([[0, 0, 20, 20]], [0.9])}
+    _, statistics = refine(data, results)
+    assert statistics.iou_with_true_fa == pytest.approx(0.5) and statistics.iou_with_true_pa == pytest.approx(0.5)
+    _, statistics = refine(bbui([image(1, 2)], [roi(1, 1, 2, [0, 0, 20, 20])]), results)
+    assert math.isnan(statistics.iou_with_true_fa)
+
+
+def test_bank_reads_what_it_wrote_and_counts_without_gaps(tmp_path):
+    bank = ROIBank(str(tmp_path / "rois"))
+    data = bbui([image(1, 2)], [roi(1, 1, 2, [0, 0, 20, 20])])
+    for number in (0, 1, 3):
+        bank.write(number, data)
+    assert bank.read(1) == data and bank.rounds() == [0, 1]
+    with pytest.raises(FileNotFoundError):
+        bank.read(2)
+
+
+def test_schedule_divides_what_is_left_after_the_warm_up():
+    schedule = RoundSchedule(warmup_iter=100, max_iter=400, rounds=3)
+    assert [schedule.start(r) for r in range(5)] == [0, 100, 200, 300, 400]
+    # before the step of iteration 200 round 1 is over; round 2 is due
+    assert [schedule.completed(i) for i in (0, 100, 101, 200, 201, 400)] == [0, 0, 1, 1, 2, 3]

@@ -1,0 +1,60 @@
+"""Reading and writing JSON files that matter: a reader never sees a half-written one."""
+
+import json
+import os
+from typing import Any, Union
+
+__all__ = ["read_json", "write_json"]
+
+
+def read_json(path: Union[str, os.PathLike]) -> Any:
+    """
+    Read a JSON file in UTF-8.
+
+    Raises:
+        FileNotFoundError: the file does not exist.
+        ValueError: the file is not JSON; the message names the file and the position.
+    """
+    with open(path, encoding="utf-8") as file:
+        try:
+            return json.load(file)
+        except ValueError as error:  # JSONDecodeError and UnicodeDecodeError
+            raise ValueError(f"{os.fspath(path)} is not a JSON file: {error}") from error
+
+
+def write_json(path: Union[str, os.PathLike], obj: Any) -> None:
+    """
+    Write `obj` as JSON under `path`, completely or not at all; missing folders are made.
+
+    The text goes to a temporary file in the same folder, is flushed to the disk and then renamed, so
+    a process killed at any moment leaves either the old content or the new one. The same `obj` always
+    gives the same bytes.
+    """
+    path = os.path.abspath(path)
+    os.makedirs(os.path.dirname(path), exist_ok=True)
+    temporary = os.path.join(os.path.dirname(path), f".{os.path.basename(path)}.{os.getpid()}.tmp")
+    text = _dumps(obj)
+    try:
+        with open(temporary, "w", encoding="utf-8", newline="\n") as file:
+            file.write(text)
+            file.flush()
+            os.fsync(file.fileno())
+        os.replace(temporary, path)
+    except BaseException:
+        if os.path.exists(temporary):
+            os.remove(temporary)
+        raise
+
+
+def _dumps(obj: Any) -> str:
+    """JSON text in which the lists of a COCO file have one entry on a line, for `grep` and `diff`."""
+    if not isinstance(obj, dict):
+        return json.dumps(obj) + "\n"
+    fields = []
+    for key, value in obj.items():
+        if isinstance(value, list) and value and all(isinstance(entry, dict) for entry in value):
+            text = "[\n" + ",\n".join(json.dumps(entry) for entry in value) + "\n]"
+        else:
+            text = json.dumps(value)
+        fields.append(f"{json.dumps(str(key))}: {text}")
+    return "{\n" + ",\n".join(fields) + "\n}\n"
