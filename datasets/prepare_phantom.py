@@ -56,14 +56,14 @@ def main() -> None:
         default=0.45,
         help="of the manual boxes, from 0 (exact) to 1 (default: 0.45: mean IoU of 0.61 with the exact ones)",
     )
-    parser.add_argument("--folds", type=int, default=5, help="number of folds, at least 2 (default: 5)")
+    parser.add_argument("--num-folds", type=int, default=5, help="number of folds, at least 2 (default: 5)")
     args = parser.parse_args()
     # Before anything is rendered: each class in each test fold, two patients to validate, and one to train.
-    if args.folds < 2:
-        parser.error(f"--folds is {args.folds}: give 2 or more")
-    fewest = max(6, 2 * args.folds)
+    if args.num_folds < 2:
+        parser.error(f"--num-folds is {args.num_folds}: give 2 or more")
+    fewest = max(6, 2 * args.num_folds)
     if args.patients < fewest:
-        parser.error(f"--patients is {args.patients}: {args.folds} folds need {fewest} or more")
+        parser.error(f"--patients is {args.patients}: {args.num_folds} folds need {fewest} or more")
     args.root = os.path.expanduser(args.root or dataset_folder("phantom"))
     try:
         prepare(**vars(args))

@@ -2,6 +2,8 @@
 
 import os
 import pathlib
+import subprocess
+import sys
 
 import cv2
 import numpy as np
@@ -86,3 +88,44 @@ def tiny_dataset(tmp_path, monkeypatch):
     make_tiny_dataset(tmp_path / "datasets" / "tiny")
     monkeypatch.setenv("DETECTRON2_DATASETS", str(tmp_path / "datasets"))
     return tmp_path / "datasets" / "tiny"
+
+
+def train_command(output_dir, *options, overrides=()):
+    """The command line of a training run on the tiny data set."""
+    script = os.path.join(ROOT, "tools", "train_net.py")
+    return [sys.executable, script, "--config-file", TINY_CONFIG, *options, "OUTPUT_DIR", str(output_dir), *overrides]
+
+
+def train(output_dir, *options, overrides=()):
+    """Runs the training tool as a user does; fails the test with its output if it fails."""
+    result = subprocess.run(
+        train_command(output_dir, *options, overrides=overrides), capture_output=True, text=True, timeout=300
+    )
+    assert result.returncode == 0, result.stdout[-3000:] + result.stderr[-3000:]
+    return result
+
+
+@pytest.fixture(scope="session")
+def session_datasets(tmp_path_factory):
+    """The folder that holds the tiny data set of :func:`finished_run`."""
+    root = tmp_path_factory.mktemp("datasets")
+    make_tiny_dataset(root / "tiny")
+    return root
+
+
+@pytest.fixture
+def tiny_environment(session_datasets, monkeypatch):
+    """Lets this process and its children find the tiny data set, on one thread."""
+    monkeypatch.setenv("DETECTRON2_DATASETS", str(session_datasets))
+    monkeypatch.setenv("OMP_NUM_THREADS", "1")
+
+
+@pytest.fixture(scope="session")
+def finished_run(session_datasets, tmp_path_factory):
+    """The OUTPUT_DIR of an uninterrupted run with two rounds; tests must not change it."""
+    run = tmp_path_factory.mktemp("finished") / "run"
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("DETECTRON2_DATASETS", str(session_datasets))
+        patch.setenv("OMP_NUM_THREADS", "1")
+        train(run)
+    return run

@@ -19,6 +19,7 @@ from tsdd_d2.data import ensure_registered
 from tsdd_d2.data.files import read_json
 from tsdd_d2.engine.setup import load_config
 from tsdd_d2.engine.stage1_trainer import round_loader
+from tsdd_d2.errors import InputError
 from tsdd_d2.refinement import SELECTION_RULES, refine_rois, score_all_candidates
 
 EPILOG = """
@@ -154,7 +155,7 @@ def main(argv=None) -> int:
     args = parser.parse_args(argv)
     try:
         TASKS[args.task](args)
-    except ValueError as error:  # InputError, BBUIError
+    except InputError as error:
         print(f"error: {error}", file=sys.stderr)
         return 2
     return 0

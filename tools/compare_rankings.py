@@ -29,6 +29,7 @@ from tsdd_d2.data.mapper import BBUIMapper
 from tsdd_d2.engine import Stage1Trainer
 from tsdd_d2.engine.setup import check_config, check_data, load_config
 from tsdd_d2.engine.stage1_trainer import round_loader
+from tsdd_d2.errors import InputError
 from tsdd_d2.modeling.ranking import RANKING_REGISTRY
 
 EPILOG = """
@@ -152,7 +153,7 @@ def main(argv=None) -> int:
         cfg = load_config(args.config_file, args.opts)
         check_config(cfg)
         check_data(cfg)
-    except ValueError as error:  # InputError, BBUIError
+    except InputError as error:
         print(f"error: {error}", file=sys.stderr)
         return 2
     dataset = args.dataset or cfg.DATASETS.VAL[0]

@@ -19,6 +19,7 @@ from tsdd_d2.engine.setup import (
     check_weights,
     load_config,
 )
+from tsdd_d2.errors import InputError
 
 EPILOG = """
 Examples (the data set is looked up below $DETECTRON2_DATASETS; datasets/README.md tells how to prepare it):
@@ -80,7 +81,7 @@ def run(argv=None) -> int:
         check_output_dir(cfg, args.resume or args.eval_only, args.overwrite)
         check_data(cfg, training=not args.eval_only)
         check_weights(cfg)
-    except ValueError as error:  # InputError, BBUIError
+    except InputError as error:
         print(f"error: {error}", file=sys.stderr)
         return 2
     launch(

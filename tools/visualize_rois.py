@@ -15,6 +15,7 @@ from detectron2.config import CfgNode
 from detectron2.data import MetadataCatalog
 
 from tsdd_d2.data import CLASS_NAMES, ensure_registered
+from tsdd_d2.errors import InputError
 from tsdd_d2.refinement import ROIBank
 from tsdd_d2.visualization import draw_image
 
@@ -36,7 +37,7 @@ def main(argv=None) -> int:
     args = parser.parse_args(argv)
     try:
         folder = draw_run(args.run, args.output or os.path.join(args.run, "pictures"), args.images, args.lesions)
-    except (ValueError, FileNotFoundError) as error:
+    except InputError as error:
         print(f"error: {error}", file=sys.stderr)
         return 2
     print(f"Pictures are in {folder}")
@@ -47,7 +48,7 @@ def draw_run(run: str, output: str, num_images: int, num_lesions: int) -> str:
     """Writes ``<file name>.png`` for evenly chosen images and ``rounds.png``; returns the folder."""
     config_file = os.path.join(run, "config.yaml")
     if not os.path.isfile(config_file):
-        raise FileNotFoundError(f"{run} is no OUTPUT_DIR of tools/train_net.py: it has no config.yaml.")
+        raise InputError(f"{run} is no OUTPUT_DIR of tools/train_net.py: it has no config.yaml.")
     with open(config_file) as file:
         name = CfgNode.load_cfg(file).DATASETS.TRAIN[0]
     ensure_registered(name)
@@ -55,7 +56,7 @@ def draw_run(run: str, output: str, num_images: int, num_lesions: int) -> str:
     bank = ROIBank(os.path.join(run, "rois"))
     rounds = [bank.read(r) for r in bank.rounds()]
     if not rounds:
-        raise FileNotFoundError(f"{run} has no rois/round_00.json: training has not begun.")
+        raise InputError(f"{run} has no rois/round_00.json: training has not begun.")
     by_image = [_annotations_by_image(bbui) for bbui in rounds]
     os.makedirs(output, exist_ok=True)
 

@@ -229,7 +229,7 @@ def run_prepare(monkeypatch, *arguments):
 
 def test_prepare_writes_the_splits_into_the_default_folder(tmp_path, monkeypatch, capsys):
     monkeypatch.setenv("DETECTRON2_DATASETS", str(tmp_path))
-    options = "--patients", "8", "--images-per-patient", "1", "--size", "48", "--folds", "2"
+    options = "--patients", "8", "--images-per-patient", "1", "--size", "48", "--num-folds", "2"
     run_prepare(monkeypatch, *options)
     root = tmp_path / "phantom"
     written = contents(root)
@@ -246,7 +246,7 @@ def test_prepare_writes_the_splits_into_the_default_folder(tmp_path, monkeypatch
 
 
 @pytest.mark.parametrize(
-    "options", [("--folds", "1"), ("--patients", "9"), ("--coarseness", "2"), ("--size", "8")]
+    "options", [("--num-folds", "1"), ("--patients", "9"), ("--coarseness", "2"), ("--size", "8")]
 )
 def test_prepare_refuses_bad_options_and_writes_nothing(tmp_path, monkeypatch, options):
     with pytest.raises(SystemExit) as stop:

@@ -48,6 +48,12 @@ def test_only_tensors_are_unpickled(tmp_path):
             return os.mkdir, (str(tmp_path / "executed"),)
 
     torch.save({"model": Payload()}, tmp_path / "model.pth")
-    with pytest.raises(Exception, match="[Ww]eights"):
+    with pytest.raises(InputError, match="[Ww]eights"):
         TSDDCheckpointer(nn.Linear(2, 1)).load(str(tmp_path / "model.pth"))
     assert not (tmp_path / "executed").exists()
+
+
+def test_a_damaged_checkpoint_is_named(tmp_path):
+    (tmp_path / "model.pth").write_bytes(b"PK nothing of the kind")
+    with pytest.raises(InputError, match=r"model\.pth cannot be read"):
+        TSDDCheckpointer(nn.Linear(2, 1)).load(str(tmp_path / "model.pth"))

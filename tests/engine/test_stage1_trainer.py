@@ -2,9 +2,9 @@
 
 import json
 import os
+import shutil
 import signal
 import subprocess
-import sys
 import time
 
 import pytest
@@ -12,35 +12,9 @@ import torch
 
 from tsdd_d2.data.files import read_json
 
-from ..conftest import make_tiny_dataset
+from ..conftest import train, train_command
 
-ROOT = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
-CONFIG = os.path.join(ROOT, "tests", "tiny.yaml")
-
-
-def command(output_dir, *options, overrides=()):
-    return [
-        sys.executable,
-        os.path.join(ROOT, "tools", "train_net.py"),
-        "--config-file",
-        CONFIG,
-        *options,
-        "OUTPUT_DIR",
-        str(output_dir),
-        *overrides,
-    ]
-
-
-def train(output_dir, *options, overrides=()):
-    result = subprocess.run(
-        command(output_dir, *options, overrides=overrides),
-        capture_output=True,
-        text=True,
-        env={**os.environ, "OMP_NUM_THREADS": "1"},
-        timeout=300,
-    )
-    assert result.returncode == 0, result.stdout[-3000:] + result.stderr[-3000:]
-    return result
+pytestmark = pytest.mark.usefixtures("tiny_environment")
 
 
 def rois(output_dir):
@@ -49,24 +23,6 @@ def rois(output_dir):
         for name in sorted(os.listdir(os.path.join(output_dir, "rois")))
         if not name.startswith(".")
     }
-
-
-@pytest.fixture(scope="module")
-def tiny_datasets(tmp_path_factory):
-    """One data set for this module; its processes find it in the environment."""
-    root = tmp_path_factory.mktemp("datasets")
-    make_tiny_dataset(root / "tiny")
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("DETECTRON2_DATASETS", str(root))
-        yield root
-
-
-@pytest.fixture(scope="module")
-def finished_run(tiny_datasets, tmp_path_factory):
-    """An uninterrupted run."""
-    run = tmp_path_factory.mktemp("finished") / "run"
-    train(run)
-    return run
 
 
 def test_a_run_leaves_everything_a_user_expects(finished_run):
@@ -93,10 +49,7 @@ def test_a_killed_run_resumes_to_the_same_rois(finished_run, tmp_path, kill_at):
     """SIGKILL as soon as a file appears: in the warm-up, after round 1, after a checkpoint inside round 1."""
     killed = tmp_path / "killed"
     process = subprocess.Popen(
-        command(killed),
-        stdout=subprocess.DEVNULL,
-        stderr=subprocess.DEVNULL,
-        env={**os.environ, "OMP_NUM_THREADS": "1"},
+        train_command(killed), stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
     )
     deadline = time.time() + 120
     while not any(kill_at in names for _, _, names in os.walk(killed)):
@@ -144,15 +97,45 @@ def test_detectron2s_own_tools_read_the_run(finished_run, monkeypatch):
     assert len(instances) == 1 and instances.image_size == (64, 72)
 
 
-def test_eval_only_leaves_the_runs_own_files(finished_run):
-    before = (finished_run / "config.yaml").read_bytes()
-    result = train(
-        finished_run,
-        "--eval-only",
-        overrides=["MODEL.WEIGHTS", str(finished_run / "model_final.pth"), "TEST.YOUDEN_THRESHOLD", "True"],
-    )
+def test_eval_only_leaves_the_runs_own_files(finished_run, tmp_path):
+    run = shutil.copytree(finished_run, tmp_path / "run")
+    before = (run / "config.yaml").read_bytes()
+    weights = ["MODEL.WEIGHTS", str(run / "model_final.pth")]
+    result = train(run, "--eval-only", overrides=[*weights, "TEST.YOUDEN_THRESHOLD", "True"])
     assert "AUC" in result.stdout
-    assert (finished_run / "config.yaml").read_bytes() == before
+    assert (run / "config.yaml").read_bytes() == before
+
+
+def test_a_finished_run_is_not_overwritten_by_accident(finished_run, tmp_path):
+    run = shutil.copytree(finished_run, tmp_path / "run")
+    result = subprocess.run(train_command(run, overrides=["SEED", "1"]), capture_output=True, text=True, timeout=120)
+    assert result.returncode == 2 and "SEED: 0 there, 1 now" in result.stderr
+    assert rois(run) == rois(finished_run)
+
+
+def test_detectron2s_evaluator_and_visualizer_take_the_output(finished_run, tmp_path):
+    from detectron2.data import DatasetCatalog, MetadataCatalog
+    from detectron2.evaluation import COCOEvaluator, inference_on_dataset
+    from detectron2.modeling import build_model
+    from detectron2.utils.visualizer import Visualizer
+    from tsdd_d2.data import ensure_registered
+    from tsdd_d2.engine import Stage1Trainer, load_weights
+    from tsdd_d2.engine.setup import load_config
+
+    weights = ["MODEL.WEIGHTS", str(finished_run / "model_final.pth")]
+    cfg = load_config(str(finished_run / "config.yaml"), weights)
+    ensure_registered("tiny_fold1_test")
+    model = build_model(cfg).eval()
+    load_weights(model, cfg)
+    loader = Stage1Trainer.build_test_loader(cfg, "tiny_fold1_test")
+    results = inference_on_dataset(model, loader, COCOEvaluator("tiny_fold1_test", output_dir=str(tmp_path)))
+    assert {"AP", "AP50", "AP-benign", "AP-malignant"} <= set(results["bbox"])
+    inputs = next(iter(loader))
+    picture = Visualizer(
+        inputs[0]["image"].permute(1, 2, 0).numpy(), MetadataCatalog.get("tiny_fold1_test")
+    ).draw_instance_predictions(model(inputs)[0]["instances"])
+    assert picture.get_image().shape[2] == 3
+    assert len(DatasetCatalog.get("tiny_fold1_test")) == 8
 
 
 @pytest.mark.parametrize(
@@ -164,9 +147,9 @@ def test_eval_only_leaves_the_runs_own_files(finished_run):
         (["MODEL.WEIGHTS", "no/such/file.pth"], "no/such/file.pth"),
     ],
 )
-def test_bad_input_exits_with_2_and_writes_nothing(tiny_datasets, tmp_path, overrides, message):
+def test_bad_input_exits_with_2_and_writes_nothing(tmp_path, overrides, message):
     output = tmp_path / "refused"
-    result = subprocess.run(command(output, overrides=overrides), capture_output=True, text=True, timeout=120)
+    result = subprocess.run(train_command(output, overrides=overrides), capture_output=True, text=True, timeout=120)
     assert result.returncode == 2
     assert message in result.stderr and "Traceback" not in result.stderr
     assert not output.exists()

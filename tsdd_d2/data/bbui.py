@@ -19,6 +19,7 @@ from detectron2.data.datasets import load_coco_json
 from detectron2.data.detection_utils import read_image
 from tqdm import tqdm
 
+from ..errors import InputError
 from .files import read_json
 from .roi import REFINED, ROI_SOURCES
 
@@ -47,7 +48,7 @@ EXTRA_ANNOTATION_KEYS = ["roi_source", "roi_round", "roi_score", "manual_bbox", 
 BORDER_TOLERANCE = 0.01  # pixels
 
 
-class BBUIError(ValueError):
+class BBUIError(InputError):
     """
     Data that must not be trained on. The message holds all problems found, one on a line.
 

@@ -1,10 +1,10 @@
-"""Reading and writing JSON files that matter: a reader never sees a half-written one."""
+"""Reading and writing files that matter: a reader never sees a half-written one."""
 
 import json
 import os
 from typing import Any, Union
 
-__all__ = ["read_json", "write_json"]
+__all__ = ["read_json", "write_json", "write_text"]
 
 
 def read_json(path: Union[str, os.PathLike]) -> Any:
@@ -30,10 +30,14 @@ def write_json(path: Union[str, os.PathLike], obj: Any) -> None:
     a process killed at any moment leaves either the old content or the new one. The same `obj` always
     gives the same bytes.
     """
+    write_text(path, _dumps(obj))
+
+
+def write_text(path: Union[str, os.PathLike], text: str) -> None:
+    """Write `text` in UTF-8 under `path`, completely or not at all; missing folders are made."""
     path = os.path.abspath(path)
     os.makedirs(os.path.dirname(path), exist_ok=True)
     temporary = os.path.join(os.path.dirname(path), f".{os.path.basename(path)}.{os.getpid()}.tmp")
-    text = _dumps(obj)
     try:
         with open(temporary, "w", encoding="utf-8", newline="\n") as file:
             file.write(text)

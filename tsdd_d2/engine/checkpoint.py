@@ -1,6 +1,7 @@
 """Checkpoints that are whole or not there, and that fit or are refused."""
 
 import os
+import pickle
 
 import torch
 
@@ -50,7 +51,10 @@ class TSDDCheckpointer(DetectionCheckpointer):
         return super()._load_file(filename)
 
     def _torch_load(self, f):
-        return torch.load(f, map_location="cpu", weights_only=True)
+        try:
+            return torch.load(f, map_location="cpu", weights_only=True)
+        except (pickle.UnpicklingError, RuntimeError, EOFError) as error:
+            raise InputError(f"The checkpoint {f} cannot be read: {error}") from error
 
     def _load_model(self, checkpoint):
         incompatible = super()._load_model(checkpoint)

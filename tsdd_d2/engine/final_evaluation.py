@@ -12,7 +12,7 @@ from detectron2.evaluation import DatasetEvaluators, inference_on_dataset
 from detectron2.modeling import build_model
 from detectron2.utils import comm
 
-from ..data.files import write_json
+from ..data.files import write_json, write_text
 from ..data.mapper import BBUIMapper
 from ..evaluation import DiagnosisEvaluator, LocalisationEvaluator, load_youden_threshold
 from .checkpoint import TSDDCheckpointer
@@ -97,7 +97,7 @@ def evaluate_model(cfg, model, output_dir: str) -> Dict[str, Dict]:
 
 
 def evaluate_run(cfg) -> Dict[str, Dict]:
-    """Evaluates the checkpoints that a finished run left in OUTPUT_DIR, and writes ``results.json`` beside them."""
+    """Evaluates the checkpoints that a finished run left in OUTPUT_DIR, and writes ``results.json`` and ``results.md``."""
     model = build_model(cfg)
     results = {}
     for label, file_name in CHECKPOINTS.items():
@@ -110,7 +110,9 @@ def evaluate_run(cfg) -> Dict[str, Dict]:
         )
     if comm.is_main_process():
         write_json(os.path.join(cfg.OUTPUT_DIR, "results.json"), results)
-        logger.info("Results:\n%s", results_table(results))
+        table = results_table(results)
+        write_text(os.path.join(cfg.OUTPUT_DIR, "results.md"), table + "\n")
+        logger.info("Results, also in %s:\n%s", os.path.join(cfg.OUTPUT_DIR, "results.md"), table)
     return results
 
 

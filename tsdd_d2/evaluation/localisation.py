@@ -12,7 +12,7 @@ from pycocotools.coco import COCO
 from pycocotools.cocoeval import COCOeval
 from torchvision.ops import box_iou
 
-from .diagnosis import gather_images, relative_file_name, write_report
+from .records import gather_images, relative_file_name, write_report
 from .statistics import CONFIDENCE_LEVEL, flatten_intervals, patient_bootstrap
 
 

@@ -1,0 +1,64 @@
+"""The tools beside train_net.py, as a user runs them."""
+
+import os
+import subprocess
+import sys
+
+import cv2
+import pytest
+
+from tsdd_d2.data.files import read_json
+
+from ..conftest import ROOT, TINY_CONFIG
+
+pytestmark = pytest.mark.usefixtures("tiny_environment")
+
+
+def run(tool, *arguments):
+    return subprocess.run(
+        [sys.executable, os.path.join(ROOT, "tools", tool), *map(str, arguments)],
+        capture_output=True,
+        text=True,
+        cwd=ROOT,
+        timeout=300,
+    )
+
+
+def test_pictures_of_a_run(finished_run, tmp_path):
+    result = run("visualize_rois.py", "--run", finished_run, "--output", tmp_path, "--images", 3, "--lesions", 2)
+    assert result.returncode == 0, result.stderr
+    assert len(os.listdir(tmp_path)) == 4
+    grid = cv2.imread(str(tmp_path / "rounds.png"))
+    assert grid.std() > 10 and grid.shape[1] > grid.shape[0]  # two lesions, three rounds
+
+
+def test_no_run_to_draw(tmp_path):
+    result = run("visualize_rois.py", "--run", tmp_path)
+    assert result.returncode == 2 and "config.yaml" in result.stderr and os.listdir(tmp_path) == []
+
+
+@pytest.mark.parametrize("task", ["round", "dnet-step"])
+def test_benchmarks_end_with_their_ratio(task):
+    arguments = ["INPUT.MIN_SIZE_TEST", 64] if task == "round" else ["INPUT.MIN_SIZE_TEST", 128]
+    result = run("benchmark.py", "--task", task, "--config-file", TINY_CONFIG, "--repeats", 1, *arguments)
+    assert result.returncode == 0, result.stderr
+    assert float(result.stdout.split()[-1]) > 0
+
+
+def test_rankings_are_compared(tmp_path):
+    output = tmp_path / "rankings.json"
+    result = run(
+        "compare_rankings.py", "--config-file", TINY_CONFIG, "--output", output,
+        "SOLVER.MAX_ITER", 8, "REFINEMENT.ENABLED", False, "MODEL.DNET.INPUT_STRIDE", 1, "INPUT.MIN_SIZE_TRAIN", "(64,)",
+    )  # fmt: skip
+    assert result.returncode == 0, result.stderr
+    figures = read_json(output)
+    names = ["quality", "expected_iou", "consensus", "RetinaNet's objectness", "best regressed box"]
+    assert all(0 <= figures[name]["IoU >= 0.5"] <= 1 for name in names)
+    assert figures["best regressed box"]["mean IoU"] >= max(figures[n]["mean IoU"] for n in names[:3])
+
+
+@pytest.mark.parametrize("tool", ["train_net.py", "visualize_rois.py", "benchmark.py", "compare_rankings.py"])
+def test_help_has_examples(tool):
+    result = run(tool, "--help")
+    assert result.returncode == 0 and "Examples" in result.stdout and f"tools/{tool}" in result.stdout
