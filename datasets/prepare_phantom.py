@@ -24,7 +24,7 @@ $DETECTRON2_DATASETS (default: datasets) is registered as phantom_fold1_train, p
 
 
 def prepare(
-    root: str, patients: int, images_per_patient: int, size: int, seed: int, coarseness: float, folds: int
+    root: str, patients: int, images_per_patient: int, size: int, seed: int, coarseness: float, num_folds: int
 ) -> None:
     """Write the images and `<root>/annotations/fold{k}_{train,val,test}.json`, and print the counts."""
     bbui = generate_phantom(
@@ -35,10 +35,10 @@ def prepare(
         size=size,
         coarseness=coarseness,
     )
-    test_folds = assign_folds(patient_classes(bbui), folds, seed)
-    splits = write_splits(bbui, os.path.join(root, "annotations"), test_folds, folds, seed)
+    test_folds = assign_folds(patient_classes(bbui), num_folds, seed)
+    splits = write_splits(bbui, os.path.join(root, "annotations"), test_folds, num_folds, seed)
     print(count_table({"all": bbui, **splits}))
-    print(f"Written to {root}: {folds} random folds, seed {seed}.")
+    print(f"Written to {root}: {num_folds} random folds, seed {seed}.")
 
 
 def main() -> None:
