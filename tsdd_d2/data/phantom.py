@@ -29,7 +29,7 @@ from scipy import fft, ndimage
 from scipy.special import expit
 from tqdm import tqdm
 
-from .bbui import CATEGORIES
+from .categories import CATEGORIES
 
 __all__ = ["generate_phantom"]
 
