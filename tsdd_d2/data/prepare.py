@@ -3,7 +3,7 @@
 import argparse
 import contextlib
 import os
-from typing import Any, Dict, Iterator, Mapping
+from typing import Any, Iterator, Mapping
 
 from ..errors import InputError
 from .folds import NUM_FOLDS, count_table, write_splits
@@ -37,7 +37,7 @@ def add_annotation_options(parser: argparse.ArgumentParser) -> None:
 
 @contextlib.contextmanager
 def exit_on_input_error(parser: argparse.ArgumentParser) -> Iterator[None]:
-    """Within this context a problem of the data or of a file ends the script with its message and exit code 2."""
+    """Within this context a problem of the data or of a file ends the script: its message and exit code 2."""
     try:
         yield
     except (InputError, OSError) as error:
@@ -46,7 +46,8 @@ def exit_on_input_error(parser: argparse.ArgumentParser) -> Iterator[None]:
 
 def print_warnings(bbui: Mapping[str, Any], root: str) -> None:
     """
-    Print what deserves a look in the content of a BBUI file whose images :func:`read_image_sizes` has decoded.
+    Print what deserves a look in the content of a BBUI file. Its images are not decoded again: its sizes come
+    from :func:`~tsdd_d2.data.image_sizes.read_image_sizes`, which did.
 
     Raises:
         BBUIError: the content breaks the format.

@@ -1,4 +1,4 @@
 from .hook import CandidateSelectionHook, RoundSchedule
 from .roi_bank import ROIBank
 from .rounds import refine_rois, score_all_candidates
-from .selection import SELECTION_RULES, Selection, select_rois
+from .selection import SELECTION_RULES, ROISlots, Selection, select_rois
