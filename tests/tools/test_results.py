@@ -191,7 +191,10 @@ def test_check_tells_an_old_table_and_writes_nothing(results, tmp_path, capsys):
         ("<!-- table: plain -->\n<!-- end of table -->\n", "plain.json holds no results"),
         ("<!-- table: tiny -->\n", "is followed by no other marker"),
         ("<!-- end of table -->\n", "is followed by no other marker"),
-        ("<!-- table: tiny -->\n<!-- table: tiny -->\n<!-- end of table -->\n", "followed by <!-- table: tiny"),
+        (
+            "<!-- table: tiny -->\n<!-- table: tiny -->\n<!-- end of table -->\n",
+            "followed by <!-- table: tiny",
+        ),
         ("<!-- table: tiny of -->\n<!-- end of table -->\n", "A table has two markers"),
     ],
 )
