@@ -5,7 +5,6 @@ Gómez-Flores, Gregorio-Calas, Coelho de Albuquerque Pereira: "BUS-BRA: A Breast
 Assessing Computer-aided Diagnosis Systems", Medical Physics, 2023.
 """
 
-import argparse
 import csv
 import json
 import os
@@ -15,13 +14,18 @@ from tsdd_d2.data import (
     CATEGORIES,
     BBUIError,
     assign_folds,
-    count_table,
     dataset_folder,
     patient_classes,
     read_image_sizes,
-    validate_bbui,
-    write_splits,
 )
+from tsdd_d2.data.prepare import (
+    add_annotation_options,
+    exit_on_input_error,
+    preparation_parser,
+    print_warnings,
+    write_and_count_splits,
+)
+from tsdd_d2.data.roi import manual_annotation
 
 EXAMPLES = """
 expected layout, as published:
@@ -70,17 +74,7 @@ def build_bbui(root: str) -> Dict[str, Any]:
             problems.append(f"row {number} ({row['ID']}): {type(error).__name__}: {error}")
             continue
         images.append(image)
-        annotations.append(
-            {
-                "id": number,
-                "image_id": number,
-                "category_id": image["category_id"],
-                "bbox": [x, y, width, height],
-                "area": width * height,
-                "iscrowd": 0,
-                "roi_source": "manual",
-            }
-        )
+        annotations.append(manual_annotation(number, image, [x, y, width, height]))
     if problems:
         raise BBUIError(f"{table} cannot be used; compare these rows with the official table:", problems)
     return {
@@ -145,45 +139,34 @@ def prepare(root: str, output: str, folds: str, seed: int) -> None:
         BBUIError: the data set cannot be used as it is. Nothing is written then.
     """
     bbui = build_bbui(root)
-    for warning in validate_bbui(bbui, root, decode_images=False):  # read_image_sizes has decoded them
-        print("Warning:", warning)
+    print_warnings(bbui, root)
     if folds == "official":
         test_folds = official_test_folds(root, bbui)
     else:
         test_folds = assign_folds(patient_classes(bbui), seed=seed)
-    splits = write_splits(bbui, output, test_folds, seed=seed)
-    print(count_table({"all": bbui, **splits}))
+    write_and_count_splits(bbui, output, test_folds, seed=seed)
     print(f"Written to {output}: {folds} folds, seed {seed}.")
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(
-        description=__doc__, epilog=EXAMPLES, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    parser = preparation_parser(__doc__, EXAMPLES)
     parser.add_argument(
         "--root",
         type=os.path.expanduser,
         default=dataset_folder("busbra"),
         help="folder of BUS-BRA (default: $DETECTRON2_DATASETS/busbra)",
     )
-    parser.add_argument(
-        "--output",
-        type=os.path.expanduser,
-        help="folder of the annotation files (default: <root>/annotations)",
-    )
+    add_annotation_options(parser)
     parser.add_argument(
         "--folds",
         choices=("official", "random"),
         default="official",
         help="test folds of 5-fold-cv.csv, or a class-stratified draw over patients (default: official)",
     )
-    parser.add_argument("--seed", type=int, default=0, help="seed of every draw over patients (default: 0)")
     args = parser.parse_args()
     output = args.output or os.path.join(args.root, "annotations")
-    try:
+    with exit_on_input_error(parser):
         prepare(args.root, output, args.folds, args.seed)
-    except (BBUIError, OSError) as error:
-        parser.exit(2, f"{parser.prog}: error: {error}\n")
 
 
 if __name__ == "__main__":

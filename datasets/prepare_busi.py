@@ -5,7 +5,6 @@ changed.
 Al-Dhabyani, Gomaa, Khaled, Fahmy: "Dataset of breast ultrasound images", Data in Brief 28, 2020.
 """
 
-import argparse
 import os
 import re
 from typing import Any, Dict, List, Optional, Tuple
@@ -18,13 +17,18 @@ from tsdd_d2.data import (
     CATEGORIES,
     BBUIError,
     assign_folds,
-    count_table,
     dataset_folder,
     patient_classes,
     read_image_sizes,
-    validate_bbui,
-    write_splits,
 )
+from tsdd_d2.data.prepare import (
+    add_annotation_options,
+    exit_on_input_error,
+    preparation_parser,
+    print_warnings,
+    write_and_count_splits,
+)
+from tsdd_d2.data.roi import manual_annotation
 
 EXAMPLES = """
 expected layout, as published:
@@ -156,17 +160,8 @@ def build_bbui(root: str, include_normal: bool = False) -> Dict[str, Any]:
             if box is None:
                 print(f"Warning: {mask_path} marks no pixel and is ignored.")
                 continue
-            annotations.append(
-                {
-                    "id": len(annotations) + 1,
-                    "image_id": image["id"],
-                    "category_id": image["category_id"],
-                    "bbox": [float(value) for value in box],
-                    "area": float(box[2] * box[3]),
-                    "iscrowd": 0,
-                    "roi_source": "manual",
-                }
-            )
+            bbox = [float(value) for value in box]
+            annotations.append(manual_annotation(len(annotations) + 1, image, bbox))
     if problems:
         raise BBUIError("Masks that cannot be used; take the published files:", problems)
     return {
@@ -185,10 +180,8 @@ def prepare(root: str, output: str, seed: int, include_normal: bool) -> None:
         BBUIError: the data set cannot be used as it is. Nothing is written then.
     """
     bbui = build_bbui(root, include_normal)
-    for warning in validate_bbui(bbui, root, decode_images=False):  # read_image_sizes has decoded them
-        print("Warning:", warning)
-    splits = write_splits(bbui, output, assign_folds(patient_classes(bbui), seed=seed), seed=seed)
-    print(count_table({"all": bbui, **splits}))
+    print_warnings(bbui, root)
+    write_and_count_splits(bbui, output, assign_folds(patient_classes(bbui), seed=seed), seed=seed)
     print(
         "BUSI names no patients: every image counts as a patient of its own. Images of one patient can be "
         "on both sides of a split, so results on BUSI are optimistic."
@@ -203,21 +196,14 @@ def prepare(root: str, output: str, seed: int, include_normal: bool) -> None:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(
-        description=__doc__, epilog=EXAMPLES, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    parser = preparation_parser(__doc__, EXAMPLES)
     parser.add_argument(
         "--root",
         type=os.path.expanduser,
         default=dataset_folder("busi"),
         help="folder of BUSI (default: $DETECTRON2_DATASETS/busi)",
     )
-    parser.add_argument(
-        "--output",
-        type=os.path.expanduser,
-        help="folder of the annotation files (default: <root>/annotations)",
-    )
-    parser.add_argument("--seed", type=int, default=0, help="seed of every draw over patients (default: 0)")
+    add_annotation_options(parser)
     parser.add_argument(
         "--include-normal",
         action="store_true",
@@ -225,10 +211,8 @@ def main() -> None:
     )
     args = parser.parse_args()
     output = args.output or os.path.join(args.root, "annotations")
-    try:
+    with exit_on_input_error(parser):
         prepare(args.root, output, args.seed, args.include_normal)
-    except (BBUIError, OSError) as error:
-        parser.exit(2, f"{parser.prog}: error: {error}\n")
 
 
 if __name__ == "__main__":

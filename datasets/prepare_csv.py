@@ -10,21 +10,19 @@ A row without x, y, w and h is an image whose ROI is not known (partially annota
 ROIs has several rows.
 """
 
-import argparse
 import csv
 import os
 from typing import Any, Dict, List, Optional
 
-from tsdd_d2.data import (
-    CATEGORIES,
-    BBUIError,
-    assign_folds,
-    count_table,
-    patient_classes,
-    read_image_sizes,
-    validate_bbui,
-    write_splits,
+from tsdd_d2.data import CATEGORIES, BBUIError, assign_folds, patient_classes, read_image_sizes
+from tsdd_d2.data.prepare import (
+    add_annotation_options,
+    exit_on_input_error,
+    preparation_parser,
+    print_warnings,
+    write_and_count_splits,
 )
+from tsdd_d2.data.roi import manual_annotation
 
 EXAMPLES = """
 example of a table:
@@ -136,17 +134,9 @@ def build_bbui(root: str, csv_file: str) -> Dict[str, Any]:
         }
         for number, (row, (height, width)) in enumerate(zip(first_rows.values(), sizes), start=1)
     ]
-    ids = {image["file_name"]: image["id"] for image in images}
+    image_of = {image["file_name"]: image for image in images}
     annotations = [
-        {
-            "id": number,
-            "image_id": ids[row["file_name"]],
-            "category_id": row["category_id"],
-            "bbox": row["bbox"],
-            "area": row["bbox"][2] * row["bbox"][3],
-            "iscrowd": 0,
-            "roi_source": "manual",
-        }
+        manual_annotation(number, image_of[row["file_name"]], row["bbox"])
         for number, row in enumerate((row for row in rows if row["bbox"]), start=1)
     ]
     return {
@@ -165,37 +155,26 @@ def prepare(root: str, csv_file: str, output: str, num_folds: int, seed: int) ->
         BBUIError: the data set cannot be used as it is. Nothing is written then.
     """
     bbui = build_bbui(root, csv_file)
-    for warning in validate_bbui(bbui, root, decode_images=False):  # read_image_sizes has decoded them
-        print("Warning:", warning)
+    print_warnings(bbui, root)
     test_folds = assign_folds(patient_classes(bbui), num_folds, seed)
-    splits = write_splits(bbui, output, test_folds, num_folds, seed)
-    print(count_table({"all": bbui, **splits}))
+    write_and_count_splits(bbui, output, test_folds, num_folds, seed)
     print(f"Written to {output}: {num_folds} random folds, seed {seed}.")
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(
-        description=__doc__, epilog=EXAMPLES, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    parser = preparation_parser(__doc__, EXAMPLES)
     parser.add_argument(
         "--root", type=os.path.expanduser, required=True, help="folder that the file names start from"
     )
     parser.add_argument("--csv", type=os.path.expanduser, required=True, help="the table")
-    parser.add_argument(
-        "--output",
-        type=os.path.expanduser,
-        help="folder of the annotation files (default: <root>/annotations)",
-    )
+    add_annotation_options(parser)
     parser.add_argument("--num-folds", type=int, default=5, help="number of folds, at least 2 (default: 5)")
-    parser.add_argument("--seed", type=int, default=0, help="seed of every draw over patients (default: 0)")
     args = parser.parse_args()
     if args.num_folds < 2:
         parser.error("--num-folds must be at least 2")
     output = args.output or os.path.join(args.root, "annotations")
-    try:
+    with exit_on_input_error(parser):
         prepare(args.root, args.csv, output, args.num_folds, args.seed)
-    except (BBUIError, OSError) as error:
-        parser.exit(2, f"{parser.prog}: error: {error}\n")
 
 
 if __name__ == "__main__":

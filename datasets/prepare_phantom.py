@@ -6,11 +6,11 @@ An image's own entry has the exact box as `true_bbox`; the box of its annotation
 annotator would draw it. The same options give the same files.
 """
 
-import argparse
 import os
 
-from tsdd_d2.data import assign_folds, count_table, dataset_folder, patient_classes, write_splits
+from tsdd_d2.data import assign_folds, dataset_folder, patient_classes
 from tsdd_d2.data.phantom import generate_phantom
+from tsdd_d2.data.prepare import exit_on_input_error, preparation_parser, write_and_count_splits
 
 EXAMPLES = """
 examples:
@@ -36,15 +36,12 @@ def prepare(
         coarseness=coarseness,
     )
     test_folds = assign_folds(patient_classes(bbui), num_folds, seed)
-    splits = write_splits(bbui, os.path.join(root, "annotations"), test_folds, num_folds, seed)
-    print(count_table({"all": bbui, **splits}))
+    write_and_count_splits(bbui, os.path.join(root, "annotations"), test_folds, num_folds, seed)
     print(f"Written to {root}: {num_folds} random folds, seed {seed}.")
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(
-        description=__doc__, epilog=EXAMPLES, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    parser = preparation_parser(__doc__, EXAMPLES)
     parser.add_argument("--root", help="folder to write to (default: $DETECTRON2_DATASETS/phantom)")
     parser.add_argument("--patients", type=int, default=100, help="half of them malignant (default: 100)")
     parser.add_argument("--images-per-patient", type=int, default=4, help="of the one lesion (default: 4)")
@@ -65,10 +62,8 @@ def main() -> None:
     if args.patients < fewest:
         parser.error(f"--patients is {args.patients}: {args.num_folds} folds need {fewest} or more")
     args.root = os.path.expanduser(args.root or dataset_folder("phantom"))
-    try:
+    with exit_on_input_error(parser):
         prepare(**vars(args))
-    except (ValueError, OSError) as error:
-        parser.exit(2, f"{parser.prog}: error: {error}\n")
 
 
 if __name__ == "__main__":

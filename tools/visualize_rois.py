@@ -11,12 +11,11 @@ matplotlib.use("Agg")
 import matplotlib.pyplot as plt
 from tqdm import tqdm
 
-from detectron2.config import CfgNode
 from detectron2.data import MetadataCatalog
 
 from tsdd_d2.data import CLASS_NAMES, ensure_registered
+from tsdd_d2.engine.run_folder import read_rounds, read_run_config
 from tsdd_d2.errors import InputError
-from tsdd_d2.refinement import ROIBank
 from tsdd_d2.visualization import draw_image
 
 EPILOG = """
@@ -46,17 +45,10 @@ def main(argv=None) -> int:
 
 def draw_run(run: str, output: str, num_images: int, num_lesions: int) -> str:
     """Writes ``<file name>.png`` for evenly chosen images and ``rounds.png``; returns the folder."""
-    config_file = os.path.join(run, "config.yaml")
-    if not os.path.isfile(config_file):
-        raise InputError(f"{run} is no OUTPUT_DIR of tools/train_net.py: it has no config.yaml.")
-    with open(config_file) as file:
-        name = CfgNode.load_cfg(file).DATASETS.TRAIN[0]
+    name = read_run_config(run).DATASETS.TRAIN[0]
     ensure_registered(name)
     root = MetadataCatalog.get(name).image_root
-    bank = ROIBank(os.path.join(run, "rois"))
-    rounds = [bank.read(r) for r in bank.rounds()]
-    if not rounds:
-        raise InputError(f"{run} has no rois/round_00.json: training has not begun.")
+    rounds = read_rounds(run)
     by_image = [_annotations_by_image(bbui) for bbui in rounds]
     os.makedirs(output, exist_ok=True)
 

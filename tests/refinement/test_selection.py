@@ -1,7 +1,7 @@
 import pytest
 import torch
 
-from tsdd_d2.refinement.selection import pseudo_label_rois, select_rois
+from tsdd_d2.refinement.selection import ROISlots, pseudo_label_rois, select_rois
 
 NAN = float("nan")
 NONE = -float("inf")
@@ -9,75 +9,74 @@ NONE = -float("inf")
 
 def rows(n, **changes):
     """n ROIs at [0, 0, 10, 10] with score 0.5 and two candidates scored 0.4; changes by keyword."""
-    arguments = {
-        "current_boxes": torch.tensor([[0.0, 0.0, 10.0, 10.0]]).repeat(n, 1),
-        "current_scores": torch.full((n,), 0.5),
-        "candidate_boxes": torch.tensor([[[0.0, 0.0, 10.0, 8.0], [2.0, 0.0, 12.0, 10.0]]]).repeat(n, 1, 1),
-        "candidate_scores": torch.full((n, 2), 0.4),
-        "locked": torch.zeros(n, dtype=torch.bool),
-        "manual_boxes": torch.full((n, 4), NAN),
-    }
-    arguments.update({k: torch.as_tensor(v) for k, v in changes.items()})
-    return arguments
+    slots = ROISlots(
+        current_boxes=torch.tensor([[0.0, 0.0, 10.0, 10.0]]).repeat(n, 1),
+        current_scores=torch.full((n,), 0.5),
+        candidate_boxes=torch.tensor([[[0.0, 0.0, 10.0, 8.0], [2.0, 0.0, 12.0, 10.0]]]).repeat(n, 1, 1),
+        candidate_scores=torch.full((n, 2), 0.4),
+        locked=torch.zeros(n, dtype=torch.bool),
+        manual_boxes=torch.full((n, 4), NAN),
+    )
+    return slots._replace(**{k: torch.as_tensor(v) for k, v in changes.items()})
 
 
 def test_a_higher_score_replaces_a_lower_one():
-    selection = select_rois(**rows(3, candidate_scores=[[0.6, 0.7], [0.6, 0.1], [0.4, 0.3]]))
+    selection = select_rois(rows(3, candidate_scores=[[0.6, 0.7], [0.6, 0.1], [0.4, 0.3]]))
     assert selection.replaced.tolist() == [True, True, False]
     assert selection.boxes.tolist() == [[2, 0, 12, 10], [0, 0, 10, 8], [0, 0, 10, 10]]
     assert selection.scores.tolist() == pytest.approx([0.7, 0.6, 0.5])
 
 
 def test_an_equal_score_does_not():
-    assert not select_rois(**rows(1, candidate_scores=[[0.5, 0.5]])).replaced.any()
+    assert not select_rois(rows(1, candidate_scores=[[0.5, 0.5]])).replaced.any()
 
 
 def test_an_image_without_roi_takes_the_best_candidate():
-    selection = select_rois(**rows(1, current_scores=[NONE], candidate_scores=[[0.01, 0.02]]))
+    selection = select_rois(rows(1, current_scores=[NONE], candidate_scores=[[0.01, 0.02]]))
     assert selection.replaced.tolist() == [True] and selection.boxes[0].tolist() == [2, 0, 12, 10]
 
 
 def test_without_any_candidate_nothing_happens():
-    selection = select_rois(**rows(1, current_scores=[NONE], candidate_scores=[[NONE, NONE]]))
+    selection = select_rois(rows(1, current_scores=[NONE], candidate_scores=[[NONE, NONE]]))
     assert selection.replaced.tolist() == [False]
 
 
 def test_a_locked_roi_stays():
-    selection = select_rois(**rows(2, candidate_scores=[[0.9, 0.9]] * 2, locked=[True, False]))
+    selection = select_rois(rows(2, candidate_scores=[[0.9, 0.9]] * 2, locked=[True, False]))
     assert selection.replaced.tolist() == [True, False][::-1]
 
 
 def test_drift_from_the_manual_roi_is_bounded():
     """IoU with the manual box: 0.8 for the first candidate, 80 / 120 for the second."""
-    arguments = rows(
+    slots = rows(
         2, candidate_scores=[[0.6, 0.9]] * 2, manual_boxes=[[0.0, 0.0, 10.0, 10.0], [NAN] * 4]
     )
-    selection = select_rois(**arguments, min_iou_with_manual=0.7)
+    selection = select_rois(slots, min_iou_with_manual=0.7)
     assert selection.boxes.tolist() == [[0, 0, 10, 8], [2, 0, 12, 10]]  # a pa image has no such bound
-    assert not select_rois(**arguments, min_iou_with_manual=0.85).replaced[0]
+    assert not select_rois(slots, min_iou_with_manual=0.85).replaced[0]
 
 
 def test_the_rule_is_the_same_image_by_image():
     generator = torch.Generator().manual_seed(0)
     n, k = 50, 3
-    arguments = rows(
+    slots = rows(
         n,
         current_scores=torch.rand(n, generator=generator),
         candidate_scores=torch.rand(n, k, generator=generator),
         candidate_boxes=torch.rand(n, k, 4, generator=generator).cumsum(dim=2) * 10,
     )
-    selection = select_rois(**arguments)
+    selection = select_rois(slots)
     for i in range(n):
-        scores = arguments["candidate_scores"][i].tolist()
+        scores = slots.candidate_scores[i].tolist()
         best = scores.index(max(scores))
-        wins = scores[best] > arguments["current_scores"][i].item()
-        expected = arguments["candidate_boxes"][i, best] if wins else arguments["current_boxes"][i]
+        wins = scores[best] > slots.current_scores[i].item()
+        expected = slots.candidate_boxes[i, best] if wins else slots.current_boxes[i]
         assert torch.equal(selection.boxes[i], expected) and selection.replaced[i].item() == wins
 
 
 def test_pseudo_labels_follow_dnet_and_leave_manual_rois():
     selection = pseudo_label_rois(
-        **rows(3, manual_boxes=[[0.0, 0.0, 10.0, 10.0], [NAN] * 4, [NAN] * 4], locked=[False, False, True])
+        rows(3, manual_boxes=[[0.0, 0.0, 10.0, 10.0], [NAN] * 4, [NAN] * 4], locked=[False, False, True])
     )
     assert selection.replaced.tolist() == [False, True, False]
     assert selection.boxes[1].tolist() == [0, 0, 10, 8]  # the first candidate, whatever its class score

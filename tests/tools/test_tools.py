@@ -58,7 +58,17 @@ def test_rankings_are_compared(tmp_path):
     assert figures["best regressed box"]["mean IoU"] >= max(figures[n]["mean IoU"] for n in names[:3])
 
 
-@pytest.mark.parametrize("tool", ["train_net.py", "visualize_rois.py", "benchmark.py", "compare_rankings.py"])
+@pytest.mark.parametrize(
+    "tool",
+    [
+        "train_net.py",
+        "visualize_rois.py",
+        "benchmark.py",
+        "compare_rankings.py",
+        "collect_results.py",
+        "update_readme.py",
+    ],
+)
 def test_help_has_examples(tool):
     result = run(tool, "--help")
     assert result.returncode == 0 and "Examples" in result.stdout and f"tools/{tool}" in result.stdout

@@ -1,14 +1,7 @@
-from .bbui import (
-    CATEGORIES,
-    CLASS_NAMES,
-    BBUIError,
-    load_bbui_json,
-    read_image_sizes,
-    register_bbui_instances,
-    validate_bbui,
-    validate_splits,
-)
+from ..errors import BBUIError
+from .bbui import load_bbui_json, register_bbui_instances
 from .builtin import dataset_folder, ensure_registered, register_builtin
+from .categories import CATEGORIES, CLASS_NAMES
 from .folds import (
     assign_folds,
     count_table,
@@ -18,3 +11,5 @@ from .folds import (
     split_patients,
     write_splits,
 )
+from .image_sizes import read_image_sizes
+from .validation import validate_bbui, validate_splits

@@ -13,7 +13,8 @@ from typing import Any, Dict, List, Tuple
 
 from detectron2.data import DatasetCatalog
 
-from .bbui import BBUIError, load_bbui_json, register_bbui_instances
+from ..errors import BBUIError
+from .bbui import load_bbui_json, register_bbui_instances
 
 __all__ = ["dataset_folder", "ensure_registered", "register_builtin"]
 

@@ -12,7 +12,8 @@ from typing import Any, Dict, Iterable, List, Mapping, Set, Union
 import numpy as np
 from tabulate import tabulate
 
-from .bbui import CATEGORIES, BBUIError
+from ..errors import BBUIError
+from .categories import CATEGORIES
 from .files import write_json
 
 __all__ = [

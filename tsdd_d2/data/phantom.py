@@ -29,7 +29,9 @@ from scipy import fft, ndimage
 from scipy.special import expit
 from tqdm import tqdm
 
-from .bbui import CATEGORIES
+from ..errors import InputError
+from .categories import CATEGORIES
+from .roi import manual_annotation
 
 __all__ = ["generate_phantom"]
 
@@ -463,7 +465,7 @@ def generate_phantom(
         coarse box as "bbox", and the image itself has the exact box as "true_bbox", both XYWH.
 
     Raises:
-        ValueError: if an argument is out of its range.
+        InputError: if an argument is out of its range.
     """
     for name, value, lowest in (
         ("num_patients", num_patients, 1),
@@ -473,9 +475,9 @@ def generate_phantom(
         ("num_workers", num_workers, 1),
     ):
         if value < lowest:
-            raise ValueError(f"{name} is {value}: give {lowest} or more.")
+            raise InputError(f"{name} is {value}: give {lowest} or more.")
     if not 0 <= coarseness <= 1:
-        raise ValueError(f"coarseness is {coarseness}: give a number from 0 (the true box) to 1.")
+        raise InputError(f"coarseness is {coarseness}: give a number from 0 (the true box) to 1.")
 
     output_dir = Path(output_dir)
     (output_dir / "images").mkdir(parents=True, exist_ok=True)
@@ -491,29 +493,17 @@ def generate_phantom(
 
     images, annotations = [], []
     for number, record in enumerate(records, start=1):
-        category_id = 2 if record["malignant"] else 1
-        images.append(
-            {
-                "id": number,
-                "file_name": record["file_name"],
-                "height": size,
-                "width": size,
-                "patient_id": record["patient_id"],
-                "category_id": category_id,
-                "true_bbox": record["true_bbox"],
-            }
-        )
-        annotations.append(
-            {
-                "id": number,
-                "image_id": number,
-                "category_id": category_id,
-                "bbox": record["bbox"],
-                "area": record["bbox"][2] * record["bbox"][3],
-                "iscrowd": 0,
-                "roi_source": "manual",
-            }
-        )
+        image = {
+            "id": number,
+            "file_name": record["file_name"],
+            "height": size,
+            "width": size,
+            "patient_id": record["patient_id"],
+            "category_id": 2 if record["malignant"] else 1,
+            "true_bbox": record["true_bbox"],
+        }
+        images.append(image)
+        annotations.append(manual_annotation(number, image, record["bbox"]))
     return {
         "info": {"description": f"Breast-ultrasound phantom, seed {seed}, coarseness {coarseness}"},
         "categories": CATEGORIES,

@@ -1,6 +1,6 @@
 """The ROI fields of an annotation: who drew it, and what that says about its image."""
 
-from typing import Dict, List
+from typing import Any, Dict, List, Mapping
 
 import numpy as np
 
@@ -8,6 +8,24 @@ from detectron2.structures import BoxMode
 
 MANUAL, PSEUDO, REFINED = "manual", "pseudo", "refined"
 ROI_SOURCES = (MANUAL, PSEUDO, REFINED)
+
+
+def manual_annotation(number: int, image: Mapping[str, Any], bbox: List[float]) -> Dict[str, Any]:
+    """The `annotations[]` entry of a BBUI file with id `number` for a ROI that was drawn by hand.
+
+    Args:
+        image: the `images[]` entry, whose class the ROI has.
+        bbox: XYWH in absolute pixels.
+    """
+    return {
+        "id": number,
+        "image_id": image["id"],
+        "category_id": image["category_id"],
+        "bbox": bbox,
+        "area": bbox[2] * bbox[3],
+        "iscrowd": 0,
+        "roi_source": MANUAL,
+    }
 
 
 def is_fully_annotated(annotations: List[Dict]) -> bool:

@@ -5,8 +5,6 @@ import logging
 import os
 from typing import Dict, Iterator, Optional
 
-import pandas as pd
-
 from detectron2.data import build_detection_test_loader
 from detectron2.evaluation import DatasetEvaluators, inference_on_dataset
 from detectron2.modeling import build_model
@@ -15,6 +13,7 @@ from detectron2.utils import comm
 from ..data.files import write_json, write_text
 from ..data.mapper import BBUIMapper
 from ..evaluation import DiagnosisEvaluator, LocalisationEvaluator, load_youden_threshold
+from ..tables import results_table
 from .checkpoint import TSDDCheckpointer
 from .hooks import WeightsBeforeRefinement
 
@@ -114,33 +113,3 @@ def evaluate_run(cfg) -> Dict[str, Dict]:
         write_text(os.path.join(cfg.OUTPUT_DIR, "results.md"), table + "\n")
         logger.info("Results, also in %s:\n%s", os.path.join(cfg.OUTPUT_DIR, "results.md"), table)
     return results
-
-
-def results_table(results: Dict[str, Dict]) -> str:
-    """The main figures of :func:`evaluate_run` as a Markdown table, with 95% intervals where they were computed."""
-    rows = []
-    for label, by_dataset in results.items():
-        for dataset, by_box in by_dataset.items():
-            for box, result in by_box.items():
-                row = {"weights": label, "data set": dataset, "C-Net sees": box}
-                for title, group, key in (
-                    ("IoU >= 0.5", "localisation", "share_iou50"),
-                    ("mean IoU", "localisation", "mean_iou"),
-                    ("AUC", "diagnosis", "AUC"),
-                    ("accuracy", "diagnosis", "accuracy"),
-                    ("sensitivity", "diagnosis", "sensitivity"),
-                    ("specificity", "diagnosis", "specificity"),
-                    ("patient AUC", "diagnosis_patient", "AUC"),
-                ):
-                    row[title] = _with_interval(result.get(group, {}), key)
-                rows.append(row)
-    return pd.DataFrame(rows).to_markdown(index=False)
-
-
-def _with_interval(figures: Dict[str, float], key: str) -> str:
-    if key not in figures:
-        return ""
-    text = f"{figures[key]:.3f}"
-    if f"{key}_low" in figures:
-        text += f" ({figures[key + '_low']:.3f}–{figures[key + '_high']:.3f})"
-    return text

@@ -1,15 +1,11 @@
 import logging
-import os
 from collections import OrderedDict
-from typing import Any, Dict, List, Optional
-import numpy as np
-from detectron2.evaluation import DatasetEvaluator
+from typing import Any, Dict, Optional
 
 from tsdd_d2.data.files import read_json
 
-from .records import gather_images, relative_file_name, write_report
+from .records import RecordEvaluator, relative_file_name
 from .statistics import (
-    CONFIDENCE_LEVEL,
     diagnosis_metrics,
     flatten_intervals,
     patient_bootstrap,
@@ -25,7 +21,7 @@ from .statistics import (
 MALIGNANCY_WITHOUT_INSTANCE = 0.5
 
 
-class DiagnosisEvaluator(DatasetEvaluator):
+class DiagnosisEvaluator(RecordEvaluator):
     """
     Benign/malignant diagnosis of images and of patients (paper Sec. IV.B): accuracy, sensitivity,
     specificity, Youden index and AUC, with 95% intervals from a bootstrap over patients.
@@ -33,6 +29,9 @@ class DiagnosisEvaluator(DatasetEvaluator):
     The diagnosis of an image is the ``malignancy`` of its first instance, the box the model chose; of an
     image without instances, :data:`MALIGNANCY_WITHOUT_INSTANCE`. The probability of a patient is the mean
     over the patient's images, and the same threshold holds for both.
+
+    The report ``diagnosis_<dataset_name>.json`` has the metrics with their intervals, the points of the ROC
+    curve, and the prediction for every image.
 
     The inputs must carry "image_id", "file_name", "patient_id" and "category_id" (0 benign, 1 malignant),
     the outputs "instances" with "pred_boxes" (absolute pixels of the original image), "scores" and
@@ -50,34 +49,17 @@ class DiagnosisEvaluator(DatasetEvaluator):
     ):
         """
         Args:
-            dataset_name: name of the data set; names the file.
-            output_dir: if given, ``diagnosis_<dataset_name>.json`` is written there, by the main process:
-                the metrics with their intervals, the points of the ROC curve, and the prediction for every
-                image.
             threshold: an image with ``malignancy >= threshold`` is called malignant. For the Youden-optimal
                 one of a validation set, see :func:`load_youden_threshold`.
-            distributed: if True, collect the results of all ranks and evaluate them in the main process.
-                Otherwise, evaluate the results of the current process only.
-            bootstrap: number of resamples for the intervals; 0 for no intervals.
-            seed: of the bootstrap.
+            dataset_name, output_dir, distributed, bootstrap, seed: see :class:`RecordEvaluator`.
 
         Raises:
             ValueError: threshold outside [0, 1], negative bootstrap.
         """
         if not 0 <= threshold <= 1:
             raise ValueError(f"threshold must be a probability in [0, 1], not {threshold}")
-        if bootstrap < 0:
-            raise ValueError(f"bootstrap must be a number of resamples, 0 or more, not {bootstrap}")
-        self._dataset_name = dataset_name
-        self._output_dir = output_dir
+        super().__init__(dataset_name, output_dir, distributed, bootstrap, seed)
         self._threshold = float(threshold)
-        self._distributed = distributed
-        self._bootstrap = bootstrap
-        self._seed = seed
-        self._predictions: List[Dict[str, Any]] = []
-
-    def reset(self):
-        self._predictions = []
 
     def process(self, inputs, outputs):
         for input_, output in zip(inputs, outputs):
@@ -116,7 +98,7 @@ class DiagnosisEvaluator(DatasetEvaluator):
             bounds of the 95% interval. Fractions in [0, 1]; nan where the data do not define the metric.
             Empty except in the main process.
         """
-        predictions = gather_images(self._predictions, self._distributed)
+        predictions = self._gather()
         if not predictions:
             return OrderedDict()
         images = {
@@ -127,12 +109,8 @@ class DiagnosisEvaluator(DatasetEvaluator):
         patients = dict(zip(images, patient_level(**images)))
         without_instance = sum(prediction["box"] is None for prediction in predictions)
         report = {
-            "dataset": self._dataset_name,
             "threshold": self._threshold,
             "youden_threshold": youden_optimal_threshold(images["labels"], images["probabilities"]),
-            "confidence_level": CONFIDENCE_LEVEL,
-            "bootstrap": self._bootstrap,
-            "seed": self._seed,
             "num_images": len(predictions),
             "num_images_without_instance": without_instance,
             "num_patients": len(patients["patient_ids"]),
@@ -146,8 +124,7 @@ class DiagnosisEvaluator(DatasetEvaluator):
             self._dataset_name, len(predictions), report["num_patients"], self._threshold, without_instance,
             MALIGNANCY_WITHOUT_INSTANCE,
         )
-        if self._output_dir:
-            write_report(self._output_dir, f"diagnosis_{self._dataset_name}.json", report)
+        self._write_report("diagnosis", report)
         return OrderedDict(
             diagnosis=flatten_intervals(report["image"]["metrics"]),
             diagnosis_patient=flatten_intervals(report["patient"]["metrics"]),

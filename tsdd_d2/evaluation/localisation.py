@@ -2,21 +2,20 @@ import contextlib
 import io
 import logging
 from collections import OrderedDict
-from typing import Any, Dict, List, Mapping, Optional, Sequence
+from typing import Any, Dict, List, Mapping, Sequence
 import numpy as np
 import torch
 from detectron2.data import DatasetCatalog
-from detectron2.evaluation import DatasetEvaluator
 from detectron2.structures import BoxMode
 from pycocotools.coco import COCO
 from pycocotools.cocoeval import COCOeval
 from torchvision.ops import box_iou
 
-from .records import gather_images, relative_file_name, write_report
-from .statistics import CONFIDENCE_LEVEL, flatten_intervals, patient_bootstrap
+from .records import RecordEvaluator, relative_file_name
+from .statistics import flatten_intervals, patient_bootstrap
 
 
-class LocalisationEvaluator(DatasetEvaluator):
+class LocalisationEvaluator(RecordEvaluator):
     """
     How well the boxes lie on the lesions, whatever their class: COCO's AP, AP50 and AP75 over all predicted
     instances; mean IoU and share of images with IoU >= 0.5 of the *chosen* box, the first instance. The last
@@ -28,40 +27,10 @@ class LocalisationEvaluator(DatasetEvaluator):
 
     The inputs must carry "image_id", "file_name" and "patient_id", the outputs "instances" with "pred_boxes"
     (absolute pixels of the original image) and "scores" (N,).
+
+    The report ``localisation_<dataset_name>.json`` has the metrics with their intervals, and the chosen box
+    and its IoU for every image.
     """
-
-    def __init__(
-        self,
-        dataset_name: str,
-        output_dir: Optional[str] = None,
-        distributed: bool = True,
-        bootstrap: int = 1000,
-        seed: int = 0,
-    ):
-        """
-        Args:
-            dataset_name: a data set registered in :class:`DatasetCatalog`.
-            output_dir: if given, ``localisation_<dataset_name>.json`` is written there, by the main process:
-                the metrics with their intervals, and the chosen box and its IoU for every image.
-            distributed: if True, collect the results of all ranks and evaluate them in the main process.
-                Otherwise, evaluate the results of the current process only.
-            bootstrap: number of resamples for the intervals; 0 for no intervals.
-            seed: of the bootstrap.
-
-        Raises:
-            ValueError: negative bootstrap.
-        """
-        if bootstrap < 0:
-            raise ValueError(f"bootstrap must be a number of resamples, 0 or more, not {bootstrap}")
-        self._dataset_name = dataset_name
-        self._output_dir = output_dir
-        self._distributed = distributed
-        self._bootstrap = bootstrap
-        self._seed = seed
-        self._predictions: List[Dict[str, Any]] = []
-
-    def reset(self):
-        self._predictions = []
 
     def process(self, inputs, outputs):
         for input_, output in zip(inputs, outputs):
@@ -86,7 +55,7 @@ class LocalisationEvaluator(DatasetEvaluator):
         Raises:
             ValueError: an image that the data set does not have, a box or score that is not finite.
         """
-        predictions = gather_images(self._predictions, self._distributed)
+        predictions = self._gather()
         if not predictions:
             return OrderedDict()
         images = {image["image_id"]: image for image in DatasetCatalog.get(self._dataset_name)}
@@ -121,19 +90,14 @@ class LocalisationEvaluator(DatasetEvaluator):
             "found nothing in %d",
             self._dataset_name, len(annotated), len(predictions) - len(annotated), without_instance,
         )
-        if self._output_dir:
-            report = {
-                "dataset": self._dataset_name,
-                "confidence_level": CONFIDENCE_LEVEL,
-                "bootstrap": self._bootstrap,
-                "seed": self._seed,
-                "num_images": len(predictions),
-                "num_images_without_annotation": len(predictions) - len(annotated),
-                "num_images_without_instance": without_instance,
-                "metrics": metrics,
-                "predictions": [_chosen_only(prediction) for prediction in predictions],
-            }
-            write_report(self._output_dir, f"localisation_{self._dataset_name}.json", report)
+        report = {
+            "num_images": len(predictions),
+            "num_images_without_annotation": len(predictions) - len(annotated),
+            "num_images_without_instance": without_instance,
+            "metrics": metrics,
+            "predictions": [_chosen_only(prediction) for prediction in predictions],
+        }
+        self._write_report("localisation", report)
         return OrderedDict(localisation=flatten_intervals(metrics))
 
     def _check(self, prediction: Mapping[str, Any], images: Mapping[Any, Any]) -> None:

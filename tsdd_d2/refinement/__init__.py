@@ -1,4 +1,5 @@
+from .history import round_history
 from .hook import CandidateSelectionHook, RoundSchedule
 from .roi_bank import ROIBank
 from .rounds import refine_rois, score_all_candidates
-from .selection import SELECTION_RULES, Selection, select_rois
+from .selection import SELECTION_RULES, ROISlots, Selection, select_rois

@@ -1,7 +1,7 @@
 """One round of candidate selection: predict, score, select, and write down what changed (paper III.B)."""
 
 import copy
-from typing import Dict, Iterable, List, NamedTuple, Tuple
+from typing import Dict, Iterable, List, NamedTuple, Optional, Tuple
 
 import torch
 from torch import Tensor
@@ -14,7 +14,7 @@ from torchvision.ops import box_iou
 from ..data.roi import MANUAL, PSEUDO, REFINED
 from ..modeling.dnet import elementwise_iou
 from ..modeling.stage1 import ScoredBoxes
-from .selection import Selection
+from .selection import ROISlots, Selection
 
 
 class RoundStatistics(NamedTuple):
@@ -57,19 +57,6 @@ def score_all_candidates(
     return {image_id: boxes for shard in comm.all_gather(scored) for image_id, boxes in shard.items()}
 
 
-class _Slots(NamedTuple):
-    """The tensors of the selection rule for N ROI slots: one for each ROI, one for each image without any."""
-
-    annotations: List
-    images: List[Dict]
-    current_boxes: Tensor
-    current_scores: Tensor
-    candidate_boxes: Tensor
-    candidate_scores: Tensor
-    locked: Tensor
-    manual_boxes: Tensor
-
-
 def _to_xyxy(box) -> List[float]:
     return BoxMode.convert(list(box), BoxMode.XYWH_ABS, BoxMode.XYXY_ABS)
 
@@ -81,10 +68,15 @@ def manual_box(annotation: Dict):
     return annotation.get("manual_bbox", annotation["bbox"])
 
 
-def _collect_slots(bbui: Dict, scored: Dict[int, ScoredBoxes], num_candidates: int) -> _Slots:
+def _collect_slots(
+    bbui: Dict, scored: Dict[int, ScoredBoxes], num_candidates: int
+) -> Tuple[List[Optional[Dict]], List[Dict], ROISlots]:
     """Lines up the file's ROIs with the scored boxes.
 
     In an image with several ROIs a candidate competes only with the ROI it overlaps most.
+
+    Returns:
+        for each slot its annotation (None in an image without a ROI), its image, and the tensors.
     """
     class_index = {c["id"]: i for i, c in enumerate(sorted(bbui["categories"], key=lambda c: c["id"]))}
     by_image: Dict[int, List] = {image["id"]: [] for image in bbui["images"]}
@@ -124,9 +116,7 @@ def _collect_slots(bbui: Dict, scored: Dict[int, ScoredBoxes], num_candidates: i
                 )
             )
     annotations, images, current, scores, boxes, candidate_scores, locked, manual = zip(*rows)
-    return _Slots(
-        list(annotations),
-        list(images),
+    slots = ROISlots(
         torch.tensor(current),
         torch.tensor(scores),
         torch.stack(boxes),
@@ -134,6 +124,7 @@ def _collect_slots(bbui: Dict, scored: Dict[int, ScoredBoxes], num_candidates: i
         torch.tensor(locked),
         torch.tensor(manual),
     )
+    return list(annotations), list(images), slots
 
 
 def refine_rois(
@@ -154,20 +145,12 @@ def refine_rois(
     Returns:
         the annotation of this round, and what changed.
     """
-    slots = _collect_slots(bbui, scored, num_candidates)
-    selection = rule(
-        slots.current_boxes,
-        slots.current_scores,
-        slots.candidate_boxes,
-        slots.candidate_scores,
-        slots.locked,
-        slots.manual_boxes,
-        min_iou_with_manual,
-    )
+    annotations, images, slots = _collect_slots(bbui, scored, num_candidates)
+    selection = rule(slots, min_iou_with_manual)
     refined = copy.copy(bbui)
     refined["annotations"] = []
     next_id = max((a["id"] for a in bbui["annotations"]), default=0) + 1
-    for i, (annotation, image) in enumerate(zip(slots.annotations, slots.images)):
+    for i, (annotation, image) in enumerate(zip(annotations, images)):
         if annotation is None and not selection.replaced[i]:
             continue  # no ROI and no candidate: the image goes on without
         if annotation is None:
@@ -184,7 +167,7 @@ def refine_rois(
         # the score is this round's: the network has moved, and with it the score of a ROI that stays
         annotation = {**annotation, "roi_score": round(float(selection.scores[i]), 6)}
         refined["annotations"].append(annotation)
-    return refined, _statistics(slots, selection)
+    return refined, _statistics(images, slots, selection)
 
 
 def _replace_box(annotation: Dict, box: Tensor, round_number: int) -> Dict:
@@ -203,12 +186,12 @@ def _replace_box(annotation: Dict, box: Tensor, round_number: int) -> Dict:
     return replaced
 
 
-def _statistics(slots: _Slots, selection: Selection) -> RoundStatistics:
+def _statistics(images: List[Dict], slots: ROISlots, selection: Selection) -> RoundStatistics:
     fully_annotated = ~slots.manual_boxes.isnan().any(dim=1)
     had_roi = slots.current_scores > -torch.inf
     has_roi = selection.scores > -torch.inf
     true_boxes = torch.tensor(
-        [_to_xyxy(x["true_bbox"]) if "true_bbox" in x else [float("nan")] * 4 for x in slots.images]
+        [_to_xyxy(x["true_bbox"]) if "true_bbox" in x else [float("nan")] * 4 for x in images]
     )
     iou_with_true = elementwise_iou(selection.boxes, true_boxes)
 

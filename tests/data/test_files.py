@@ -1,0 +1,29 @@
+import json
+
+import pytest
+
+from tsdd_d2.data.files import read_json, write_json
+
+
+def test_json_goes_there_and_back_with_one_entry_on_a_line(bbui, tmp_path):
+    path = tmp_path / "new" / "all.json"
+    write_json(path, bbui)
+    assert read_json(path) == bbui == json.loads(path.read_text())
+    assert sum('"file_name"' in line for line in path.read_text().splitlines()) == 3
+    assert [entry.name for entry in path.parent.iterdir()] == ["all.json"]
+
+
+def test_a_failed_write_keeps_the_old_file_and_leaves_nothing(tmp_path, monkeypatch):
+    path = tmp_path / "all.json"
+    write_json(path, {"round": 0})
+    with pytest.raises(TypeError):
+        write_json(path, {"round": object()})
+
+    def fail(*_):
+        raise OSError("disk full")
+
+    monkeypatch.setattr("tsdd_d2.data.files.os.fsync", fail)
+    with pytest.raises(OSError):
+        write_json(path, {"round": 1})
+    assert read_json(path) == {"round": 0}
+    assert [entry.name for entry in tmp_path.iterdir()] == ["all.json"]

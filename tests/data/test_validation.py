@@ -1,0 +1,199 @@
+import copy
+
+import cv2
+import numpy as np
+import pytest
+
+from tsdd_d2.data import BBUIError, validate_bbui, validate_splits
+from tsdd_d2.data.files import write_json
+
+from .conftest import HEIGHT, WIDTH, image_entry
+
+
+def test_a_good_file_has_no_problems_and_no_warnings(bbui, root):
+    write_json(root / "all.json", bbui)
+    assert validate_bbui(root / "all.json", root) == []
+    assert validate_bbui(bbui, root) == []
+
+
+def problems_of(bbui, root, **arguments):
+    with pytest.raises(BBUIError) as error:
+        validate_bbui(bbui, root, **arguments)
+    for problem in error.value.problems:
+        assert problem in str(error.value)
+    return error.value.problems
+
+
+@pytest.mark.parametrize(
+    "box, words",
+    [
+        ([31.0, 5.0, 10.0, 8.0], "leaves the image of 40x30 pixels"),
+        ([-1.0, 5.0, 10.0, 8.0], "leaves the image of 40x30 pixels"),
+        ([4.0, 23.0, 10.0, 8.0], "leaves the image of 40x30 pixels"),
+        ([4.0, 5.0, 0.0, 8.0], "has no area"),
+        ([4.0, 5.0, 10.0, -8.0], "has no area"),
+        ([4.0, float("nan"), 10.0, 8.0], "NaN or infinite"),
+        ([4.0, 5.0, float("inf"), 8.0], "NaN or infinite"),
+        ([4.0, 5.0, 10.0], "must be four numbers"),
+        ([4.0, 5.0, 10.0, "8"], "must be four numbers"),
+        (None, "must be four numbers"),
+    ],
+)
+@pytest.mark.parametrize("key", ["bbox", "manual_bbox", "true_bbox"])
+def test_a_bad_box_is_a_problem(key, box, words, bbui, root):
+    bbui["annotations"][0][key] = box
+    (problem,) = problems_of(bbui, root)
+    assert problem.startswith(f"annotation 1 (image 1): '{key}'") and words in problem
+
+
+def test_a_box_may_touch_the_border_and_exceed_it_by_rounding(bbui, root):
+    bbui["annotations"][0]["bbox"] = [0.0, 0.0, WIDTH + 1e-5, HEIGHT]
+    assert validate_bbui(bbui, root) == []
+
+
+@pytest.mark.parametrize(
+    "change, words",
+    [
+        (lambda b: b["images"][0].pop("patient_id"), "the patient is missing"),
+        (lambda b: b["images"][0].update(patient_id=" "), "the patient is missing"),
+        (lambda b: b["images"][0].update(patient_id=7), "'patient_id' must be a text"),
+        (lambda b: b["images"][1].pop("category_id"), "the class is missing"),
+        (lambda b: b["images"][1].update(category_id=3), "unknown class 3"),
+        (lambda b: b["annotations"][0].pop("category_id"), "the class is missing"),
+        (lambda b: b["annotations"][0].update(category_id=0), "unknown class 0"),
+        (lambda b: b["annotations"][0].update(category_id=2), "class 2 is unlike the class 1 of its image"),
+        (lambda b: b["annotations"][0].update(image_id=9), "its image is not in 'images'"),
+        (lambda b: b["annotations"][0].pop("image_id"), "its image is not in 'images'"),
+        (lambda b: b["annotations"][0].pop("bbox"), "'bbox' is missing"),
+        (lambda b: b["annotations"][0].pop("area"), "'area' must be"),
+        (lambda b: b["annotations"][0].pop("iscrowd"), "'iscrowd' must be 0"),
+        (lambda b: b["annotations"][0].update(roi_source="guess"), "'roi_source' must be one of"),
+        (lambda b: b["annotations"][1].pop("manual_bbox"), "must keep the manual box"),
+        (lambda b: b["annotations"][0].update(roi_round="1"), "'roi_round' must be an integer"),
+        (lambda b: b["annotations"][0].update(roi_score=float("nan")), "'roi_score' must be a finite number"),
+        (lambda b: b["annotations"][0].update(locked="no"), "'locked' must be true or false"),
+        (lambda b: b["annotations"][0].update(id="1"), "'id' is missing or no integer"),
+        (lambda b: b["images"][1].pop("file_name"), "'file_name' is missing"),
+        (lambda b: b["images"][1].update(true_bbox=[0, 0, 0, 0]), "'true_bbox' [0, 0, 0, 0] has no area"),
+        (lambda b: b["annotations"].append(dict(b["annotations"][0])), "annotation id 1 occurs 2 times"),
+        (
+            lambda b: b["images"].append(image_entry(3, "b", 2, file_name="Images/4.png")),
+            "image id 3 occurs 2 times",
+        ),
+        (
+            lambda b: b["images"].append(image_entry(4, "b", 2, file_name="./Images/3.png")),
+            "file_name 'Images/3.png' occurs 2 times",
+        ),
+        (lambda b: b["categories"].pop(), "'categories' must be 1 benign and 2 malignant"),
+        (lambda b: b["categories"][0].update(name="cyst"), "'categories' must be 1 benign and 2 malignant"),
+        (lambda b: b.pop("annotations"), "the list 'annotations' is missing"),
+        (lambda b: b["annotations"].append(5), "'annotations' has 1 entries that are no JSON objects"),
+        (lambda b: b["images"][1].update(file_name="Images/none.png"), "Images/none.png does not exist"),
+        (lambda b: b["images"][1].update(width=41), "has 40x30 pixels, the annotation says 41x30"),
+    ],
+)
+def test_each_problem_is_told(change, words, bbui, root):
+    change(bbui)
+    (problem,) = problems_of(bbui, root)
+    assert words in problem
+
+
+@pytest.mark.parametrize("size", [0, -3, 40.0, "40", None])
+def test_a_size_that_is_no_size_is_a_problem(size, bbui, root):
+    bbui["images"][1]["width"] = size
+    assert "'width' must be an integer above 0" in problems_of(bbui, root)[0]
+
+
+@pytest.mark.parametrize("content", [b"", b"not an image"])
+def test_an_undecodable_image_is_a_problem(content, bbui, root):
+    (root / "Images/2.png").write_bytes(content)
+    (problem,) = problems_of(bbui, root)
+    assert problem.startswith("image 2 (Images/2.png): the file")
+    assert ("cannot be decoded" if content else "is empty") in problem
+
+
+def test_a_truncated_image_is_a_problem(bbui, root):
+    path = root / "Images/2.png"
+    noise = np.random.default_rng(0).integers(0, 255, (HEIGHT, WIDTH), np.uint8)
+    cv2.imwrite(str(path), noise)
+    path.write_bytes(path.read_bytes()[:600])
+    (problem,) = problems_of(bbui, root)
+    assert "cannot be decoded" in problem
+    assert validate_bbui(bbui, root, decode_images=False) == []
+
+
+def test_all_problems_come_at_once(bbui, root):
+    (root / "Images/1.png").write_bytes(b"")
+    (root / "Images/3.png").unlink()
+    del bbui["images"][1]["patient_id"]
+    bbui["annotations"][0]["bbox"] = [0.0, 0.0, 41.0, 2.0]
+    bbui["annotations"][1]["category_id"] = 5
+    assert len(problems_of(bbui, root)) == 5
+
+
+@pytest.mark.parametrize("text", ["", "{", "[1, 2]", '{"images": 3}', "\xff"])
+def test_malformed_json_is_refused(text, root):
+    (root / "all.json").write_bytes(text.encode("latin-1"))
+    with pytest.raises(BBUIError, match="all.json"):
+        validate_bbui(root / "all.json", root)
+
+
+def test_a_file_that_is_not_there_is_named(root):
+    with pytest.raises(BBUIError, match="none.json does not exist"):
+        validate_bbui(root / "none.json", root)
+
+
+def test_several_classes_for_one_patient_are_a_warning(bbui, root):
+    bbui["images"][2]["patient_id"] = "a"
+    assert validate_bbui(bbui, root) == ["patient 'a' has benign and malignant images"]
+
+
+def split_file(root, name, images, annotations=()):
+    content = {"categories": [{"id": 1, "name": "benign"}, {"id": 2, "name": "malignant"}]}
+    write_json(root / f"{name}.json", {**content, "images": images, "annotations": list(annotations)})
+    return root / f"{name}.json", root
+
+
+def test_one_patient_in_two_splits_is_a_problem(root):
+    splits = {
+        "train": split_file(root, "train", [image_entry(1, "a", 1), image_entry(2, "b", 1)]),
+        "val": split_file(root, "val", [image_entry(3, "a", 1)]),
+        "test": split_file(root, "test", [image_entry(4, "c", 2)]),
+    }
+    with pytest.raises(BBUIError) as error:
+        validate_splits(splits)
+    assert error.value.problems == ("patient 'a' is in more than one split: train, val",)
+
+
+def test_one_image_file_in_two_splits_is_a_problem(root):
+    splits = {
+        "train": split_file(root, "train", [image_entry(1, "a", 1)]),
+        "val": split_file(root, "val", [image_entry(1, "b", 1)]),
+    }
+    with pytest.raises(BBUIError) as error:
+        validate_splits(splits)
+    (problem,) = error.value.problems
+    assert "1.png is in more than one split: train, val" in problem
+
+
+def test_splits_tell_the_problems_of_all_files_and_warn_across_them(root):
+    good = {
+        "train": split_file(root, "train", [image_entry(1, "a", 1), image_entry(2, "a", 2)]),
+        "val": split_file(root, "val", [image_entry(3, "b", 1)]),
+    }
+    assert validate_splits(good) == ["patient 'a' has benign and malignant images"]
+    bad = {
+        "train": split_file(root, "train", [image_entry(1, "a", 7)]),
+        "val": split_file(root, "val", [image_entry(3, "b", 1, width=50)]),
+        "test": (root / "none.json", root),
+    }
+    with pytest.raises(BBUIError) as error:
+        validate_splits(bad)
+    assert len(error.value.problems) == 3
+    assert [problem.split(" ")[0].rstrip(":") for problem in error.value.problems] == ["train", "val", "test"]
+
+
+def test_validation_leaves_the_content_as_it_was(bbui, root):
+    before = copy.deepcopy(bbui)
+    validate_bbui(bbui, root)
+    assert bbui == before

@@ -1,0 +1,57 @@
+"""The sizes of images, read by decoding them: what cannot be decoded shows before training, not during it."""
+
+import os
+from concurrent.futures import ThreadPoolExecutor
+from typing import List, Sequence, Tuple, Union
+
+from detectron2.data.detection_utils import read_image
+from tqdm import tqdm
+
+from ..errors import BBUIError
+
+__all__ = ["decode_sizes", "read_image_sizes"]
+
+
+def read_image_sizes(
+    image_root: Union[str, os.PathLike], file_names: Sequence[str]
+) -> List[Tuple[int, int]]:
+    """
+    The (height, width) in pixels of every image, decoded as the data loader does (EXIF orientation applied).
+
+    Raises:
+        BBUIError: naming all images that are missing, empty or damaged.
+    """
+    sizes = decode_sizes([os.path.join(image_root, file_name) for file_name in file_names])
+    problems = [str(size) for size in sizes if isinstance(size, BBUIError)]
+    if problems:
+        raise BBUIError(f"Images below {os.fspath(image_root)} that cannot be used:", problems)
+    return sizes
+
+
+def decode_sizes(paths: Sequence[str]) -> List[Union[Tuple[int, int], BBUIError]]:
+    """The (height, width) of each image, or the error that says why there is none."""
+    # Threads are enough: the decoders release the GIL.
+    with ThreadPoolExecutor(max_workers=min(8, os.cpu_count() or 1)) as pool:
+        # Shown on a terminal only, and not if all is done within a second.
+        progress = tqdm(total=len(paths), desc="Decoding images", unit="image", delay=1, disable=None)
+        sizes = []
+        for size in pool.map(_decode_size, paths):
+            sizes.append(size)
+            progress.update()
+        progress.close()
+    return sizes
+
+
+def _decode_size(path: str) -> Union[Tuple[int, int], BBUIError]:
+    if not os.path.isfile(path):
+        return BBUIError(f"the file {path} does not exist")
+    if os.path.getsize(path) == 0:
+        return BBUIError(f"the file {path} is empty")
+    try:
+        # What Detectron2's mapper calls: OpenCV, for one, would accept a truncated PNG.
+        height, width = read_image(path, format="BGR").shape[:2]
+    except Exception as error:  # a decoder may raise anything on a damaged file
+        return BBUIError(f"the file {path} cannot be decoded: {type(error).__name__}: {error}")
+    if height == 0 or width == 0:
+        return BBUIError(f"the file {path} holds an image of {width}x{height} pixels")
+    return height, width

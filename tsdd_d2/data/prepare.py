@@ -1,0 +1,68 @@
+"""What the scripts `datasets/prepare_*.py` share: options, checks, counts, and what a bad input ends in."""
+
+import argparse
+import contextlib
+import os
+from typing import Any, Iterator, Mapping
+
+from ..errors import InputError
+from .folds import NUM_FOLDS, count_table, write_splits
+from .validation import validate_bbui
+
+__all__ = [
+    "add_annotation_options",
+    "exit_on_input_error",
+    "preparation_parser",
+    "print_warnings",
+    "write_and_count_splits",
+]
+
+
+def preparation_parser(description: str, examples: str) -> argparse.ArgumentParser:
+    """A parser whose `--help` shows both texts as they are written."""
+    return argparse.ArgumentParser(
+        description=description, epilog=examples, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+
+
+def add_annotation_options(parser: argparse.ArgumentParser) -> None:
+    """`--output` and `--seed` of a script that annotates images which are there already."""
+    parser.add_argument(
+        "--output",
+        type=os.path.expanduser,
+        help="folder of the annotation files (default: <root>/annotations)",
+    )
+    parser.add_argument("--seed", type=int, default=0, help="seed of every draw over patients (default: 0)")
+
+
+@contextlib.contextmanager
+def exit_on_input_error(parser: argparse.ArgumentParser) -> Iterator[None]:
+    """Within this context a problem of the data or of a file ends the script: its message and exit code 2."""
+    try:
+        yield
+    except (InputError, OSError) as error:
+        parser.exit(2, f"{parser.prog}: error: {error}\n")
+
+
+def print_warnings(bbui: Mapping[str, Any], root: str) -> None:
+    """
+    Print what deserves a look in the content of a BBUI file. Its images are not decoded again: its sizes come
+    from :func:`~tsdd_d2.data.image_sizes.read_image_sizes`, which did.
+
+    Raises:
+        BBUIError: the content breaks the format.
+    """
+    for warning in validate_bbui(bbui, root, decode_images=False):
+        print("Warning:", warning)
+
+
+def write_and_count_splits(
+    bbui: Mapping[str, Any],
+    output: str,
+    test_folds: Mapping[str, int],
+    num_folds: int = NUM_FOLDS,
+    seed: int = 0,
+) -> None:
+    """Write the files of :func:`write_splits`, whose arguments these are, and print the counts of each."""
+    splits = write_splits(bbui, output, test_folds, num_folds, seed)
+    print(count_table({"all": bbui, **splits}))

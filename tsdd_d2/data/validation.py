@@ -1,0 +1,328 @@
+"""
+Validation of BBUI files and of the images they name: all problems in one error.
+
+The format is told in :mod:`tsdd_d2.data.bbui`; `datasets/README.md` describes every field.
+"""
+
+import math
+import numbers
+import os
+from collections import defaultdict
+from typing import Any, Dict, Iterable, List, Mapping, Optional, Sequence, Tuple, Union
+
+from ..errors import BBUIError
+from .categories import CATEGORIES, CONTIGUOUS_IDS
+from .files import read_json
+from .image_sizes import decode_sizes
+from .roi import REFINED, ROI_SOURCES
+
+__all__ = ["read_valid_bbui", "validate_bbui", "validate_splits"]
+
+Path = Union[str, os.PathLike]
+
+# A box clipped to the image in float32 XYXY and stored as XYWH can exceed the border by a rounding error.
+BORDER_TOLERANCE = 0.01  # pixels
+
+
+def read_valid_bbui(json_file: Path) -> Dict[str, Any]:
+    """
+    The content of a BBUI file, checked in all that shows without opening an image.
+
+    Raises:
+        BBUIError: the file is missing, or with all its problems at once.
+    """
+    bbui = _read_bbui(json_file)
+    problems, _ = _check_content(bbui)
+    _raise_if_any(problems, os.fspath(json_file))
+    return bbui
+
+
+def validate_bbui(
+    bbui: Union[Path, Mapping[str, Any]], image_root: Path, decode_images: bool = True
+) -> List[str]:
+    """
+    Check a BBUI file and the images it names.
+
+    Args:
+        bbui: the path of a BBUI file, or the content of one.
+        image_root: the folder that the `file_name` entries start from.
+        decode_images: decode every image, the way the data loader does, and compare its size with the file.
+            If False, only the existence of the images is checked.
+
+    Returns:
+        list[str]: what may be right but deserves a look: patients with images of both classes.
+
+    Raises:
+        BBUIError: with all problems at once.
+    """
+    source = "The annotation" if isinstance(bbui, Mapping) else os.fspath(bbui)
+    content = bbui if isinstance(bbui, Mapping) else _read_bbui(bbui)
+    problems, images = _check_content(content)
+    problems += _check_image_files(images, os.fspath(image_root), decode_images)
+    _raise_if_any(problems, source)
+    return _mixed_patients(images)
+
+
+def validate_splits(
+    splits: Mapping[str, Tuple[Path, Path]], decode_images: bool = True
+) -> List[str]:
+    """
+    Check the BBUI files of one experiment: each as :func:`validate_bbui` does, and that neither a patient nor
+    an image file is in two of them.
+
+    Args:
+        splits: name of the split -> (json_file, image_root).
+        decode_images: see :func:`validate_bbui`.
+
+    Returns:
+        list[str]: the warnings of :func:`validate_bbui`, over all splits together.
+
+    Raises:
+        BBUIError: with the problems of all splits at once, each preceded by the name of its split.
+    """
+    problems, all_images = [], []
+    splits_of_patient, splits_of_file = defaultdict(list), defaultdict(list)
+    for name, (json_file, image_root) in splits.items():
+        try:
+            content = _read_bbui(json_file)
+        except BBUIError as error:
+            problems.append(f"{name}: {error}")
+            continue
+        split_problems, images = _check_content(content)
+        split_problems += _check_image_files(images, os.fspath(image_root), decode_images)
+        problems += [f"{name} ({os.fspath(json_file)}): {problem}" for problem in split_problems]
+        all_images += images
+        for patient in sorted({image["patient_id"] for image in images if _is_text(image.get("patient_id"))}):
+            splits_of_patient[patient].append(name)
+        for file_name in {image["file_name"] for image in images if _is_text(image.get("file_name"))}:
+            splits_of_file[os.path.realpath(os.path.join(image_root, file_name))].append(name)
+    problems += [
+        f"patient {patient!r} is in more than one split: {', '.join(names)}"
+        for patient, names in splits_of_patient.items()
+        if len(names) > 1
+    ]
+    problems += [
+        f"image file {path} is in more than one split: {', '.join(names)}"
+        for path, names in sorted(splits_of_file.items())
+        if len(names) > 1
+    ]
+    _raise_if_any(problems, "The splits " + ", ".join(splits))
+    return _mixed_patients(all_images)
+
+
+def _raise_if_any(problems: Sequence[str], source: str) -> None:
+    if problems:
+        count = "1 problem" if len(problems) == 1 else f"{len(problems)} problems"
+        raise BBUIError(f"{source}: {count}. Correct the entries, or leave out the images named:", problems)
+
+
+def _read_bbui(json_file: Path) -> Any:
+    try:
+        return read_json(json_file)
+    except FileNotFoundError:
+        raise BBUIError(
+            f"The annotation file {os.fspath(json_file)} does not exist. "
+            "datasets/README.md tells how to prepare a data set."
+        ) from None
+    except (OSError, ValueError) as error:
+        raise BBUIError(f"The annotation file cannot be read: {error}") from error
+
+
+def _check_content(bbui: Any) -> Tuple[List[str], List[Dict[str, Any]]]:
+    """
+    All problems that show without opening an image.
+
+    Returns:
+        problems, and the `images[]` entries that are JSON objects (the ones that can be looked at further).
+    """
+    if not isinstance(bbui, Mapping):
+        return ["the file holds no JSON object with 'images', 'annotations' and 'categories'"], []
+    problems, lists = [], {}
+    for key in ("categories", "images", "annotations"):
+        entries = bbui.get(key)
+        if not isinstance(entries, list):
+            problems.append(f"the list '{key}' is missing")
+            entries = []
+        lists[key] = [entry for entry in entries if isinstance(entry, Mapping)]
+        if len(lists[key]) < len(entries):
+            problems.append(f"'{key}' has {len(entries) - len(lists[key])} entries that are no JSON objects")
+    categories, images, annotations = lists.values()
+
+    found = [(category.get("id"), category.get("name")) for category in categories]
+    expected = [(category["id"], category["name"]) for category in CATEGORIES]
+    if sorted(found, key=repr) != expected:
+        problems.append(f"'categories' must be 1 benign and 2 malignant, found {found}")
+    if not images:
+        problems.append("'images' is empty")
+    for image in images:
+        problems += [f"{_describe_image(image)}: {problem}" for problem in _image_problems(image)]
+    images_by_id = {image["id"]: image for image in reversed(images) if _is_integer(image.get("id"))}
+    for annotation in annotations:
+        label = f"annotation {annotation.get('id')!r} (image {annotation.get('image_id')!r})"
+        problems += [f"{label}: {problem}" for problem in _annotation_problems(annotation, images_by_id)]
+    problems += _duplicates("image id", (image.get("id") for image in images))
+    problems += _duplicates("annotation id", (annotation.get("id") for annotation in annotations))
+    problems += _duplicates(
+        "file_name",
+        (os.path.normpath(image["file_name"]) for image in images if _is_text(image.get("file_name"))),
+    )
+    return problems, images
+
+
+def _image_problems(image: Mapping[str, Any]) -> List[str]:
+    problems = []
+    if not _is_integer(image.get("id")):
+        problems.append("'id' is missing or no integer")
+    if not _is_text(image.get("file_name")):
+        problems.append("'file_name' is missing or no text")
+    if not _is_text(image.get("patient_id")):
+        problems.append("the patient is missing: 'patient_id' must be a text that is not empty")
+    problems += _class_problems(image)
+    problems += _size_problems(image)
+    if "true_bbox" in image:
+        problems += _box_problems("true_bbox", image["true_bbox"], image)
+    return problems
+
+
+def _annotation_problems(annotation: Mapping[str, Any], images: Mapping[int, Mapping[str, Any]]) -> List[str]:
+    problems = []
+    if not _is_integer(annotation.get("id")):
+        problems.append("'id' is missing or no integer")
+    image = images.get(annotation["image_id"]) if _is_integer(annotation.get("image_id")) else None
+    if image is None:
+        problems.append("its image is not in 'images'")
+    class_problems = _class_problems(annotation)
+    problems += class_problems
+    if image is not None and not class_problems and annotation["category_id"] != image.get("category_id"):
+        problems.append(
+            f"class {annotation['category_id']} is unlike the class {image.get('category_id')!r} of its image"
+        )
+    if "bbox" not in annotation:
+        problems.append("'bbox' is missing")
+    for key in ("bbox", "manual_bbox", "true_bbox"):
+        if key in annotation:
+            problems += _box_problems(key, annotation[key], image)
+    # pycocotools' evaluation reads both keys of every annotation.
+    if not (_is_finite(annotation.get("area")) and annotation["area"] > 0):
+        problems.append(f"'area' must be a number above 0, found {annotation.get('area')!r}")
+    if annotation.get("iscrowd") != 0:
+        problems.append(f"'iscrowd' must be 0, found {annotation.get('iscrowd')!r}")
+    if annotation.get("roi_source", "manual") not in ROI_SOURCES:
+        problems.append(f"'roi_source' must be one of {ROI_SOURCES}, found {annotation['roi_source']!r}")
+    if annotation.get("roi_source") == REFINED and "manual_bbox" not in annotation:
+        problems.append("a refined ROI must keep the manual box as 'manual_bbox'")
+    if "roi_round" in annotation and not _is_integer(annotation["roi_round"]):
+        problems.append(f"'roi_round' must be an integer, found {annotation['roi_round']!r}")
+    if "roi_score" in annotation and not _is_finite(annotation["roi_score"]):
+        problems.append(f"'roi_score' must be a finite number, found {annotation['roi_score']!r}")
+    if not isinstance(annotation.get("locked", False), bool):
+        problems.append(f"'locked' must be true or false, found {annotation['locked']!r}")
+    return problems
+
+
+def _size_problems(image: Mapping[str, Any]) -> List[str]:
+    return [
+        f"'{key}' must be an integer above 0, found {image.get(key)!r}"
+        for key in ("height", "width")
+        if not (_is_integer(image.get(key)) and image[key] > 0)
+    ]
+
+
+def _class_problems(entry: Mapping[str, Any]) -> List[str]:
+    if "category_id" not in entry:
+        return ["the class is missing: 'category_id' must be 1 (benign) or 2 (malignant)"]
+    if not _is_integer(entry["category_id"]) or entry["category_id"] not in CONTIGUOUS_IDS:
+        return [f"unknown class {entry['category_id']!r}: 'category_id' must be 1 (benign) or 2 (malignant)"]
+    return []
+
+
+def _box_problems(key: str, box: Any, image: Optional[Mapping[str, Any]]) -> List[str]:
+    """
+    Args:
+        key: the field that holds the box, for the message.
+        box: should be XYWH in absolute pixels.
+        image: the entry whose `width` and `height` bound the box, if they are known.
+    """
+    if not (isinstance(box, (list, tuple)) and len(box) == 4 and all(_is_number(value) for value in box)):
+        return [f"'{key}' must be four numbers [x, y, width, height], found {box!r}"]
+    if not all(_is_finite(value) for value in box):
+        return [f"'{key}' {list(box)} has a NaN or infinite value"]
+    x, y, width, height = box
+    if width <= 0 or height <= 0:
+        return [f"'{key}' {list(box)} has no area: width and height must be above 0"]
+    if image is None or _size_problems(image):
+        return []
+    if (
+        min(x, y) < -BORDER_TOLERANCE
+        or x + width > image["width"] + BORDER_TOLERANCE
+        or y + height > image["height"] + BORDER_TOLERANCE
+    ):
+        return [f"'{key}' {list(box)} leaves the image of {image['width']}x{image['height']} pixels"]
+    return []
+
+
+def _check_image_files(
+    images: Iterable[Mapping[str, Any]], image_root: str, decode_images: bool
+) -> List[str]:
+    if not os.path.isdir(image_root):
+        return [f"the image folder {image_root} does not exist"]
+    images = [image for image in images if _is_text(image.get("file_name"))]
+    paths = [os.path.join(image_root, image["file_name"]) for image in images]
+    if not decode_images:
+        return [
+            f"{_describe_image(image)}: the file {path} does not exist"
+            for image, path in zip(images, paths)
+            if not os.path.isfile(path)
+        ]
+    problems = []
+    for image, path, size in zip(images, paths, decode_sizes(paths)):
+        if isinstance(size, BBUIError):
+            problems.append(f"{_describe_image(image)}: {size}")
+        elif size != (image.get("height"), image.get("width")):
+            problems.append(
+                f"{_describe_image(image)}: the file {path} has {size[1]}x{size[0]} pixels, "
+                f"the annotation says {image.get('width')}x{image.get('height')}"
+            )
+    return problems
+
+
+def _mixed_patients(images: Iterable[Mapping[str, Any]]) -> List[str]:
+    classes = defaultdict(set)
+    for image in images:
+        classes[image["patient_id"]].add(image["category_id"])
+    return [
+        f"patient {patient!r} has benign and malignant images"
+        for patient, found in sorted(classes.items())
+        if len(found) > 1
+    ]
+
+
+def _duplicates(what: str, values: Iterable[Any]) -> List[str]:
+    seen, repeated = set(), {}
+    for value in values:
+        if not isinstance(value, (int, str)):
+            continue  # reported as a wrong type already
+        if value in seen:
+            repeated[value] = repeated.get(value, 1) + 1
+        seen.add(value)
+    return [f"{what} {value!r} occurs {count} times" for value, count in repeated.items()]
+
+
+def _describe_image(image: Mapping[str, Any]) -> str:
+    return f"image {image.get('id')!r} ({image.get('file_name')})"
+
+
+def _is_text(value: Any) -> bool:
+    return isinstance(value, str) and bool(value.strip())
+
+
+def _is_integer(value: Any) -> bool:
+    return isinstance(value, int) and not isinstance(value, bool)
+
+
+def _is_number(value: Any) -> bool:
+    return isinstance(value, numbers.Real) and not isinstance(value, bool)
+
+
+def _is_finite(value: Any) -> bool:
+    return _is_number(value) and math.isfinite(value)

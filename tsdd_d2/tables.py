@@ -1,0 +1,102 @@
+"""The figures of runs and comparisons as Markdown tables."""
+
+from typing import Dict, List, Sequence
+
+import pandas as pd
+
+# Title of the column, and where the evaluators put the figure.
+FIGURES = (
+    ("IoU >= 0.5", "localisation", "share_iou50"),
+    ("mean IoU", "localisation", "mean_iou"),
+    ("AUC", "diagnosis", "AUC"),
+    ("accuracy", "diagnosis", "accuracy"),
+    ("sensitivity", "diagnosis", "sensitivity"),
+    ("specificity", "diagnosis", "specificity"),
+    ("patient AUC", "diagnosis_patient", "AUC"),
+)
+SUMMARY = ("IoU >= 0.5", "mean IoU", "AUC", "accuracy", "patient AUC")
+LABELS = ("weights", "data set", "C-Net sees")
+
+# Title of the column, and the entry of RoundStatistics.
+ROUND_FIGURES = {
+    "round": "round",
+    "replaced, fa": "replaced_fa",
+    "replaced, pa": "replaced_pa",
+    "mean IoU with manual box, fa": "iou_with_manual",
+    "mean IoU with true box, fa": "iou_with_true_fa",
+    "mean IoU with true box, pa": "iou_with_true_pa",
+}
+
+
+def results_table(results: Dict[str, Dict]) -> str:
+    """The main figures of :func:`~tsdd_d2.engine.final_evaluation.evaluate_run`, with their 95% intervals.
+
+    Args:
+        results: weights -> data set -> what C-Net sees -> results of the evaluators.
+    """
+    return _markdown(_results_frame(results))
+
+
+def summary_table(results: Dict[str, Dict]) -> str:
+    """Less of :func:`results_table`: labels that vary, and columns and rows with figures."""
+    frame = _results_frame(results)
+    varying = [label for label in LABELS if frame[label].nunique() > 1]
+    figures = [title for title in SUMMARY if (frame[title] != "").any()]
+    measured = (frame[figures] != "").any(axis=1)
+    return _markdown(frame.loc[measured, varying + figures])
+
+
+def rounds_table(rounds: Sequence[Dict[str, float]]) -> str:
+    """What every round did to the ROIs; a figure that no round has gets no column.
+
+    Args:
+        rounds: the entries of :class:`~tsdd_d2.refinement.rounds.RoundStatistics` that could be measured, and
+            "round"; round 0 is the annotation that training started from.
+    """
+    columns = {
+        title: [_figure(statistics.get(key)) for statistics in rounds] for title, key in ROUND_FIGURES.items()
+    }
+    return _markdown(pd.DataFrame({title: column for title, column in columns.items() if any(column)}))
+
+
+def rankings_table(rankings: Dict[str, Dict[str, float]]) -> str:
+    """How often each ranking of D-Net's boxes chooses the lesion.
+
+    Args:
+        rankings: name -> {"IoU >= 0.5": share of the images, "mean IoU": mean over the images}.
+    """
+    rows = [{"ranking": name, **{k: _figure(v) for k, v in row.items()}} for name, row in rankings.items()]
+    return _markdown(pd.DataFrame(rows))
+
+
+def _results_frame(results: Dict[str, Dict]) -> pd.DataFrame:
+    rows: List[Dict[str, str]] = []
+    for weights, by_dataset in results.items():
+        for dataset, by_box in by_dataset.items():
+            for box, result in by_box.items():
+                row = dict(zip(LABELS, (weights, dataset, box)))
+                for title, group, key in FIGURES:
+                    row[title] = _with_interval(result.get(group, {}), key)
+                rows.append(row)
+    return pd.DataFrame(rows, columns=[*LABELS, *(title for title, _, _ in FIGURES)])
+
+
+def _with_interval(figures: Dict[str, float], key: str) -> str:
+    if key not in figures:
+        return ""
+    text = _figure(figures[key])
+    if f"{key}_low" in figures:
+        text += f" ({_figure(figures[key + '_low'])}–{_figure(figures[key + '_high'])})"
+    return text
+
+
+def _figure(value) -> str:
+    """Three decimals of a fraction, a count as it is, nothing for what was not measured."""
+    if value is None:
+        return ""
+    return f"{value:.3f}" if isinstance(value, float) else str(value)
+
+
+def _markdown(frame: pd.DataFrame) -> str:
+    # tabulate would read the texts as numbers again and cut their last zeros off
+    return frame.to_markdown(index=False, disable_numparse=True)
