@@ -82,7 +82,7 @@ def train_detector(cfg, architecture: str):
     dataset_dicts = [x for x in DatasetCatalog.get(cfg.DATASETS.TRAIN[0]) if x["annotations"]]
     num_draws = cfg.SOLVER.MAX_ITER * cfg.SOLVER.IMS_PER_BATCH
     loader = build_detection_train_loader(
-        TrainingDraws(dataset_dicts, cfg.SEED, num_draws),
+        TrainingDraws(dataset_dicts, cfg.SEED, num_draws, cfg.SOLVER.IMS_PER_BATCH),
         mapper=BBUIMapper(cfg, is_train=True),
         sampler=DrawSampler(0, num_draws),
         total_batch_size=cfg.SOLVER.IMS_PER_BATCH,

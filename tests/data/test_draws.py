@@ -2,7 +2,7 @@ import numpy as np
 
 from tsdd_d2.data.draws import DrawSampler, ShardedBatchSampler, TrainingDraws, numpy_seed
 
-IMAGES = [{"image_id": i} for i in range(5)]
+IMAGES = [{"image_id": i, "width": 10 + i, "height": 10} for i in range(5)]
 
 
 def ids(draws, numbers):
@@ -10,18 +10,31 @@ def ids(draws, numbers):
 
 
 def test_every_epoch_holds_every_image_once_in_its_own_order():
-    draws = TrainingDraws(IMAGES, seed=3, num_draws=15)
-    epochs = [ids(draws, range(start, start + 5)) for start in (0, 5, 10)]
+    draws = TrainingDraws(IMAGES, seed=3, num_draws=15, batch_size=1)
+    # 15 draws are two groups of batches, the first of 8 draws: three epochs in all
+    assert sorted(ids(draws, range(15))) == sorted([0, 1, 2, 3, 4] * 3)
+    epochs = [draws._epoch(epoch).tolist() for epoch in range(3)]
     assert all(sorted(epoch) == [0, 1, 2, 3, 4] for epoch in epochs)
     assert len({tuple(epoch) for epoch in epochs}) > 1
 
 
+def test_images_of_like_shape_share_a_batch():
+    """Of 16 images, half of them portraits, in batches of 4: each batch is of one kind, and the kinds alternate."""
+    images = [{"image_id": i, "width": 10, "height": 20 if i % 2 else 5} for i in range(16)]
+    draws = TrainingDraws(images, seed=0, num_draws=16, batch_size=4)
+    kinds = [{i % 2 for i in ids(draws, range(start, start + 4))} for start in range(0, 16, 4)]
+    assert all(len(kind) == 1 for kind in kinds)
+    assert sorted(ids(draws, range(16))) == list(range(16))
+    order = [ids(TrainingDraws(images, seed=s, num_draws=16, batch_size=4), range(16)) for s in range(6)]
+    assert len({tuple(i % 2 for i in x) for x in order}) > 1  # not always the portraits first
+
+
 def test_a_draw_depends_on_seed_and_number_alone():
-    forwards = TrainingDraws(IMAGES, seed=3, num_draws=15)
+    forwards = TrainingDraws(IMAGES, seed=3, num_draws=15, batch_size=1)
     expected = [forwards[i] for i in range(15)]
-    resumed = TrainingDraws(IMAGES, seed=3, num_draws=15)
+    resumed = TrainingDraws(IMAGES, seed=3, num_draws=15, batch_size=1)
     assert [resumed[i] for i in range(7, 15)] == expected[7:]
-    assert ids(TrainingDraws(IMAGES, seed=4, num_draws=15), range(15)) != [x["image_id"] for x in expected]
+    assert ids(TrainingDraws(IMAGES, seed=4, num_draws=15, batch_size=1), range(15)) != [x["image_id"] for x in expected]
 
 
 def test_two_ranks_share_the_draws_of_one():

@@ -7,38 +7,63 @@ import numpy as np
 from torch.utils.data import Dataset, Sampler
 
 
+# Batches are formed among this many times their own number of consecutive draws.
+BATCHES_IN_GROUP = 8
+
+
 class TrainingDraws(Dataset):
     """The endless sequence of training images, epoch by epoch, in an order that depends on the seed alone.
 
     Item ``i`` is the dataset dict of draw ``i`` with an extra ``draw_seed`` for its augmentation. Detectron2's
     ``TrainingSampler`` has no position to resume from, hence this.
+
+    Images of like shape share a batch: a batch is padded to its highest and to its widest image, so one portrait among
+    landscapes makes all of them pay. Detectron2's grouping by aspect ratio buffers images across batches, which a
+    resumed run could not repeat; here it is a part of the order of the draws.
     """
 
-    def __init__(self, dataset_dicts: List[Dict], seed: int, num_draws: int):
+    def __init__(self, dataset_dicts: List[Dict], seed: int, num_draws: int, batch_size: int):
         """
         Args:
-            dataset_dicts: the images to draw from.
+            dataset_dicts: the images to draw from, with ``width`` and ``height``.
             seed: two sequences with one seed are the same.
             num_draws: length of the sequence.
+            batch_size: a batch is ``batch_size`` consecutive draws, over all ranks.
         """
         self.dataset_dicts = dataset_dicts
         self.seed = seed
         self.num_draws = num_draws
-        self._epoch, self._order = -1, []
+        self.batch_size = batch_size
+        self.aspect_ratios = np.array([x["width"] / x["height"] for x in dataset_dicts])
+        self._group, self._images = -1, np.empty(0, dtype=int)
 
     def __len__(self) -> int:
         return self.num_draws
 
     def __getitem__(self, draw: int) -> Dict:
-        epoch, position = divmod(draw, len(self.dataset_dicts))
-        if epoch != self._epoch:
-            self._epoch = epoch
-            self._order = np.random.default_rng([self.seed, epoch]).permutation(
-                len(self.dataset_dicts)
-            )
-        dataset_dict = dict(self.dataset_dicts[self._order[position]])
+        group, position = divmod(draw, BATCHES_IN_GROUP * self.batch_size)
+        if group != self._group:
+            self._group, self._images = group, self._images_of_group(group)
+        dataset_dict = dict(self.dataset_dicts[self._images[position]])
         dataset_dict["draw_seed"] = [self.seed, draw]
         return dataset_dict
+
+    def _images_of_group(self, group: int) -> np.ndarray:
+        """Indices of a group's images: those of its draws, sorted by shape, cut into batches, these in random order."""
+        size = BATCHES_IN_GROUP * self.batch_size
+        draws = np.arange(group * size, min((group + 1) * size, self.num_draws))
+        epochs, positions = np.divmod(draws, len(self.dataset_dicts))
+        images = np.concatenate(
+            [self._epoch(epoch)[positions[epochs == epoch]] for epoch in np.unique(epochs)]
+        )
+        images = images[np.argsort(self.aspect_ratios[images], kind="stable")]
+        num_batches = len(images) // self.batch_size
+        batches = images[: num_batches * self.batch_size].reshape(num_batches, self.batch_size)
+        batches = np.random.default_rng([self.seed, group, 1]).permutation(batches)
+        return np.concatenate([batches.ravel(), images[num_batches * self.batch_size :]])
+
+    def _epoch(self, epoch: int) -> np.ndarray:
+        return np.random.default_rng([self.seed, epoch]).permutation(len(self.dataset_dicts))
 
 
 class DrawSampler(Sampler):

@@ -126,7 +126,7 @@ class Stage1Trainer(DefaultTrainer):
         start = self.schedule.start(round_number)
         draws_per_step = cfg.SOLVER.IMS_PER_BATCH
         num_draws = (self.schedule.start(round_number + 1) - start) * draws_per_step
-        draws = TrainingDraws(dataset_dicts, _mix(cfg.SEED, round_number), num_draws)
+        draws = TrainingDraws(dataset_dicts, _mix(cfg.SEED, round_number), num_draws, draws_per_step)
         sampler = DrawSampler(
             (max(self.iter, self.start_iter) - start) * draws_per_step,
             num_draws,
@@ -139,7 +139,7 @@ class Stage1Trainer(DefaultTrainer):
                 mapper=BBUIMapper(cfg, is_train=True),
                 sampler=sampler,
                 total_batch_size=draws_per_step,
-                # buffers images across batches, which a resumed run could not repeat
+                # TrainingDraws has grouped them
                 aspect_ratio_grouping=False,
                 num_workers=cfg.DATALOADER.NUM_WORKERS,
                 # a loader draws a number when it starts: not from the generator that the networks draw from
