@@ -20,6 +20,7 @@ from tsdd_d2.data.files import read_json
 from tsdd_d2.engine.setup import load_config
 from tsdd_d2.engine.stage1_trainer import round_loader
 from tsdd_d2.errors import InputError
+from tsdd_d2.modeling.network import rois_in_tensor
 from tsdd_d2.refinement import SELECTION_RULES, refine_rois, score_all_candidates
 
 EPILOG = """
@@ -69,9 +70,10 @@ def benchmark_round(args) -> None:
     with torch.no_grad():
         for batch in round_loader(cfg, dataset_dicts):
             images = model.dnet.preprocess_image(batch)
+            proposals = model.propose(images, model.dnet.extract_features(images), k)
             boxes = [
                 torch.cat([x.pred_boxes.tensor, roi])
-                for x, roi in zip(model.propose(images, k), model._rois_in_tensor(batch, images))
+                for x, roi in zip(proposals, rois_in_tensor(batch, images))
             ]
             batches.append((images, model.cnet.crop(images.tensor, boxes)))
 
@@ -90,7 +92,7 @@ def benchmark_round(args) -> None:
     def bare_forwards():
         for images, crops in batches:
             model.dnet.head(model.dnet.extract_features(images))
-            model.cnet.resnet(crops)
+            model.cnet.classifier(model.cnet.resnet(crops))
 
     timings = alternate(one_round, bare_forwards, args.repeats, f"round of {len(ids)} images")
     report("round", timings[0], "bare forwards", timings[1], timings[2])

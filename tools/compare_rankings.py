@@ -30,6 +30,7 @@ from tsdd_d2.engine import Stage1Trainer
 from tsdd_d2.engine.setup import check_config, check_data, load_config
 from tsdd_d2.engine.stage1_trainer import round_loader
 from tsdd_d2.errors import InputError
+from tsdd_d2.modeling.network import rois_in_tensor
 from tsdd_d2.modeling.ranking import RANKING_REGISTRY
 
 EPILOG = """
@@ -132,12 +133,6 @@ def overlaps_of_retinanet(retinanet, batches) -> list:
             top = instances.pred_boxes.tensor[instances.scores.argsort(descending=True)[:1]]
             overlaps.append(best_iou(top, x["rois"]))
     return overlaps
-
-
-def rois_in_tensor(batch, images):
-    for x, (height, width) in zip(batch, images.image_sizes):
-        scale = torch.tensor([width / x["width"], height / x["height"]]).repeat(2)
-        yield x["rois"] * scale
 
 
 def main(argv=None) -> int:

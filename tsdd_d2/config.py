@@ -54,6 +54,25 @@ def add_tsdd_config(cfg: CN) -> None:
     _C.MODEL.CNET.LABEL_SMOOTHING = 0.0
     # In training each side of the ROI moves by up to this share of its length; 0 is the paper.
     _C.MODEL.CNET.ROI_JITTER = 0.0
+    # True: crop by bilinear sampling with a gradient to the box, so that in stage 2 diagnosis trains localisation;
+    # False: ROIAlign.
+    _C.MODEL.CNET.DIFFERENTIABLE_CROP = False
+
+    # ---- F-Net and self-distillation (paper III.C)
+    _C.MODEL.FNET = CN()
+    # How D-Net's feature levels are pooled for F-Net, by name in tsdd_d2/modeling/fnet.py: global (over the image) or
+    # roi (over the box).
+    _C.MODEL.FNET.DNET_POOLING = "global"
+    # Width of the first of F-Net's two FC layers.
+    _C.MODEL.FNET.HIDDEN = 256
+    # The two auxiliary classifiers, L_cls1 and L_cls2 of Eq. (5); False is TSDDNet-B (+CS) of Table II.
+    _C.MODEL.FNET.SELF_DISTILLATION = True
+    # Weight and temperature of soft targets from F-Net for both auxiliary classifiers; 0 is the paper.
+    _C.MODEL.FNET.SOFT_TARGET_WEIGHT = 0.0
+    _C.MODEL.FNET.TEMPERATURE = 3.0
+    # In training the crop is the ROI label instead of D-Net's box with a probability that falls linearly from 1 to 0
+    # over this many iterations; 0 (the paper): always D-Net's box.
+    _C.MODEL.FNET.ROI_LABEL_ITERS = 0
 
     # ---- candidate selection (paper III.B)
     _C.REFINEMENT = CN()

@@ -28,7 +28,7 @@ def test_cached_weights_reach_both_networks(tiny_cfg, torchvision_cache):
     """The converted backbone computes what torchvision's does."""
     tiny_cfg.MODEL.WEIGHTS = tiny_cfg.MODEL.CNET.WEIGHTS = RESNET18
     model = build_model(tiny_cfg)
-    own_classifier = model.cnet.resnet.fc.weight.clone()
+    own_classifier = model.cnet.classifier.weight.clone()
     load_weights(model, tiny_cfg)
     x = torch.rand(1, 3, 64, 64)
     reference = torchvision_cache.eval()
@@ -38,7 +38,7 @@ def test_cached_weights_reach_both_networks(tiny_cfg, torchvision_cache):
     bottom_up = model.eval().dnet.backbone.body.bottom_up
     torch.testing.assert_close(bottom_up(x)["res5"], features, atol=1e-4, rtol=1e-4)
     torch.testing.assert_close(model.cnet.resnet.layer4[1].conv2.weight, reference.layer4[1].conv2.weight)
-    assert torch.equal(model.cnet.resnet.fc.weight, own_classifier)
+    assert torch.equal(model.cnet.classifier.weight, own_classifier)
 
 
 def test_another_depth_names_the_keys(tiny_cfg, torchvision_cache):

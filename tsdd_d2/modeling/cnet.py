@@ -13,10 +13,13 @@ from detectron2.layers import get_norm
 from detectron2.modeling import ROI_HEADS_REGISTRY
 from detectron2.structures import ImageList, Instances
 
-from .groups import partially_annotated_images
+from .groups import fa_and_pa_terms, partially_annotated_images
 
 NUM_CLASSES = 2  # benign, malignant
 MALIGNANT = 1
+
+# A pixel of the crop is the mean of this many samples in each direction.
+SAMPLES_PER_BIN = 2
 
 
 @ROI_HEADS_REGISTRY.register()
@@ -38,6 +41,7 @@ class CNet(nn.Module):
         beta: float,
         label_smoothing: float = 0.0,
         roi_jitter: float = 0.0,
+        differentiable_crop: bool = False,
     ):
         """
         Args:
@@ -48,19 +52,22 @@ class CNet(nn.Module):
             beta: weight of the partially annotated images, Eq. (3).
             label_smoothing: of the cross-entropy, Eq. (4); 0 is the paper.
             roi_jitter: in training each side of the ROI moves by up to this share of its length; 0 is the paper.
+            differentiable_crop: crop so that the gradient reaches the boxes; ROIAlign's reaches the image alone.
         """
         super().__init__()
+        self.differentiable_crop = differentiable_crop
         self.input_size = input_size
         self.context = context
         self.beta = beta
         self.label_smoothing = label_smoothing
         self.roi_jitter = roi_jitter
         self.resnet = torchvision.models.get_model(
-            f"resnet{depth}",
-            weights=None,
-            num_classes=NUM_CLASSES,
-            norm_layer=lambda channels: get_norm(norm, channels),
+            f"resnet{depth}", weights=None, norm_layer=lambda channels: get_norm(norm, channels)
         )
+        self.num_features = self.resnet.fc.in_features
+        # The network of stage 2 takes the features and removes the classifier (paper III.C).
+        self.resnet.fc = nn.Identity()
+        self.classifier = nn.Linear(self.num_features, NUM_CLASSES)
         self.to(memory_format=torch.channels_last)
 
     @classmethod
@@ -73,10 +80,11 @@ class CNet(nn.Module):
             "beta": cfg.MODEL.CNET.BETA,
             "label_smoothing": cfg.MODEL.CNET.LABEL_SMOOTHING,
             "roi_jitter": cfg.MODEL.CNET.ROI_JITTER,
+            "differentiable_crop": cfg.MODEL.CNET.DIFFERENTIABLE_CROP,
         }
 
     def crop(self, images: Tensor, boxes: List[Tensor]) -> Tensor:
-        """Resamples every ROI of a minibatch in one ROIAlign call.
+        """Resamples every ROI of a minibatch in one call.
 
         Args:
             images: (N, 3, H, W), normalised.
@@ -85,18 +93,25 @@ class CNet(nn.Module):
             (sum of Ri, 3, S, S); what lies outside the image is zero, the mean grey.
         """
         enlarged = [enlarge_boxes(b, self.context) for b in boxes]
-        crops = roi_align(
-            images.contiguous(),  # torchvision's kernel reads the channels-first layout
-            enlarged,
-            output_size=self.input_size,
-            sampling_ratio=2,
-            aligned=True,
-        )
+        if self.differentiable_crop:
+            crops = bilinear_crop(images, enlarged, self.input_size)
+        else:
+            crops = roi_align(
+                images.contiguous(),  # torchvision's kernel reads the channels-first layout
+                enlarged,
+                output_size=self.input_size,
+                sampling_ratio=SAMPLES_PER_BIN,
+                aligned=True,
+            )
         return crops.contiguous(memory_format=torch.channels_last)
+
+    def features(self, images: Tensor, boxes: List[Tensor]) -> Tensor:
+        """(sum of Ri, num_features): the last convolutional features, pooled; arguments as in :meth:`crop`."""
+        return self.resnet(self.crop(images, boxes))
 
     def class_logits(self, images: Tensor, boxes: List[Tensor]) -> Tensor:
         """(sum of Ri, 2) logits for the boxes of a minibatch; arguments as in :meth:`crop`."""
-        return self.resnet(self.crop(images, boxes)).float()
+        return self.classifier(self.features(images, boxes)).float()
 
     def class_probabilities(self, images: Tensor, boxes: List[Tensor]) -> List[Tensor]:
         """Class probabilities of arbitrary boxes: the one function that scores candidates and diagnoses.
@@ -128,7 +143,6 @@ class CNet(nn.Module):
         if self.roi_jitter > 0:
             boxes = [jitter_boxes(b, self.roi_jitter) for b in boxes]
         counts = torch.tensor([len(b) for b in boxes], device=partially_annotated.device)
-        is_pa = partially_annotated.repeat_interleave(counts)
         # Eq. (4)
         loss_per_roi = F.cross_entropy(
             self.class_logits(images, boxes),
@@ -137,12 +151,9 @@ class CNet(nn.Module):
             reduction="none",
         )
         # Eq. (3): L(fa) + beta L(pa)
-        return {
-            f"loss_cnet_{group}": weight
-            * (loss_per_roi * in_group).sum()
-            / in_group.sum().clamp(min=1)
-            for group, in_group, weight in (("fa", ~is_pa, 1.0), ("pa", is_pa, self.beta))
-        }
+        return fa_and_pa_terms(
+            "loss_cnet", loss_per_roi, partially_annotated.repeat_interleave(counts), self.beta
+        )
 
     def forward(
         self,
@@ -159,12 +170,15 @@ class CNet(nn.Module):
         if self.training:
             return proposals, self.losses(images.tensor, targets, partially_annotated_images(targets))
         boxes = [x.pred_boxes.tensor for x in proposals]
-        for instances, probabilities in zip(
-            proposals, self.class_probabilities(images.tensor, boxes)
-        ):
-            instances.pred_classes = probabilities.argmax(dim=1)
-            instances.malignancy = probabilities[:, MALIGNANT]
+        add_diagnoses(proposals, self.class_probabilities(images.tensor, boxes))
         return proposals, {}
+
+
+def add_diagnoses(proposals: List[Instances], probabilities: List[Tensor]) -> None:
+    """Sets ``pred_classes`` and ``malignancy`` (Ri,) of N ``Instances`` from their (Ri, 2) class probabilities."""
+    for instances, p in zip(proposals, probabilities):
+        instances.pred_classes = p.argmax(dim=1)
+        instances.malignancy = p[:, MALIGNANT]
 
 
 def enlarge_boxes(boxes: Tensor, factor: float) -> Tensor:
@@ -180,3 +194,33 @@ def jitter_boxes(boxes: Tensor, amount: float) -> Tensor:
     """Moves each side of (R, 4) XYXY boxes by a uniform share in [-amount, amount] of the box's width or height."""
     sides = (boxes[:, 2:] - boxes[:, :2]).repeat(1, 2)
     return boxes + (torch.rand_like(boxes) * 2 - 1) * amount * sides
+
+
+def bilinear_crop(images: Tensor, boxes: List[Tensor], size: int) -> Tensor:
+    """ROIAlign by bilinear sampling with a gradient to the boxes (a spatial transformer, arXiv:1506.02025).
+
+    Equals ``roi_align(..., sampling_ratio=2, aligned=True)`` as long as no sample is within half a pixel of the image
+    border; beyond the border both are zero.
+
+    Args:
+        images: (N, C, H, W).
+        boxes: N tensors (Ri, 4), absolute XYXY in ``images``.
+        size: side of the square crops.
+    Returns:
+        (sum of Ri, C, size, size).
+    """
+    height, width = images.shape[-2:]
+    counts = torch.tensor([len(b) for b in boxes], device=images.device)
+    corners = torch.cat(boxes) / images.new_tensor([width, height, width, height]) * 2 - 1
+    steps = size * SAMPLES_PER_BIN
+    # the centres of the sampling cells, as a share of the box
+    share = (torch.arange(steps, device=images.device, dtype=images.dtype) + 0.5) / steps
+    x = corners[:, 0, None] + (corners[:, 2] - corners[:, 0])[:, None] * share
+    y = corners[:, 1, None] + (corners[:, 3] - corners[:, 1])[:, None] * share
+    grid = torch.stack(
+        [x[:, None, :].expand(-1, steps, -1), y[:, :, None].expand(-1, -1, steps)], dim=-1
+    )
+    samples = F.grid_sample(
+        images.repeat_interleave(counts, dim=0), grid, padding_mode="zeros", align_corners=False
+    )
+    return F.avg_pool2d(samples, SAMPLES_PER_BIN)

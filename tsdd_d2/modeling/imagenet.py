@@ -69,19 +69,15 @@ def load_dnet_backbone(dnet: nn.Module, path: str) -> None:
 
 
 def load_cnet(cnet: nn.Module, path: str) -> None:
-    """Loads torchvision weights into C-Net's ResNet but for its classifier; every other key must find its place."""
+    """Loads torchvision weights into C-Net's ResNet; every key but the classifier's must find its place."""
     state_dict = {k: v for k, v in fetch_torchvision(path).items() if not k.startswith("fc.")}
-    _load_strictly(cnet.resnet, state_dict, "MODEL.CNET.WEIGHTS", path, own_classifier="fc.")
+    _load_strictly(cnet.resnet, state_dict, "MODEL.CNET.WEIGHTS", path)
 
 
 def _load_strictly(
-    module: nn.Module, state_dict: Dict[str, Tensor], config_key: str, path: str, own_classifier: str = ""
+    module: nn.Module, state_dict: Dict[str, Tensor], config_key: str, path: str
 ) -> None:
-    expected = {
-        k: v.shape
-        for k, v in module.state_dict().items()
-        if not (own_classifier and k.startswith(own_classifier))
-    }
+    expected = {k: v.shape for k, v in module.state_dict().items()}
     # Detectron2's FrozenBN keeps no batch counter
     given = {
         k: v
