@@ -2,7 +2,8 @@ import pytest
 import torch
 
 from detectron2.structures import Boxes, ImageList, Instances
-from tsdd_d2.modeling.cnet import CNet, enlarge_boxes, jitter_boxes
+from torchvision.ops import roi_align
+from tsdd_d2.modeling.cnet import CNet, bilinear_crop, enlarge_boxes, jitter_boxes
 
 
 @pytest.fixture
@@ -74,3 +75,19 @@ def test_roi_head_contract(cnet):
     instances, losses = cnet.eval()(images, None, proposals)
     assert losses == {}
     assert all(((x.malignancy > 0.5) == (x.pred_classes == 1)).all() for x in instances)
+
+
+def test_bilinear_crop_is_roi_align_inside_the_image():
+    images = torch.rand(2, 3, 40, 50)
+    boxes = [torch.tensor([[5.0, 6.0, 30.0, 31.5], [8.2, 3.3, 20.7, 35.1]]), torch.tensor([[2.0, 2.0, 48.0, 38.0]])]
+    expected = roi_align(images, boxes, output_size=8, sampling_ratio=2, aligned=True)
+    torch.testing.assert_close(bilinear_crop(images, boxes, 8), expected, atol=1e-5, rtol=1e-4)
+
+
+def test_gradient_of_the_bilinear_crop_to_the_box():
+    """Against finite differences, in double precision; the image is smooth at the samples' positions."""
+    torch.manual_seed(0)
+    images = torch.rand(1, 1, 20, 20, dtype=torch.float64)
+    box = torch.tensor([[4.3, 5.1, 14.9, 16.2]], dtype=torch.float64, requires_grad=True)
+    weights = torch.rand(1, 1, 4, 4, dtype=torch.float64)
+    assert torch.autograd.gradcheck(lambda b: (bilinear_crop(images, [b], 4) * weights).sum(), box)

@@ -321,6 +321,17 @@ class DNet(DenseDetector):
     # --------------------------------------------------------------- inference
 
     @torch.no_grad()
+    def _rank(self, predictions: DensePredictions, boxes: Tensor, image: int, image_size) -> Tensor:
+        """(R,) scores of one image's regressed boxes by the ranking of the configuration."""
+        quality_logits = predictions.quality_logits
+        return self.rank(
+            boxes,
+            None if quality_logits is None else quality_logits[image],
+            predictions.anchors,
+            image_size,
+        )
+
+    @torch.no_grad()
     def propose(
         self, predictions: DensePredictions, image_sizes: List[Tuple[int, int]], max_per_image: int
     ) -> List[Instances]:
@@ -333,13 +344,7 @@ class DNet(DenseDetector):
         all_boxes = self.decode(predictions)
         proposals = []
         for i, image_size in enumerate(image_sizes):
-            quality_logits = predictions.quality_logits
-            scores = self.rank(
-                all_boxes[i],
-                None if quality_logits is None else quality_logits[i],
-                predictions.anchors,
-                image_size,
-            )
+            scores = self._rank(predictions, all_boxes[i], i, image_size)
             # the single best box needs no NMS
             num_candidates = 1 if max_per_image == 1 else min(self.topk_candidates, len(scores))
             scores, top = scores.topk(num_candidates)
@@ -356,6 +361,22 @@ class DNet(DenseDetector):
                 Instances(image_size, pred_boxes=boxes, scores=scores, pred_classes=classes)
             )
         return proposals
+
+    def best_boxes(
+        self, predictions: DensePredictions, image_sizes: List[Tuple[int, int]]
+    ) -> Tensor:
+        """The best-ranked box of each image, clipped to it, as :meth:`propose` gives it, with a gradient to the box.
+
+        Returns:
+            (N, 4) absolute XYXY in the image tensor.
+        """
+        boxes = self.decode(predictions)
+        best = []
+        for i, (height, width) in enumerate(image_sizes):
+            scores = self._rank(predictions, boxes[i], i, (height, width))
+            limit = boxes.new_tensor([width, height, width, height])
+            best.append(boxes[i, scores.argmax()].clamp(min=0).minimum(limit))
+        return torch.stack(best)
 
     def forward_inference(self, images, features, predictions) -> List[Instances]:
         dense = self.predict(features, predictions)

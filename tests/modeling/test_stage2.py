@@ -1,0 +1,120 @@
+import pytest
+import torch
+
+from detectron2.modeling import build_model
+from detectron2.structures import Boxes, Instances
+from detectron2.utils.events import EventStorage
+from tsdd_d2.modeling.stage2 import roi_label_probability
+
+LOSSES = ("dnet", "quality", "fnet", "cls1", "cls2")
+
+
+@pytest.fixture
+def stage2_cfg(tiny_cfg):
+    tiny_cfg.MODEL.META_ARCHITECTURE = "TSDDStage2"
+    return tiny_cfg
+
+
+def build(cfg):
+    torch.manual_seed(0)
+    return build_model(cfg)
+
+
+def image(size=(64, 72), output=(128, 144)):
+    generator = torch.Generator().manual_seed(1)
+    pixels = torch.randint(0, 256, (3, *size), generator=generator, dtype=torch.uint8)
+    return {"image": pixels, "height": output[0], "width": output[1]}
+
+
+def training_batch(visible=(True, True)):
+    batch = []
+    for i, has_roi in enumerate(visible):
+        instances = Instances((64, 72))
+        instances.gt_boxes = Boxes(torch.tensor([[10.0, 10.0, 40.0, 40.0]])[: int(has_roi)])
+        instances.gt_classes = torch.tensor([1])[: int(has_roi)]
+        instances.partially_annotated = torch.tensor([i == 1])[: int(has_roi)]
+        batch.append({**image(), "instances": instances})
+    return batch
+
+
+def names(parts):
+    return {f"loss_{part}_{group}" for part in parts for group in ("fa", "pa")}
+
+
+def test_eq_5_has_every_term_by_its_name(stage2_cfg):
+    model = build(stage2_cfg).train()
+    losses = model(training_batch())
+    assert set(losses) == names(LOSSES)
+    sum(losses.values()).backward()
+    assert [name for name, p in model.named_parameters() if p.grad is None] == []
+
+
+def test_without_self_distillation_two_terms_are_gone(stage2_cfg):
+    stage2_cfg.MODEL.FNET.SELF_DISTILLATION = False
+    assert set(build(stage2_cfg).train()(training_batch())) == names(LOSSES[:3])
+
+
+def test_soft_targets_are_an_option(stage2_cfg):
+    stage2_cfg.MODEL.FNET.SOFT_TARGET_WEIGHT = 0.5
+    assert set(build(stage2_cfg).train()(training_batch())) == names((*LOSSES, "soft_cls1", "soft_cls2"))
+
+
+def test_an_image_without_visible_lesion_teaches_no_class(stage2_cfg):
+    losses = build(stage2_cfg).train()(training_batch(visible=(True, False)))
+    assert losses["loss_fnet_fa"] > 0 and losses["loss_fnet_pa"] == 0
+    sum(losses.values()).backward()
+    nothing = build(stage2_cfg).train()(training_batch(visible=(False, False)))
+    assert nothing["loss_fnet_fa"] == 0 and nothing["loss_cls2_pa"] == 0
+
+
+@pytest.mark.parametrize("pooling", ["global", "roi"])
+def test_auxiliary_classifiers_have_no_part_in_the_diagnosis(stage2_cfg, pooling):
+    stage2_cfg.MODEL.FNET.DNET_POOLING = pooling
+    model = build(stage2_cfg).eval()
+    (before,) = model([image()])
+    with torch.no_grad():
+        for p in model.auxiliary.parameters():
+            p.fill_(7.0)
+    called = []
+    for classifier in model.auxiliary.values():
+        classifier.register_forward_hook(lambda *_: called.append(1))
+    (after,) = model([image()])
+    assert called == []
+    assert torch.equal(before["instances"].malignancy, after["instances"].malignancy)
+    assert before["instances"].image_size == (128, 144) and len(before["instances"]) == 1
+
+
+def test_training_crops_the_box_of_inference(stage2_cfg):
+    """D-Net's best box with gradient is the one that inference proposes."""
+    model = build(stage2_cfg).eval()
+    images = model.dnet.preprocess_image([image(), image((64, 96))])
+    features = model.dnet.extract_features(images)
+    proposed = torch.cat([x.pred_boxes.tensor for x in model.propose(images, features, 1)])
+    best = model.dnet.best_boxes(model.dnet.predict(features), images.image_sizes)
+    torch.testing.assert_close(best, proposed)
+
+
+def test_diagnosis_trains_localisation_through_the_differentiable_crop(stage2_cfg):
+    gradients = {}
+    for differentiable in (False, True):
+        stage2_cfg.MODEL.CNET.DIFFERENTIABLE_CROP = differentiable
+        model = build(stage2_cfg).train()
+        model(training_batch())["loss_cls2_fa"].backward()
+        gradients[differentiable] = model.dnet.head.bbox_pred.weight.grad
+    assert gradients[False] is None and gradients[True].abs().sum() > 0
+
+
+def test_schedule_of_the_roi_label(stage2_cfg):
+    assert [roi_label_probability(i, 10) for i in (0, 5, 10, 20)] == [1.0, 0.5, 0.0, 0.0]
+    stage2_cfg.MODEL.FNET.ROI_LABEL_ITERS = 10
+    stage2_cfg.MODEL.CNET.ROI_JITTER = 0.0
+    model = build(stage2_cfg).train()
+    batch = training_batch()
+    gt_instances = [x["instances"] for x in batch]
+    predicted = torch.zeros(2, 4)
+    with EventStorage(0):
+        boxes = model._boxes_to_crop(predicted, gt_instances)
+    assert torch.cat(boxes).tolist() == [[10.0, 10.0, 40.0, 40.0]] * 2
+    with EventStorage(10):
+        boxes = model._boxes_to_crop(predicted, gt_instances)
+    assert torch.cat(boxes).tolist() == [[0.0] * 4] * 2

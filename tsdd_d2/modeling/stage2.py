@@ -1,0 +1,147 @@
+"""The network of the second training stage: D-Net, C-Net and F-Net in one (paper III.C, Fig. 5)."""
+
+from typing import Dict, List
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from detectron2.config import configurable
+from detectron2.modeling import META_ARCH_REGISTRY, build_roi_heads
+from detectron2.structures import ImageList, Instances
+from detectron2.utils.events import get_event_storage
+
+from .cnet import NUM_CLASSES, jitter_boxes
+from .distillation import soft_target_loss
+from .dnet import DNet
+from .fnet import DNET_POOLINGS, FNet, num_pooled_features
+from .groups import fa_and_pa_terms, partially_annotated_images
+from .network import TSDDNetwork
+
+
+@META_ARCH_REGISTRY.register()
+class TSDDStage2(TSDDNetwork):
+    """D-Net's top-1 box is cropped for C-Net, F-Net diagnoses from the features of both.
+
+    The two auxiliary classifiers of the self-distillation, ``auxiliary.cls1`` on D-Net's features and
+    ``auxiliary.cls2`` on C-Net's, are used in training alone.
+    """
+
+    @configurable
+    def __init__(
+        self,
+        *,
+        fnet: FNet,
+        dnet_pooling: str,
+        dnet_strides: List[int],
+        auxiliary: nn.ModuleDict,
+        soft_target_weight: float,
+        temperature: float,
+        roi_label_iters: int,
+        **networks,
+    ):
+        """
+        Args:
+            dnet_pooling: a name in :data:`~tsdd_d2.modeling.fnet.DNET_POOLINGS`.
+            dnet_strides: of D-Net's feature levels, in pixels of the image tensor.
+            auxiliary: classifiers ``cls1`` and ``cls2``; empty without self-distillation.
+            soft_target_weight, temperature: of :func:`soft_target_loss` from F-Net to both; 0 is the paper.
+            roi_label_iters: see :func:`roi_label_probability`.
+            networks: see :class:`TSDDNetwork`. C-Net gives up its classifier here.
+        """
+        super().__init__(**networks)
+        self.cnet.classifier = None
+        self.fnet = fnet
+        self.pool = DNET_POOLINGS[dnet_pooling]
+        self.dnet_strides = dnet_strides
+        self.auxiliary = auxiliary
+        self.soft_target_weight = soft_target_weight
+        self.temperature = temperature
+        self.roi_label_iters = roi_label_iters
+
+    @classmethod
+    def from_config(cls, cfg):
+        dnet = DNet(cfg)
+        cnet = build_roi_heads(cfg, dnet.backbone.output_shape())
+        levels = [dnet.backbone.output_shape()[name] for name in dnet.head_in_features]
+        num_dnet_features = num_pooled_features(levels)
+        auxiliary = {
+            "cls1": nn.Linear(num_dnet_features, NUM_CLASSES),
+            "cls2": nn.Linear(cnet.num_features, NUM_CLASSES),
+        }
+        return {
+            "dnet": dnet,
+            "cnet": cnet,
+            "fnet": FNet(
+                in_features=num_dnet_features + cnet.num_features, hidden=cfg.MODEL.FNET.HIDDEN
+            ),
+            "dnet_pooling": cfg.MODEL.FNET.DNET_POOLING,
+            "dnet_strides": [level.stride for level in levels],
+            "auxiliary": nn.ModuleDict(auxiliary if cfg.MODEL.FNET.SELF_DISTILLATION else {}),
+            "soft_target_weight": cfg.MODEL.FNET.SOFT_TARGET_WEIGHT,
+            "temperature": cfg.MODEL.FNET.TEMPERATURE,
+            "roi_label_iters": cfg.MODEL.FNET.ROI_LABEL_ITERS,
+            "bfloat16": cfg.SOLVER.AMP.ENABLED,
+        }
+
+    def losses(self, batched_inputs: List[Dict]) -> Dict[str, Tensor]:
+        """The terms of Eq. (5)."""
+        images = self.dnet.preprocess_image(batched_inputs)
+        gt_instances = [x["instances"].to(self.device) for x in batched_inputs]
+        is_pa = partially_annotated_images(gt_instances)
+        features = self.dnet.extract_features(images)
+        predictions = self.dnet.predict(features)
+        # L_D-Net of Eq. (5)
+        losses = self.dnet.losses(predictions, gt_instances, is_pa)
+
+        boxes = self._boxes_to_crop(self.dnet.best_boxes(predictions, images.image_sizes), gt_instances)
+        dnet_features = self.pool(features, self.dnet_strides, boxes, images.image_sizes)
+        cnet_features = self.cnet.features(images.tensor, boxes)
+        logits = {"fnet": self.fnet(dnet_features, cnet_features).float()}
+        for name, classifier in self.auxiliary.items():
+            logits[name] = classifier(dnet_features if name == "cls1" else cnet_features).float()
+
+        # an image whose lesion the augmentation moved out of view has no class either
+        visible = torch.tensor([len(x) > 0 for x in gt_instances], device=self.device)
+        target = torch.cat([x.gt_classes[:1] for x in gt_instances])
+        is_pa = is_pa[visible]
+        for name, x in logits.items():
+            # L_F-Net, L_cls1 and L_cls2 of Eq. (5), each as Eq. (4)
+            loss = F.cross_entropy(
+                x[visible], target, label_smoothing=self.cnet.label_smoothing, reduction="none"
+            )
+            losses.update(fa_and_pa_terms(f"loss_{name}", loss, is_pa, self.cnet.beta))
+            if name != "fnet" and self.soft_target_weight > 0:
+                loss = soft_target_loss(x[visible], logits["fnet"][visible], self.temperature)
+                loss = self.soft_target_weight * loss
+                losses.update(fa_and_pa_terms(f"loss_soft_{name}", loss, is_pa, self.cnet.beta))
+        return losses
+
+    def _boxes_to_crop(self, predicted: Tensor, gt_instances: List[Instances]) -> List[Tensor]:
+        """N tensors (1, 4): D-Net's top-1 box or, early in training, the ROI label."""
+        boxes = list(predicted.split(1))
+        if self.roi_label_iters > 0:
+            probability = roi_label_probability(get_event_storage().iter, self.roi_label_iters)
+            take_label = torch.rand(len(boxes), device=predicted.device) < probability
+            for i, x in enumerate(gt_instances):
+                if take_label[i] and len(x) > 0:
+                    boxes[i] = jitter_boxes(x.gt_boxes.tensor[:1], self.cnet.roi_jitter)
+        return boxes
+
+    def class_probabilities(
+        self, images: ImageList, features: List[Tensor], boxes: List[Tensor]
+    ) -> List[Tensor]:
+        """F-Net's diagnosis of arbitrary boxes, see :meth:`TSDDNetwork.class_probabilities`."""
+        counts = [len(b) for b in boxes]
+        if sum(counts) == 0:
+            return [images.tensor.new_zeros(0, NUM_CLASSES) for _ in boxes]
+        logits = self.fnet(
+            self.pool(features, self.dnet_strides, boxes, images.image_sizes),
+            self.cnet.features(images.tensor, boxes),
+        )
+        return list(logits.float().softmax(dim=1).split(counts))
+
+
+def roi_label_probability(iteration: int, roi_label_iters: int) -> float:
+    """How often C-Net is shown the ROI label instead of D-Net's box: from 1 linearly to 0 over ``roi_label_iters``."""
+    return max(0.0, 1 - iteration / roi_label_iters)
