@@ -10,7 +10,7 @@ from detectron2.utils import comm
 
 import tsdd_d2  # noqa: F401 (registers our parts)
 from tsdd_d2.data.files import write_json
-from tsdd_d2.engine import Stage1Trainer, load_weights
+from tsdd_d2.engine import TRAINERS, load_weights
 from tsdd_d2.engine.final_evaluation import evaluate_model, evaluate_run, results_table
 from tsdd_d2.engine.setup import (
     check_config,
@@ -29,6 +29,10 @@ Train the first stage on two CPU cores, with the ROIs of a fifth of the patients
 
 Go on after an interruption:
     $ python tools/train_net.py --config-file configs/tsdd_stage1_cpu.yaml --resume DATASETS.P 0.2 OUTPUT_DIR output/p02
+
+Train the second stage on the networks and the ROIs of a first-stage run:
+    $ python tools/train_net.py --config-file configs/tsdd_stage2_cpu.yaml DATASETS.P 0.2 \\
+        MODEL.WEIGHTS output/p02 OUTPUT_DIR output/p02_stage2
 
 Evaluate a checkpoint on another data set:
     $ python tools/train_net.py --config-file configs/tsdd_stage1_cpu.yaml --eval-only \\
@@ -53,7 +57,7 @@ def main(args):
             print(results_table({cfg.MODEL.WEIGHTS: results}))
         return results
     default_setup(cfg, args)
-    trainer = Stage1Trainer(cfg)
+    trainer = TRAINERS[cfg.MODEL.META_ARCHITECTURE](cfg)
     trainer.resume_or_load(resume=args.resume)
     trainer.train()
     return evaluate_run(cfg)
@@ -80,7 +84,7 @@ def run(argv=None) -> int:
         check_config(cfg)
         check_output_dir(cfg, args.resume or args.eval_only, args.overwrite)
         check_data(cfg, training=not args.eval_only)
-        check_weights(cfg)
+        check_weights(cfg, training=not args.eval_only)
     except InputError as error:
         print(f"error: {error}", file=sys.stderr)
         return 2

@@ -4,11 +4,13 @@ import os
 import pickle
 
 import torch
+from torch import nn
 
 from detectron2.checkpoint import DetectionCheckpointer
 
 from ..errors import InputError
-from ..modeling.imagenet import is_torchvision, load_cnet, load_dnet_backbone
+from ..modeling.imagenet import is_torchvision, load_cnet, load_dnet_backbone, load_strictly
+from .run_folder import FINAL_WEIGHTS
 
 
 class TSDDCheckpointer(DetectionCheckpointer):
@@ -97,13 +99,17 @@ class _renamed_when_complete:
 def load_weights(model, cfg) -> None:
     """Initialises a network as ``MODEL.WEIGHTS`` and ``MODEL.CNET.WEIGHTS`` say.
 
-    ``MODEL.WEIGHTS`` is a checkpoint of the whole network, or torchvision weights for D-Net's backbone, or ""; only in
-    the last two cases is ``MODEL.CNET.WEIGHTS`` used.
+    ``MODEL.WEIGHTS`` is a checkpoint of the whole network, or the OUTPUT_DIR of a first-stage run whose D-Net and C-Net
+    the second stage takes, or torchvision weights for D-Net's backbone, or ""; only in the last two cases is
+    ``MODEL.CNET.WEIGHTS`` used.
 
     Raises:
         InputError: a file is missing or does not fit; the message names the keys.
     """
     path = cfg.MODEL.WEIGHTS
+    if os.path.isdir(path):
+        load_first_stage(model, path)
+        return
     if path and not is_torchvision(path):
         if not os.path.isfile(path):
             raise InputError(f"MODEL.WEIGHTS: the checkpoint {path} does not exist.")
@@ -113,3 +119,19 @@ def load_weights(model, cfg) -> None:
         load_dnet_backbone(model.dnet, path)
     if cfg.MODEL.CNET.WEIGHTS:
         load_cnet(model.cnet, cfg.MODEL.CNET.WEIGHTS)
+
+
+def load_first_stage(model, run: str) -> None:
+    """Initialises D-Net and C-Net of the second stage with the last weights of a first-stage run.
+
+    C-Net's classifier stays behind (paper III.C: "the fully connection layer in C-Net is removed").
+
+    Raises:
+        InputError: the weights are missing or do not fit; the message names the keys.
+    """
+    path = os.path.join(run, FINAL_WEIGHTS)
+    if not os.path.isfile(path):
+        raise InputError(f"MODEL.WEIGHTS {run}: it has no {FINAL_WEIGHTS}.")
+    state_dict = TSDDCheckpointer(model)._load_file(path)["model"]
+    weights = {k: v for k, v in state_dict.items() if not k.startswith("cnet.classifier.")}
+    load_strictly(nn.ModuleDict({"dnet": model.dnet, "cnet": model.cnet}), weights, "MODEL.WEIGHTS", path)

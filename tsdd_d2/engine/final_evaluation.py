@@ -19,12 +19,15 @@ from .hooks import WeightsBeforeRefinement
 
 logger = logging.getLogger(__name__)
 
-# The checkpoints of a run and what they stand for, in the order of the report.
-CHECKPOINTS = {
-    "round 0": WeightsBeforeRefinement.FILE_NAME,
-    "best validation AUC": "model_best",
-    "last round": "model_final",
-}
+
+def checkpoints(cfg) -> Dict[str, str]:
+    """What the checkpoints of a run stand for, and their names, in the order of the report."""
+    rounds = cfg.REFINEMENT.ENABLED
+    return {
+        **({"round 0": WeightsBeforeRefinement.FILE_NAME} if rounds else {}),
+        "best validation AUC": "model_best",
+        "last round" if rounds else "last iteration": "model_final",
+    }
 
 
 @contextlib.contextmanager
@@ -99,7 +102,7 @@ def evaluate_run(cfg) -> Dict[str, Dict]:
     """Evaluates the checkpoints that a finished run left in OUTPUT_DIR, and writes ``results.json`` and ``results.md``."""
     model = build_model(cfg)
     results = {}
-    for label, file_name in CHECKPOINTS.items():
+    for label, file_name in checkpoints(cfg).items():
         path = os.path.join(cfg.OUTPUT_DIR, f"{file_name}.pth")
         if not os.path.isfile(path):
             continue

@@ -1,12 +1,127 @@
 """Reading the OUTPUT_DIR of a run of tools/train_net.py."""
 
+import hashlib
 import os
-from typing import Dict, List
+from typing import Dict, List, NamedTuple, Optional
 
 from detectron2.config import CfgNode
+from detectron2.data import MetadataCatalog
 
+from ..data.files import read_json, write_json
 from ..errors import InputError
 from ..refinement import ROIBank
+
+STAGE1, STAGE2 = "TSDDStage1", "TSDDStage2"
+RECORD = "run.json"
+FINAL_WEIGHTS = "model_final.pth"
+
+
+class RunRecord(NamedTuple):
+    """``run.json`` of an OUTPUT_DIR: what a run was trained on, so that the next stage can tell whether it fits.
+
+    Attributes:
+        status: "running" or "finished".
+        architecture: ``MODEL.META_ARCHITECTURE``.
+        dataset: name of the training set; annotation_sha256: of its annotation file.
+        p, p_seed: the draw of the patients that kept their ROIs.
+        rule: the selection rule that made the ROIs, None for ROIs that no round touched.
+        rounds: number of rounds of candidate selection in this run.
+    """
+
+    status: str
+    architecture: str
+    dataset: str
+    annotation_sha256: str
+    p: float
+    p_seed: int
+    rule: Optional[str]
+    rounds: int
+
+    @classmethod
+    def of(cls, cfg: CfgNode) -> "RunRecord":
+        """The record of a run that begins; the training set must be registered."""
+        dataset = cfg.DATASETS.TRAIN[0]
+        has_rounds = cfg.REFINEMENT.ENABLED
+        second_stage = cfg.MODEL.META_ARCHITECTURE == STAGE2
+        return cls(
+            status="running",
+            architecture=cfg.MODEL.META_ARCHITECTURE,
+            dataset=dataset,
+            annotation_sha256=sha256_of_file(MetadataCatalog.get(dataset).json_file),
+            p=cfg.DATASETS.P,
+            p_seed=effective_p_seed(cfg),
+            rule=cfg.REFINEMENT.RULE if has_rounds or second_stage else None,
+            rounds=cfg.REFINEMENT.ROUNDS if has_rounds else 0,
+        )
+
+    def write(self, run: str) -> None:
+        write_json(os.path.join(run, RECORD), self._asdict())
+
+    @classmethod
+    def read(cls, run: str) -> "RunRecord":
+        """
+        Raises:
+            InputError: the folder holds no record, or one of another version of this software.
+        """
+        path = os.path.join(run, RECORD)
+        try:
+            return cls(**read_json(path))
+        except FileNotFoundError as error:
+            raise InputError(f"{run} is no OUTPUT_DIR of a training run: it has no {RECORD}.") from error
+        except (TypeError, ValueError) as error:
+            raise InputError(f"{path} is no record of a training run: {error}") from error
+
+
+def effective_p_seed(cfg: CfgNode) -> int:
+    """The seed of the draw of the patients that keep their ROIs."""
+    return cfg.DATASETS.P_SEED if cfg.DATASETS.P_SEED >= 0 else cfg.SEED
+
+
+def sha256_of_file(path: str) -> str:
+    with open(path, "rb") as file:
+        return hashlib.sha256(file.read()).hexdigest()
+
+
+def check_first_stage(cfg: CfgNode) -> None:
+    """Raises InputError unless MODEL.WEIGHTS is a finished first-stage run on the data that this run names."""
+    run = cfg.MODEL.WEIGHTS
+    if not os.path.isdir(run):
+        raise InputError(
+            "The second stage goes on from a first-stage run: MODEL.WEIGHTS must name the OUTPUT_DIR of one, not "
+            f"{run!r}."
+        )
+    record = RunRecord.read(run)
+    if record.architecture != STAGE1:
+        raise InputError(f"MODEL.WEIGHTS {run}: a run of {record.architecture}, not of the first stage ({STAGE1}).")
+    if record.status != "finished":
+        raise InputError(f"MODEL.WEIGHTS {run}: the run is not finished, go on with it by tools/train_net.py --resume.")
+    expected = RunRecord.of(cfg)
+    differences = [
+        f"{title}: {getattr(record, key)} there, {getattr(expected, key)} now"
+        for key, title in (
+            ("dataset", "DATASETS.TRAIN"),
+            ("annotation_sha256", "SHA-256 of the annotation file"),
+            ("p", "DATASETS.P"),
+            ("p_seed", "DATASETS.P_SEED (or SEED)"),
+            ("rule", "REFINEMENT.RULE"),
+        )
+        if getattr(record, key) != getattr(expected, key)
+    ]
+    if differences:
+        raise InputError(
+            f"MODEL.WEIGHTS {run}: the first stage was trained on something else:\n  " + "\n  ".join(differences)
+        )
+    read_refined_rois(run)
+
+
+def read_refined_rois(run: str) -> Dict:
+    """The annotation after the last round of a finished first-stage run."""
+    record = RunRecord.read(run)
+    path = ROIBank(os.path.join(run, "rois")).path(record.rounds)
+    try:
+        return read_json(path)
+    except FileNotFoundError as error:
+        raise InputError(f"{run} lacks the ROIs of its last round, {path}.") from error
 
 
 def read_run_config(run: str) -> CfgNode:

@@ -9,16 +9,19 @@ import yaml
 
 from detectron2.config import CfgNode, get_cfg
 from detectron2.data import MetadataCatalog
-from detectron2.modeling import META_ARCH_REGISTRY, build_model
+from detectron2.modeling import build_model
 
 from ..config import add_tsdd_config
 from ..data import ensure_registered, validate_splits
 from ..data.files import read_json
 from ..errors import InputError
+from ..modeling.fnet import DNET_POOLINGS
 from ..modeling.ranking import RANKING_REGISTRY, split_ranking_name
 from ..refinement import SELECTION_RULES
 from .checkpoint import load_weights
-from .stage1_trainer import OPTIMIZERS, initial_annotation
+from .run_folder import STAGE1, STAGE2, check_first_stage
+from .stage1_trainer import initial_annotation
+from .trainer import OPTIMIZERS
 
 logger = logging.getLogger(__name__)
 
@@ -83,18 +86,26 @@ def check_config(cfg) -> None:
         f"(or one of them with +cnet), not {cfg.MODEL.DNET.RANKING}.",
     )
     require(
-        cfg.MODEL.META_ARCHITECTURE in META_ARCH_REGISTRY,
-        f"MODEL.META_ARCHITECTURE {cfg.MODEL.META_ARCHITECTURE} is not registered.",
+        cfg.MODEL.META_ARCHITECTURE in (STAGE1, STAGE2),
+        f"MODEL.META_ARCHITECTURE must be {STAGE1} or {STAGE2}, not {cfg.MODEL.META_ARCHITECTURE}.",
+    )
+    require(
+        cfg.MODEL.FNET.DNET_POOLING in DNET_POOLINGS,
+        f"MODEL.FNET.DNET_POOLING must be one of {', '.join(DNET_POOLINGS)}, not {cfg.MODEL.FNET.DNET_POOLING}.",
     )
     require(
         not cfg.TEST.YOUDEN_THRESHOLD or bool(cfg.DATASETS.VAL),
         "TEST.YOUDEN_THRESHOLD needs DATASETS.VAL.",
     )
     refinement = cfg.REFINEMENT
+    require(
+        refinement.RULE in SELECTION_RULES,
+        f"REFINEMENT.RULE must be one of {', '.join(SELECTION_RULES)}, not {refinement.RULE}.",
+    )
     if refinement.ENABLED:
         require(
-            refinement.RULE in SELECTION_RULES,
-            f"REFINEMENT.RULE must be one of {', '.join(SELECTION_RULES)}, not {refinement.RULE}.",
+            cfg.MODEL.META_ARCHITECTURE == STAGE1,
+            "The second stage has no rounds: REFINEMENT.ENABLED must be False.",
         )
         for key in ("ROUNDS", "CANDIDATES_PER_ROUND"):
             require(
@@ -138,8 +149,10 @@ def check_data(cfg, training: bool = True) -> None:
         logger.warning("All images with ROIs are of one class: C-Net's warm-up sees no other.")
 
 
-def check_weights(cfg) -> None:
-    """Raises InputError if the initial weights are missing or do not fit the network."""
+def check_weights(cfg, training: bool = True) -> None:
+    """Raises InputError if the initial weights are missing or do not fit the network or, in stage 2, the data."""
+    if training and cfg.MODEL.META_ARCHITECTURE == STAGE2:
+        check_first_stage(cfg)
     if cfg.MODEL.WEIGHTS or cfg.MODEL.CNET.WEIGHTS:
         load_weights(build_model(cfg), cfg)
 

@@ -65,18 +65,23 @@ def load_dnet_backbone(dnet: nn.Module, path: str) -> None:
     resnets = [m for m in dnet.backbone.modules() if isinstance(m, ResNet)]
     if len(resnets) != 1:
         raise InputError(f"MODEL.WEIGHTS {path} fits a ResNet backbone, and MODEL.BACKBONE.NAME builds none.")
-    _load_strictly(resnets[0], detectron2_resnet_keys(fetch_torchvision(path)), "MODEL.WEIGHTS", path)
+    load_strictly(resnets[0], detectron2_resnet_keys(fetch_torchvision(path)), "MODEL.WEIGHTS", path)
 
 
 def load_cnet(cnet: nn.Module, path: str) -> None:
     """Loads torchvision weights into C-Net's ResNet; every key but the classifier's must find its place."""
     state_dict = {k: v for k, v in fetch_torchvision(path).items() if not k.startswith("fc.")}
-    _load_strictly(cnet.resnet, state_dict, "MODEL.CNET.WEIGHTS", path)
+    load_strictly(cnet.resnet, state_dict, "MODEL.CNET.WEIGHTS", path)
 
 
-def _load_strictly(
+def load_strictly(
     module: nn.Module, state_dict: Dict[str, Tensor], config_key: str, path: str
 ) -> None:
+    """Loads a state dict that must be the module's own, key for key.
+
+    Raises:
+        InputError: names the config key, the path and every key that does not fit.
+    """
     expected = {k: v.shape for k, v in module.state_dict().items()}
     # Detectron2's FrozenBN keeps no batch counter
     given = {
