@@ -9,7 +9,7 @@ PIP := $(BIN)/python -m pip --disable-pip-version-check
 INSTALLED := $(VENV)/.installed
 
 .DEFAULT_GOAL := help
-.PHONY: help install test demo clean distclean
+.PHONY: help install test demo ablation clean distclean
 
 help:  ## list the targets
 	@sed -n 's/^\([a-z]*\):.*## \(.*\)/  make \1\t\2/p' $(firstword $(MAKEFILE_LIST)) | expand -t 18
@@ -24,6 +24,9 @@ demo: $(INSTALLED)  ## generate the phantom data, train all rounds of stage 1, d
 	DETECTRON2_DATASETS=$(DEMO)/datasets $(BIN)/python tools/train_net.py \
 	    --config-file configs/tsdd_stage1_demo.yaml --resume OUTPUT_DIR $(DEMO)/stage1
 	$(BIN)/python tools/visualize_rois.py --run $(DEMO)/stage1
+
+ablation: $(INSTALLED)  ## Table II on BUS-BRA in $$DETECTRON2_DATASETS: hours; the same command goes on
+	$(BIN)/python tools/ablation.py --results results/ablation.json
 
 clean:  ## remove caches and what the demo wrote; other runs in output/ stay
 	rm -rf $(DEMO) build tsdd_d2.egg-info .pytest_cache

@@ -7,6 +7,8 @@ import sys
 import time
 
 import torch
+import torchvision
+from torchvision.ops import roi_align
 from tqdm import tqdm
 
 from detectron2.data import DatasetCatalog, MetadataCatalog
@@ -28,6 +30,12 @@ Examples:
 
 One round of candidate selection over the two bare forward passes on the same tensors:
     $ python tools/benchmark.py --task round --config-file configs/tsdd_stage1_cpu.yaml
+
+The share of a second-stage training step that is not forward and backward of the two networks:
+    $ python tools/benchmark.py --task stage2-step --config-file configs/tsdd_stage2_cpu.yaml
+
+The second stage's network over Detectron2's RetinaNet with a ResNet-18 on its box, one image and a batch at a time:
+    $ python tools/benchmark.py --task predict
 
 Detectron2's RetinaNet training step over D-Net's, same backbone, input and batch, the paper's configuration:
     $ python tools/benchmark.py --task dnet-step
@@ -123,6 +131,65 @@ def benchmark_dnet_step(args) -> None:
     report("RetinaNet step", timings[0], "D-Net step", timings[1], timings[2])
 
 
+def benchmark_stage2_step(args) -> None:
+    """What a training step of the second stage costs beside D-Net's and C-Net's forward and backward."""
+    cfg = load_config(args.config_file or "configs/tsdd_stage2.yaml", random_weights(args.opts))
+    model = build_model(cfg).train()
+    optimizer = torch.optim.Adam(model.parameters(), lr=1e-5, fused=True)
+    batch = random_batch(cfg.SOLVER.IMS_PER_BATCH, cfg.INPUT.MIN_SIZE_TEST)
+    # the tensors that the bare networks see are those of the step
+    images = model.dnet.preprocess_image(batch)
+    crops = model.cnet.crop(images.tensor, [x["instances"].gt_boxes.tensor for x in batch])
+    autocast = torch.autocast(model.device.type, torch.bfloat16, enabled=model.bfloat16)
+
+    def whole_step():
+        losses = sum(model(batch).values())
+        optimizer.zero_grad()
+        losses.backward()
+        optimizer.step()
+
+    def bare_networks():
+        with autocast:
+            deltas, quality_logits = model.dnet.head(model.dnet.extract_features(images))
+            outputs = [*deltas, *quality_logits, model.cnet.resnet(crops)]
+        optimizer.zero_grad()
+        sum(x.float().sum() for x in outputs).backward()
+
+    with EventStorage():
+        timings = alternate(whole_step, bare_networks, args.repeats, "training steps")
+    print(f"step: median {statistics.median(timings[0]):.3f} s")
+    print(f"bare networks: median {statistics.median(timings[1]):.3f} s")
+    shares = [1 - b / a for a, b in zip(timings[0], timings[1])]
+    print(f"share of the step outside the networks, median of {len(shares)} pairs: {statistics.median(shares):.3f}")
+
+
+def benchmark_predict(args) -> None:
+    """The second stage's network over what a user would assemble: Detectron2's RetinaNet, then ResNet-18 on its box."""
+    cfg = load_config(args.config_file or "configs/tsdd_stage2.yaml", random_weights(args.opts))
+    model = build_model(cfg).eval()
+    retinanet_cfg = cfg.clone()
+    retinanet_cfg.defrost()
+    retinanet_cfg.MODEL.META_ARCHITECTURE = "RetinaNet"
+    retinanet_cfg.MODEL.RETINANET.NUM_CLASSES = 1
+    retinanet_cfg.MODEL.RETINANET.SCORE_THRESH_TEST = 0.0  # random weights find nothing above a threshold
+    retinanet = build_model(retinanet_cfg).eval()
+    classifier = torchvision.models.resnet18(num_classes=2).eval()
+
+    @torch.no_grad()
+    def assembly(batch):
+        images = retinanet.preprocess_image(batch).tensor
+        boxes = [x["instances"].pred_boxes.tensor[:1] for x in retinanet(batch)]
+        crops = roi_align(images, boxes, output_size=cfg.MODEL.CNET.INPUT_SIZE, sampling_ratio=2, aligned=True)
+        return classifier(crops).softmax(dim=1)
+
+    for batch_size in (16, 1):
+        batch = random_batch(batch_size, cfg.INPUT.MIN_SIZE_TEST)
+        timings = alternate(
+            lambda: model(batch), lambda: assembly(batch), args.repeats, f"{batch_size} image(s)"
+        )
+        report(f"TSDDNet, {batch_size} image(s)", timings[0], "RetinaNet and ResNet-18", timings[1], timings[2])
+
+
 def random_batch(batch_size: int, side: int):
     """Square images of noise with one ROI of a third of their side, in the mapper's format."""
     generator = torch.Generator().manual_seed(0)
@@ -142,7 +209,12 @@ def random_weights(opts):
     return [*opts, "MODEL.WEIGHTS", "", "MODEL.CNET.WEIGHTS", ""]
 
 
-TASKS = {"round": benchmark_round, "dnet-step": benchmark_dnet_step}
+TASKS = {
+    "round": benchmark_round,
+    "dnet-step": benchmark_dnet_step,
+    "stage2-step": benchmark_stage2_step,
+    "predict": benchmark_predict,
+}
 
 
 def main(argv=None) -> int:

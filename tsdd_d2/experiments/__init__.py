@@ -1,0 +1,2 @@
+from .ablation import VARIANTS, collect_ablation, plan_ablation
+from .runs import Run, execute
