@@ -37,10 +37,13 @@ def test_no_run_to_draw(tmp_path):
     assert result.returncode == 2 and "config.yaml" in result.stderr and os.listdir(tmp_path) == []
 
 
-@pytest.mark.parametrize("task", ["round", "dnet-step"])
+@pytest.mark.parametrize("task", ["round", "dnet-step", "stage2-step", "predict"])
 def test_benchmarks_end_with_their_ratio(task):
-    arguments = ["INPUT.MIN_SIZE_TEST", 64] if task == "round" else ["INPUT.MIN_SIZE_TEST", 128]
-    result = run("benchmark.py", "--task", task, "--config-file", TINY_CONFIG, "--repeats", 1, *arguments)
+    first_stage = task in ("round", "dnet-step")
+    config_file = TINY_CONFIG if first_stage else os.path.join(ROOT, "tests", "tiny_stage2.yaml")
+    side = 128 if task in ("dnet-step", "predict") else 64
+    arguments = ["--config-file", config_file, "--repeats", 1, "INPUT.MIN_SIZE_TEST", side]
+    result = run("benchmark.py", "--task", task, *arguments)
     assert result.returncode == 0, result.stderr
     assert float(result.stdout.split()[-1]) > 0
 
