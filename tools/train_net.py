@@ -84,7 +84,7 @@ def run(argv=None) -> int:
         check_config(cfg)
         check_output_dir(cfg, args.resume or args.eval_only, args.overwrite)
         check_data(cfg, training=not args.eval_only)
-        check_weights(cfg, training=not args.eval_only)
+        check_weights(cfg, training=not args.eval_only, resume=args.resume)
     except InputError as error:
         print(f"error: {error}", file=sys.stderr)
         return 2

@@ -155,8 +155,13 @@ def check_data(cfg, training: bool = True) -> None:
         logger.warning("All images with ROIs are of one class: C-Net's warm-up sees no other.")
 
 
-def check_weights(cfg, training: bool = True) -> None:
-    """Raises InputError if the initial weights are missing or do not fit the network or, in stage 2, the data."""
+def check_weights(cfg, training: bool = True, resume: bool = False) -> None:
+    """Raises InputError if the initial weights are missing or do not fit the network or, in stage 2, the data.
+
+    A run that goes on from a checkpoint of its own needs no initial weights.
+    """
+    if resume and os.path.isfile(os.path.join(cfg.OUTPUT_DIR, "last_checkpoint")):
+        return
     if training and cfg.MODEL.META_ARCHITECTURE == STAGE2:
         check_first_stage(cfg)
     if cfg.MODEL.WEIGHTS or cfg.MODEL.CNET.WEIGHTS:
