@@ -3,5 +3,7 @@
 from . import data, modeling
 from .config import add_tsdd_config
 from .data import register_bbui_instances
+from .engine.model_file import load_model, save_model
+from .predictor import Predictor
 
 __version__ = "0.1.0"

@@ -1,0 +1,103 @@
+"""Images from outside any data set: files and arrays, one at a time."""
+
+import os
+from dataclasses import dataclass
+from typing import Callable, Iterable, Iterator, Optional, Tuple, Union
+
+import numpy as np
+from detectron2.data.detection_utils import read_image
+from PIL import Image
+
+from ..errors import InputError
+
+__all__ = ["ImageInput", "InputImage", "read_image_file", "read_images"]
+
+ImageInput = Union[str, os.PathLike, np.ndarray]
+
+
+@dataclass(frozen=True, eq=False)
+class InputImage:
+    """One image, or one frame of a file.
+
+    Attributes:
+        pixels: (H, W, 3) uint8 RGB, the whole image.
+        file_name: where it comes from; None for an array.
+        frame: the number of the frame from 1 on, as DICOM counts; None where the file holds one image.
+        region: (x0, y0, x1, y1) in pixels: the part ``pixels[y0:y1, x0:x1]`` is what the model is to see.
+    """
+
+    pixels: np.ndarray
+    region: Tuple[int, int, int, int]
+    file_name: Optional[str] = None
+    frame: Optional[int] = None
+
+
+def read_images(
+    inputs: Iterable[ImageInput],
+    channel_order: Optional[str] = None,
+    on_error: Optional[Callable[[InputError], None]] = None,
+) -> Iterator[InputImage]:
+    """
+    The images of the inputs, in their order, each read when it is asked for.
+
+    Args:
+        inputs: paths of image files, or uint8 arrays (H, W) or (H, W, 3).
+        channel_order: "RGB" or "BGR", of the arrays with three channels (``cv2.imread`` gives BGR).
+        on_error: if given, it is called with the error of an input that cannot be read, and the others follow;
+            otherwise the error is raised.
+
+    Raises:
+        InputError: an input cannot be read; the message names the file or the place in ``inputs``.
+    """
+    for number, source in enumerate(inputs, start=1):
+        try:
+            if isinstance(source, np.ndarray):
+                yield _from_array(source, channel_order, f"input {number}")
+            else:
+                yield from read_image_file(os.fspath(source))
+        except InputError as error:
+            if on_error is None:
+                raise
+            on_error(error)
+
+
+def read_image_file(path: str) -> Iterator[InputImage]:
+    """
+    The images of one file.
+
+    Raises:
+        InputError: the file is missing, damaged, or of a kind that is not read.
+    """
+    if not os.path.isfile(path):
+        raise InputError(f"{path}: the file does not exist.")
+    yield _whole(_decode(path), path)
+
+
+def _decode(path: str) -> np.ndarray:
+    try:
+        with Image.open(path) as image:
+            mode = image.mode
+        pixels = read_image(path, format="RGB")  # as the mapper of the training does
+    except Exception as error:  # a decoder may raise anything on a damaged file
+        raise InputError(f"{path}: the image cannot be read: {type(error).__name__}: {error}") from error
+    if mode.startswith(("I", "F")):
+        # Pillow would cut all values at 255
+        raise InputError(f"{path}: grey values of more than 8 bits (Pillow's mode {mode}); convert the image to 8 bits.")
+    return pixels
+
+
+def _from_array(array: np.ndarray, channel_order: Optional[str], name: str) -> InputImage:
+    if array.dtype != np.uint8 or array.size == 0 or not (array.ndim == 2 or array.ndim == 3 and array.shape[2] == 3):
+        raise InputError(
+            f"{name}: an array of shape {array.shape} and type {array.dtype}; (H, W) or (H, W, 3) of uint8 is needed."
+        )
+    if array.ndim == 2:
+        return _whole(np.stack([array] * 3, axis=2))
+    if channel_order not in ("RGB", "BGR"):
+        raise InputError(f"{name}: an array of three channels needs channel_order RGB or BGR, not {channel_order}.")
+    return _whole(array if channel_order == "RGB" else array[:, :, ::-1])
+
+
+def _whole(pixels: np.ndarray, path: Optional[str] = None) -> InputImage:
+    height, width = pixels.shape[:2]
+    return InputImage(pixels, (0, 0, width, height), path)
