@@ -1,6 +1,8 @@
 """Predictor: what the evaluation says of an image, for images from anywhere."""
 
 import dataclasses
+import weakref
+from collections import deque
 
 import cv2
 import numpy as np
@@ -140,18 +142,19 @@ def test_arrays_that_are_no_image(model_file, array, message):
         Predictor(model_file)(array)
 
 
-def test_files_that_are_no_image(tmp_path):
-    (tmp_path / "broken.png").write_bytes(b"\x89PNG no more")
-    Image.fromarray(np.full((8, 8), 1000, np.uint16)).save(tmp_path / "deep.png")
-    with pytest.raises(InputError, match=r"gone\.png: the file does not exist"):
-        list(read_images([tmp_path / "gone.png"]))
-    with pytest.raises(InputError, match=r"broken\.png: the image cannot be read"):
-        list(read_images([tmp_path / "broken.png"]))
-    with pytest.raises(InputError, match=r"deep\.png: grey values of more than 8 bits"):
-        list(read_images([tmp_path / "deep.png"]))
+def test_no_more_than_a_batch_is_held(model_file, files):
+    alive, most, read = weakref.WeakSet(), 0, 0
 
+    def count(image):
+        nonlocal most, read
+        alive.add(image)
+        read += 1
+        most = max(most, len(alive))
+        return image
 
-def test_errors_may_be_collected(files, tmp_path):
-    errors = []
-    images = list(read_images([files[0], tmp_path / "gone.png", files[1]], on_error=errors.append))
-    assert [x.file_name for x in images] == files[:2] and len(errors) == 1
+    predictions = Predictor(model_file, batch_size=3).predict(map(count, read_images(files * 3)))
+    assert read == 0
+    next(predictions)
+    assert read == 3
+    deque(predictions, maxlen=0)
+    assert read == 12 and most == 3

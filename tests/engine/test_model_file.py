@@ -119,6 +119,12 @@ def test_a_checkpoint_is_no_model_file(model, tmp_path):
         load_model(tmp_path / "model_final.pth")
 
 
+@pytest.mark.parametrize("device", ["cuda:99", "abacus"])
+def test_a_device_that_is_not_there(saved, device):
+    with pytest.raises(InputError, match=device):
+        load_model(saved, device=device)
+
+
 @pytest.mark.parametrize("content", [b"", b"no such thing", b"PK\x03\x04 cut off"])
 def test_a_broken_file_is_named(tmp_path, content):
     (tmp_path / "model.pth").write_bytes(content)

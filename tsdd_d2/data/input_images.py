@@ -1,8 +1,9 @@
 """Images from outside any data set: files and arrays, one at a time."""
 
+import glob
 import os
 from dataclasses import dataclass
-from typing import Callable, Iterable, Iterator, Optional, Tuple, Union
+from typing import Callable, Iterable, Iterator, List, Optional, Sequence, Tuple, Union
 
 import numpy as np
 from detectron2.data.detection_utils import read_image
@@ -10,9 +11,12 @@ from PIL import Image
 
 from ..errors import InputError
 
-__all__ = ["ImageInput", "InputImage", "read_image_file", "read_images"]
+__all__ = ["ImageInput", "InputImage", "file_stem", "find_image_files", "read_image_file", "read_images"]
 
 ImageInput = Union[str, os.PathLike, np.ndarray]
+
+# What is taken from a folder for an image.
+IMAGE_SUFFIXES = (".bmp", ".jpeg", ".jpg", ".png", ".tif", ".tiff", ".webp")
 
 
 @dataclass(frozen=True, eq=False)
@@ -73,13 +77,61 @@ def read_image_file(path: str) -> Iterator[InputImage]:
     yield _whole(_decode(path), path)
 
 
+def find_image_files(patterns: Sequence[str]) -> List[str]:
+    """
+    The files that paths, folders and patterns such as ``"scans/*.png"`` name, each once, in their order.
+
+    Of a folder and the folders below it these are, sorted, the files whose name says that they are images; what a path
+    or a pattern names is taken whatever it is.
+
+    Raises:
+        InputError: naming all patterns without a file.
+    """
+    files, problems = [], []
+    for pattern in patterns:
+        # a name may hold brackets
+        found = [pattern] if os.path.exists(pattern) else sorted(glob.glob(pattern, recursive=True))
+        found = [file for x in found for file in (_images_below(x) if os.path.isdir(x) else [x])]
+        files += found
+        if not found:
+            problems.append(f"{pattern}: no such file, or a folder without images.")
+    if problems:
+        raise InputError("\n  ".join(["There is nothing to read:", *problems]))
+    first_name = {}
+    for file in files:
+        first_name.setdefault(os.path.abspath(file), file)
+    return list(first_name.values())
+
+
+def file_stem(path: str) -> str:
+    """The name of an image file without folder and suffix."""
+    name = os.path.basename(path)
+    stem, suffix = os.path.splitext(name)
+    # a DICOM file is often named by a number with dots
+    return stem if suffix.lower() in IMAGE_SUFFIXES else name
+
+
+def _images_below(folder: str) -> List[str]:
+    files = [os.path.join(root, name) for root, _, names in os.walk(folder) for name in names]
+    return sorted(x for x in files if _looks_like_image(x))
+
+
+def _looks_like_image(path: str) -> bool:
+    name = os.path.basename(path)
+    return not name.startswith(".") and name.lower().endswith(IMAGE_SUFFIXES)
+
+
 def _decode(path: str) -> np.ndarray:
     try:
         with Image.open(path) as image:
             mode = image.mode
+            # a JPEG may hold a preview of itself; pages of a TIFF or GIF are images of their own
+            pages = getattr(image, "n_frames", 1) if image.format in ("GIF", "TIFF") else 1
         pixels = read_image(path, format="RGB")  # as the mapper of the training does
     except Exception as error:  # a decoder may raise anything on a damaged file
         raise InputError(f"{path}: the image cannot be read: {type(error).__name__}: {error}") from error
+    if pages > 1:
+        raise InputError(f"{path}: {pages} pages in one {os.path.splitext(path)[1]} file; save each as a file.")
     if mode.startswith(("I", "F")):
         # Pillow would cut all values at 255
         raise InputError(f"{path}: grey values of more than 8 bits (Pillow's mode {mode}); convert the image to 8 bits.")

@@ -108,12 +108,18 @@ def load_model(path: str, device: Optional[str] = None) -> ModelFile:
         device: where the network goes, such as "cpu" or "cuda:1"; None: CUDA if there is any, else the CPU.
 
     Raises:
-        InputError: the file is missing, damaged, something else (a checkpoint, for example), or of a newer version.
+        InputError: the file is missing, damaged, something else (a checkpoint, for example), or of a newer version;
+            the device is not there.
     """
     path = os.fspath(path)
+    device = device or ("cuda" if torch.cuda.is_available() else "cpu")
+    try:
+        torch.empty(0, device=device)
+    except (RuntimeError, AssertionError) as error:
+        raise InputError(f"The device {device} cannot be used: {str(error).partition(chr(10))[0]}") from error
     content = _read(path)
     cfg = _complete(yaml_config(content["config"], path), f"{path} (written by tsdd_d2 {content['package_version']})")
-    cfg.MODEL.DEVICE = device or ("cuda" if torch.cuda.is_available() else "cpu")
+    cfg.MODEL.DEVICE = device
     cfg.freeze()
     try:
         model = build_model(cfg)
