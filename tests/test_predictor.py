@@ -20,6 +20,7 @@ from tsdd_d2.engine.setup import load_config
 from tsdd_d2.errors import InputError
 
 from .conftest import TINY_CONFIG
+from .data.test_dicom import save_dicom
 
 TRAINING_SET = {"name": "tiny_fold1_train", "sha256": "0" * 64}
 
@@ -29,7 +30,7 @@ def loaded(cfg, path):
     torch.manual_seed(0)
     model = build_model(cfg)
     for name, parameter in model.named_parameters():
-        if name.endswith(("bbox_pred.weight", "quality.weight", "fc.weight")):
+        if name.endswith(("bbox_pred.weight", "quality.weight")) or parameter.ndim == 2:
             torch.nn.init.normal_(parameter, std=0.1)
     save_model(path, cfg, model, threshold=0.5, training_set=TRAINING_SET)
     return load_model(path, device="cpu")
@@ -100,6 +101,19 @@ def test_the_region_alone_is_seen_and_the_box_lies_in_the_whole_image(model_file
     assert inside.malignancy == alone.malignancy
     assert inside.box == pytest.approx(np.add(alone.box, [x0, y0, x0, y0]))
     assert (inside.height, inside.width, inside.region) == (64, 72, region)
+
+
+def test_dicom_boxes_lie_in_the_whole_frame(model_file, files, tmp_path):
+    grey = next(read_images(files)).pixels[..., 0]
+    path = save_dicom(tmp_path / "a.dcm", np.stack([grey, 255 - grey]), regions=[(8, 3, 99, 39)])
+    predictor = Predictor(model_file)
+    predictions = predictor(path)
+    assert [(x.file_name, x.frame) for x in predictions] == [(str(path), 1), (str(path), 2)]
+    for prediction, frame in zip(predictions, (grey, 255 - grey)):
+        (alone,) = predictor(frame[3:40, 8:])
+        assert prediction.box == pytest.approx(np.add(alone.box, [8, 3, 8, 3]), abs=1e-3)
+        assert prediction.malignancy == pytest.approx(alone.malignancy, abs=1e-5)
+        assert (prediction.height, prediction.width, prediction.region) == (64, 72, (8, 3, 72, 40))
 
 
 def test_candidates_begin_with_the_diagnosis(model_file, files):

@@ -21,9 +21,10 @@ EPILOG = """
 Examples:
     $ python tools/predict.py --model model.pth --input scans/a.png --output out
     $ python tools/predict.py --model model.pth --input 'scans/*.png' more_scans --candidates 3 --output out
+    $ python tools/predict.py --model model.pth --input study/IM0001 study/IM0002.dcm --output out
 
-A folder is searched, with the folders below it, for files that are images by their name. Each line of
-out/predictions.jsonl has file_name, frame (from 1 on, of a file with several), height, width, region (the part of the
+A folder is searched, with the folders below it, for images and DICOM files. Of a DICOM file each frame is an image, and
+the model sees the largest two-dimensional ultrasound region that the file states. Each line of out/predictions.jsonl has file_name, frame (from 1 on, of a file with several), height, width, region (the part of the
 image that the model saw), box (XYXY in pixels of the whole image), malignancy (a probability), predicted_class (by the
 model's threshold), candidates (box, score and malignancy, best first) and picture (its file in out).
 

@@ -110,7 +110,7 @@ def test_detectron2_takes_the_weights_from_it(saved, model, tiny_cfg):
     torch.manual_seed(1)
     other = build_model(tiny_cfg)
     TSDDCheckpointer(other).load(str(saved), checkpointables=[])
-    assert torch.equal(other.cnet.resnet.fc.weight, model.cnet.resnet.fc.weight)
+    assert torch.equal(other.cnet.resnet.conv1.weight, model.cnet.resnet.conv1.weight)
 
 
 def test_a_checkpoint_is_no_model_file(model, tmp_path):
@@ -173,7 +173,7 @@ def test_what_is_wrong_with_a_file(path, changes, message):
 
 def test_weights_of_a_diverged_training_are_refused(path):
     weights = torch.load(path, weights_only=True)["model"]
-    weights["cnet.resnet.fc.bias"][0] = float("nan")
+    weights["cnet.resnet.conv1.weight"][0] = float("nan")
     spoil(path, model=weights)
     with pytest.raises(InputError, match=r"model\.pth: some weights are not finite"):
         load_model(path)

@@ -13,6 +13,7 @@ from tsdd_d2 import Predictor, load_model
 from tsdd_d2.engine.model_file import save_model_of_run
 
 from ..conftest import ROOT
+from ..data.test_dicom import save_dicom
 from .test_tools import run
 
 
@@ -80,11 +81,24 @@ def test_each_image_has_its_line_and_its_picture(predict, model, images, tmp_pat
         assert (picture.std(axis=2) > 30).any()  # colours on a grey image
 
 
+def test_each_frame_of_a_dicom_file(predict, tmp_path):
+    (tmp_path / "study").mkdir()
+    frames = np.random.RandomState(0).randint(0, 256, (3, 64, 72), dtype=np.uint8)
+    save_dicom(tmp_path / "study" / "IM0001", frames, regions=[(10, 0, 71, 63)])
+    assert predict(tmp_path / "study") == 0
+    lines = read_lines(tmp_path / "out")
+    assert [x["frame"] for x in lines] == [1, 2, 3] and lines[0]["region"] == [10, 0, 72, 64]
+    assert [x["picture"] for x in lines] == [f"IM0001_frame000{i}.png" for i in (1, 2, 3)]
+    assert all((tmp_path / "out" / x["picture"]).is_file() for x in lines)
+
+
 def test_a_broken_file_is_reported_and_left_out(predict, images, tmp_path, capsys):
     (images / "aa.png").write_bytes(b"no image")
+    (images / "ab.dcm").write_bytes(b"no DICOM")
     assert predict(images) == 1
     error = capsys.readouterr().err
-    assert "aa.png: the image cannot be read" in error and "1 of 4 files" in error
+    assert "aa.png: the image cannot be read" in error and "ab.dcm: the DICOM file cannot be read" in error
+    assert "2 of 5 files" in error
     assert len(read_lines(tmp_path / "out")) == 3
 
 

@@ -10,13 +10,16 @@ from detectron2.data.detection_utils import read_image
 from PIL import Image
 
 from ..errors import InputError
+from .dicom import DICOM_SUFFIXES, is_dicom_file, read_dicom
 
 __all__ = ["ImageInput", "InputImage", "file_stem", "find_image_files", "read_image_file", "read_images"]
 
 ImageInput = Union[str, os.PathLike, np.ndarray]
 
 # What is taken from a folder for an image.
-IMAGE_SUFFIXES = (".bmp", ".jpeg", ".jpg", ".png", ".tif", ".tiff", ".webp")
+IMAGE_SUFFIXES = (".bmp", ".jpeg", ".jpg", ".png", ".tif", ".tiff", ".webp", *DICOM_SUFFIXES)
+# A table of contents, beside the images of a DICOM medium.
+DICOM_DIRECTORY = "DICOMDIR"
 
 
 @dataclass(frozen=True, eq=False)
@@ -45,7 +48,7 @@ def read_images(
     The images of the inputs, in their order, each read when it is asked for.
 
     Args:
-        inputs: paths of image files, or uint8 arrays (H, W) or (H, W, 3).
+        inputs: paths of image files (DICOM too), or uint8 arrays (H, W) or (H, W, 3).
         channel_order: "RGB" or "BGR", of the arrays with three channels (``cv2.imread`` gives BGR).
         on_error: if given, it is called with the error of an input that cannot be read, and the others follow;
             otherwise the error is raised.
@@ -67,22 +70,27 @@ def read_images(
 
 def read_image_file(path: str) -> Iterator[InputImage]:
     """
-    The images of one file.
+    The images of one file: each frame of a DICOM file, see :func:`~tsdd_d2.data.dicom.read_dicom`, or the one image
+    of any other.
 
     Raises:
         InputError: the file is missing, damaged, or of a kind that is not read.
     """
     if not os.path.isfile(path):
         raise InputError(f"{path}: the file does not exist.")
-    yield _whole(_decode(path), path)
+    if is_dicom_file(path):
+        for frame, pixels, region in read_dicom(path):
+            yield InputImage(pixels, region, path, frame)
+    else:
+        yield _whole(_decode(path), path)
 
 
 def find_image_files(patterns: Sequence[str]) -> List[str]:
     """
     The files that paths, folders and patterns such as ``"scans/*.png"`` name, each once, in their order.
 
-    Of a folder and the folders below it these are, sorted, the files whose name says that they are images; what a path
-    or a pattern names is taken whatever it is.
+    Of a folder and the folders below it these are, sorted, the files whose suffix is one of an image, and DICOM files;
+    what a path or a pattern names is taken whatever it is.
 
     Raises:
         InputError: naming all patterns without a file.
@@ -118,7 +126,9 @@ def _images_below(folder: str) -> List[str]:
 
 def _looks_like_image(path: str) -> bool:
     name = os.path.basename(path)
-    return not name.startswith(".") and name.lower().endswith(IMAGE_SUFFIXES)
+    if name.startswith(".") or name == DICOM_DIRECTORY:
+        return False
+    return name.lower().endswith(IMAGE_SUFFIXES) or os.path.isfile(path) and is_dicom_file(path)
 
 
 def _decode(path: str) -> np.ndarray:

@@ -170,7 +170,10 @@ def save_model_of_run(
     on_cpu = cfg.clone()
     on_cpu.MODEL.DEVICE = "cpu"
     model = build_model(on_cpu)
-    TSDDCheckpointer(model).load(weights, checkpointables=[])
+    try:
+        TSDDCheckpointer(model).load(weights, checkpointables=[])
+    except InputError as error:
+        raise InputError(f"{weights}: {error}") from error
     save_model(path, cfg, model, threshold=threshold, training_set=training_set)
 
 
