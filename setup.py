@@ -21,6 +21,7 @@ setup(
         "numpy",
         "pandas",
         "PyYAML",
+        "pydicom>=3.0",
         "scipy",
         "scikit-learn",
         # Detectron2's dependencies, with the bounds of its own setup.py. Left out is black, which only

@@ -1,7 +1,23 @@
 """TSDDNet (arXiv:2306.06982) on Detectron2. Importing this package registers its parts and does nothing else."""
 
+import importlib
+
 from . import data, modeling
 from .config import add_tsdd_config
 from .data import register_bbui_instances
 
 __version__ = "0.1.0"
+
+# Imported when they are first used: another Detectron2 project that registers its data has no need of the trainers and
+# evaluators, and of scikit-learn, which takes longer to import than all of this package.
+_ON_FIRST_USE = {
+    "Predictor": "tsdd_d2.predictor",
+    "load_model": "tsdd_d2.engine.model_file",
+    "save_model": "tsdd_d2.engine.model_file",
+}
+
+
+def __getattr__(name: str):
+    if name not in _ON_FIRST_USE:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    return getattr(importlib.import_module(_ON_FIRST_USE[name]), name)

@@ -9,9 +9,16 @@ from detectron2.structures import BoxMode
 from detectron2.utils.visualizer import ColorMode, Visualizer
 
 from .data import CLASS_NAMES
+from .data.input_images import InputImage
+from .predictor import Prediction
 
 # RGB in [0, 1]
-COLOURS = {"manual": (0.2, 0.6, 1.0), "true": (0.2, 0.9, 0.3), "ROI": (1.0, 0.75, 0.1)}
+COLOURS = {
+    "manual": (0.2, 0.6, 1.0),
+    "true": (0.2, 0.9, 0.3),
+    "ROI": (1.0, 0.75, 0.1),
+    "candidate": (0.7, 0.7, 0.7),
+}
 
 
 def draw_boxes(
@@ -72,6 +79,19 @@ def draw_image(
     if title is None:
         title = CLASS_NAMES[image["category_id"] - 1]
     return draw_boxes(pixels, annotation_boxes(image, annotations), title)
+
+
+def draw_prediction(image: InputImage, prediction: Prediction) -> np.ndarray:
+    """The picture of one diagnosed image: the box, the other candidates, the class and the probability of malignant.
+
+    Returns:
+        (H', W', 3) uint8 RGB, the whole image, enlarged as by :func:`draw_boxes`.
+    """
+    kinds = ["ROI"] + ["candidate"] * len(prediction.candidates)
+    # the first one last, on top of the others
+    boxes = [(kind, x.box, f"p={x.malignancy:.2f}") for kind, x in zip(kinds, prediction.candidates)][::-1]
+    title = f"{prediction.predicted_class}, p(malignant)={prediction.malignancy:.2f}"
+    return draw_boxes(image.pixels, boxes, title if boxes else f"{title}, no lesion found")
 
 
 def _xyxy(box) -> List[float]:

@@ -1,10 +1,11 @@
 """Reading and writing files that matter: a reader never sees a half-written one."""
 
+import contextlib
 import json
 import os
-from typing import Any, Union
+from typing import Any, Iterator, TextIO, Union
 
-__all__ = ["read_json", "write_json", "write_text"]
+__all__ = ["read_json", "text_file", "write_json", "write_text"]
 
 
 def read_json(path: Union[str, os.PathLike]) -> Any:
@@ -35,12 +36,22 @@ def write_json(path: Union[str, os.PathLike], obj: Any) -> None:
 
 def write_text(path: Union[str, os.PathLike], text: str) -> None:
     """Write `text` in UTF-8 under `path`, completely or not at all; missing folders are made."""
+    with text_file(path) as file:
+        file.write(text)
+
+
+@contextlib.contextmanager
+def text_file(path: Union[str, os.PathLike]) -> Iterator[TextIO]:
+    """
+    A file to write text to in UTF-8, which appears under `path` when the context ends without an error, and
+    not at all otherwise; missing folders are made.
+    """
     path = os.path.abspath(path)
     os.makedirs(os.path.dirname(path), exist_ok=True)
     temporary = os.path.join(os.path.dirname(path), f".{os.path.basename(path)}.{os.getpid()}.tmp")
     try:
         with open(temporary, "w", encoding="utf-8", newline="\n") as file:
-            file.write(text)
+            yield file
             file.flush()
             os.fsync(file.fileno())
         os.replace(temporary, path)

@@ -1,0 +1,164 @@
+"""DICOM files: frames as they are shown, and the region that is ultrasound."""
+
+import logging
+
+import numpy as np
+import pydicom
+import pytest
+from pydicom import examples
+from pydicom.uid import ExplicitVRLittleEndian, RLELossless, UltrasoundImageStorage, generate_uid
+
+from tsdd_d2.data.input_images import file_stem, find_image_files, read_images
+from tsdd_d2.errors import InputError
+
+
+def save_dicom(path, pixels, photometric="MONOCHROME2", regions=(), bits=8, **elements):
+    """
+    Args:
+        regions: (x0, y0, x1, y1) with x1 and y1 inclusive, or (x0, y0, x1, y1, spatial format).
+        elements: further elements by keyword, such as WindowCenter.
+    """
+    dataset = pydicom.Dataset()
+    dataset.file_meta = pydicom.dataset.FileMetaDataset()
+    dataset.file_meta.TransferSyntaxUID = ExplicitVRLittleEndian
+    dataset.SOPClassUID, dataset.SOPInstanceUID = UltrasoundImageStorage, generate_uid()
+    dataset.set_pixel_data(pixels, photometric, bits)
+    for keyword, value in elements.items():
+        setattr(dataset, keyword, value)
+    dataset.SequenceOfUltrasoundRegions = [region_item(*region) for region in regions]
+    dataset.save_as(path, enforce_file_format=True)
+    return path
+
+
+def region_item(x0, y0, x1, y1, spatial_format=1):
+    item = pydicom.Dataset()
+    item.RegionSpatialFormat = spatial_format
+    item.RegionLocationMinX0, item.RegionLocationMinY0 = x0, y0
+    item.RegionLocationMaxX1, item.RegionLocationMaxY1 = x1, y1
+    return item
+
+
+@pytest.fixture
+def grey():
+    return np.random.RandomState(0).randint(0, 256, (20, 30), dtype=np.uint8)
+
+
+def read(path):
+    return list(read_images([path]))
+
+
+def test_single_frame(grey, tmp_path):
+    (image,) = read(save_dicom(tmp_path / "a.dcm", grey))
+    assert image.pixels.dtype == np.uint8 and (image.pixels == grey[..., None]).all()
+    assert image.pixels.shape == (20, 30, 3) and image.region == (0, 0, 30, 20)
+    assert image.file_name == str(tmp_path / "a.dcm") and image.frame is None
+
+
+def test_each_frame_is_an_image(grey, tmp_path):
+    images = read(save_dicom(tmp_path / "a.dcm", np.stack([grey, grey // 2, grey // 4]), regions=[(2, 3, 11, 9)]))
+    assert [x.frame for x in images] == [1, 2, 3]
+    assert all((x.pixels[..., 1] == grey // 2**i).all() for i, x in enumerate(images))
+    assert [x.region for x in images] == [(2, 3, 12, 10)] * 3
+
+
+def test_frames_are_decoded_one_by_one(grey, tmp_path, monkeypatch):
+    decoded = []
+    monkeypatch.setattr("tsdd_d2.data.dicom._shown", lambda frame, *_: decoded.append(frame) or frame)
+    images = read_images([save_dicom(tmp_path / "a.dcm", np.stack([grey] * 5))])
+    next(images), next(images)
+    assert len(decoded) == 2
+
+
+@pytest.mark.parametrize(
+    "regions, expected",
+    [
+        ([(4, 5, 13, 14)], (4, 5, 14, 15)),
+        ([(4, 5, 99, 60)], (4, 5, 30, 20)),  # beyond the image
+        ([(0, 0, 5, 5), (10, 2, 25, 17), (12, 4, 20, 10)], (10, 2, 26, 18)),  # the largest
+        ([(2, 2, 9, 9), (0, 0, 29, 19, 3)], (2, 2, 10, 10)),  # no spectral Doppler
+    ],
+)
+def test_the_region(grey, tmp_path, regions, expected):
+    assert read(save_dicom(tmp_path / "a.dcm", grey, regions=regions))[0].region == expected
+
+
+def test_a_region_that_is_not_seen_is_told(grey, tmp_path, caplog):
+    with caplog.at_level(logging.WARNING):
+        read(save_dicom(tmp_path / "inner.dcm", grey, regions=[(0, 0, 20, 15), (3, 3, 9, 9)]))
+        assert not caplog.records
+        read(save_dicom(tmp_path / "dual.dcm", grey, regions=[(0, 0, 14, 19), (15, 0, 28, 19)]))
+    assert "dual.dcm: 2 two-dimensional regions" in caplog.text
+
+
+@pytest.mark.parametrize("regions", [[(40, 5, 60, 15)], [(0, 0, 9, 9, 3)], [(9, 9, 4, 4)]])
+def test_no_usable_region(grey, tmp_path, regions):
+    with pytest.raises(InputError, match=r"a\.dcm: no region to look at"):
+        read(save_dicom(tmp_path / "a.dcm", grey, regions=regions))
+
+
+def test_monochrome1_is_inverted(grey, tmp_path):
+    (image,) = read(save_dicom(tmp_path / "a.dcm", grey, "MONOCHROME1"))
+    assert (image.pixels[..., 0] == 255 - grey).all()
+
+
+def test_the_window_is_applied(tmp_path):
+    values = np.array([[0, 64, 128, 192, 255]], np.uint8)
+    (image,) = read(save_dicom(tmp_path / "a.dcm", values, WindowCenter=128.5, WindowWidth=129))
+    # linear from 64 to 192, PS3.3 C.11.2.1.2
+    assert image.pixels[0, :, 0].tolist() == [0, 0, 128, 255, 255]
+
+
+def test_colours(tmp_path):
+    rgb = np.random.RandomState(0).randint(0, 256, (2, 6, 8, 3), dtype=np.uint8)
+    images = read(save_dicom(tmp_path / "rgb.dcm", rgb, "RGB"))
+    assert all((image.pixels == frame).all() for image, frame in zip(images, rgb))
+    # red is Y 76, Cb 85, Cr 255 (PS3.3 C.7.6.3.1.2)
+    red = np.broadcast_to(np.array([76, 85, 255], np.uint8), (4, 4, 3))
+    (image,) = read(save_dicom(tmp_path / "ybr.dcm", red, "YBR_FULL"))
+    assert np.abs(image.pixels.astype(int) - [255, 0, 0]).max() <= 2
+
+
+def test_a_compressed_file(grey, tmp_path):
+    dataset = pydicom.dcmread(save_dicom(tmp_path / "a.dcm", grey))
+    dataset.compress(RLELossless)
+    dataset.save_as(tmp_path / "rle.dcm")
+    assert (read(tmp_path / "rle.dcm")[0].pixels[..., 0] == grey).all()
+
+
+@pytest.mark.parametrize(
+    "name, frames, region", [("palette_color", 1, (120, 60, 800, 350)), ("ybr_color", 30, (84, 31, 320, 240))]
+)
+def test_ultrasound_that_pydicom_ships(name, frames, region):
+    """A 16-bit palette; 30 frames of JPEG. The regions of both reach beyond the image."""
+    images = read(examples.get_path(name))
+    assert len(images) == frames and {x.region for x in images} == {region}
+    x0, y0, x1, y1 = region
+    inside = images[0].pixels[y0:y1, x0:x1]
+    assert inside.dtype == np.uint8 and inside.std() > 10
+
+
+def test_deeper_values_are_refused(tmp_path):
+    with pytest.raises(InputError, match=r"a\.dcm: 12 bits"):
+        read(save_dicom(tmp_path / "a.dcm", np.full((4, 4), 900, np.uint16), bits=12))
+
+
+def test_damaged_files_are_named(grey, tmp_path):
+    (tmp_path / "text.dcm").write_text("no DICOM")
+    whole = save_dicom(tmp_path / "whole.dcm", grey).read_bytes()
+    (tmp_path / "cut.dcm").write_bytes(whole[:-200])
+    no_pixels = pydicom.dcmread(tmp_path / "whole.dcm")
+    del no_pixels.PixelData
+    no_pixels.save_as(tmp_path / "report.dcm")
+    for name in ("text", "cut", "report"):
+        with pytest.raises(InputError, match=rf"{name}\.dcm: the DICOM file cannot be read"):
+            read(tmp_path / f"{name}.dcm")
+
+
+def test_files_without_suffix(grey, tmp_path):
+    """As on a DICOM medium, with its table of contents."""
+    for name in ("IM0001", "1.2.840.10", "DICOMDIR"):
+        save_dicom(tmp_path / name, grey)
+    (tmp_path / "notes").touch()
+    files = find_image_files([str(tmp_path)])
+    assert [file_stem(x) for x in files] == ["1.2.840.10", "IM0001"]
+    assert len(read(tmp_path / "IM0001")) == 1

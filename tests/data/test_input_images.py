@@ -1,0 +1,78 @@
+"""Images from files and arrays: which files are meant, and what cannot be read."""
+
+import os
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from tsdd_d2.data.input_images import file_stem, find_image_files, read_images
+from tsdd_d2.errors import InputError
+
+
+def save(path):
+    path.parent.mkdir(parents=True, exist_ok=True)
+    Image.fromarray(np.full((6, 8), 100, np.uint8)).save(path)
+
+
+@pytest.fixture
+def folder(tmp_path, monkeypatch):
+    """a.png and b.png, c/a.JPG, and files that are no image by their name."""
+    for name in ("b.png", "a.png", "c/a.JPG"):
+        save(tmp_path / name)
+    for name in ("notes.csv", ".hidden.png"):
+        (tmp_path / name).touch()
+    monkeypatch.chdir(tmp_path)
+
+
+@pytest.mark.parametrize(
+    "patterns, files",
+    [
+        (["."], ["./a.png", "./b.png", "./c/a.JPG"]),
+        (["b.png", "*.png"], ["b.png", "a.png"]),
+        (["**/*.JPG"], ["c/a.JPG"]),
+        (["notes.csv"], ["notes.csv"]),
+    ],
+)
+def test_files_of_patterns_and_folders(folder, patterns, files):
+    assert find_image_files(patterns) == files
+
+
+def test_a_name_with_brackets_is_no_pattern(folder):
+    os.rename("a.png", "a[1].png")
+    assert find_image_files(["a[1].png"]) == ["a[1].png"]
+
+
+def test_all_patterns_without_a_file_in_one_message(folder):
+    os.mkdir("empty")
+    with pytest.raises(InputError) as error:
+        find_image_files(["a.png", "d*.png", "empty"])
+    assert "d*.png" in str(error.value) and "empty" in str(error.value) and "a.png" not in str(error.value)
+
+
+def test_stems():
+    assert [file_stem(x) for x in ("x/a.b.PNG", "1.2.840.55")] == ["a.b", "1.2.840.55"]
+
+
+def test_files_that_are_no_image(tmp_path):
+    (tmp_path / "broken.png").write_bytes(b"\x89PNG no more")
+    Image.fromarray(np.full((8, 8), 1000, np.uint16)).save(tmp_path / "deep.png")
+    page = Image.new("L", (8, 8))
+    page.save(tmp_path / "pages.tif", save_all=True, append_images=[page])
+    with pytest.raises(InputError, match=r"gone\.png: the file does not exist"):
+        list(read_images([tmp_path / "gone.png"]))
+    with pytest.raises(InputError, match=r"broken\.png: the image cannot be read"):
+        list(read_images([tmp_path / "broken.png"]))
+    with pytest.raises(InputError, match=r"deep\.png: grey values of more than 8 bits"):
+        list(read_images([tmp_path / "deep.png"]))
+    with pytest.raises(InputError, match=r"pages\.tif: 2 pages"):
+        list(read_images([tmp_path / "pages.tif"]))
+
+
+def test_errors_may_be_collected(tmp_path):
+    save(tmp_path / "a.png")
+    errors = []
+    inputs = [tmp_path / "gone.png", tmp_path / "a.png", np.zeros((4, 4), np.float32), np.zeros((4, 4), np.uint8)]
+    images = list(read_images(inputs, on_error=errors.append))
+    assert [x.file_name for x in images] == [str(tmp_path / "a.png"), None]
+    assert "gone.png" in str(errors[0]) and "input 3" in str(errors[1])

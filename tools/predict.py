@@ -1,0 +1,105 @@
+#!/usr/bin/env python
+"""Finds and diagnoses lesions in images: a picture and a line of predictions.jsonl for each image."""
+
+import argparse
+import dataclasses
+import json
+import os
+import sys
+from typing import List, Set
+
+from PIL import Image
+from tqdm import tqdm
+
+from tsdd_d2 import Predictor, load_model
+from tsdd_d2.data.files import text_file
+from tsdd_d2.data.input_images import InputImage, file_stem, find_image_files, read_images
+from tsdd_d2.errors import InputError
+from tsdd_d2.visualization import draw_prediction
+
+EPILOG = """
+Examples:
+    $ python tools/predict.py --model model.pth --input scans/a.png --output out
+    $ python tools/predict.py --model model.pth --input 'scans/*.png' more_scans --candidates 3 --output out
+    $ python tools/predict.py --model model.pth --input study/IM0001 study/IM0002.dcm --output out
+
+A folder is searched, with the folders below it, for images and DICOM files. Of a DICOM file each frame is an image, and
+the model sees the largest two-dimensional ultrasound region that the file states. Each line of out/predictions.jsonl has file_name, frame (from 1 on, of a file with several), height, width, region (the part of the
+image that the model saw), box (XYXY in pixels of the whole image), malignancy (a probability), predicted_class (by the
+model's threshold), candidates (box, score and malignancy, best first) and picture (its file in out).
+
+A file that cannot be read is reported and left out; the exit code is then 1. It is 2 for unusable arguments.
+This is research software and must not be used for diagnosis.
+"""
+
+
+def main(argv=None) -> int:
+    parser = argparse.ArgumentParser(
+        description=__doc__, epilog=EPILOG, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--model", required=True, metavar="FILE", help="a model file, see tools/save_model.py")
+    parser.add_argument(
+        "--input", required=True, nargs="+", metavar="PATH", help="image files, quoted patterns, or folders"
+    )
+    parser.add_argument("--output", required=True, metavar="DIR", help="a new or empty folder")
+    parser.add_argument("--candidates", type=_positive, default=1, help="boxes for each image, at most (default 1)")
+    parser.add_argument("--batch-size", type=_positive, default=8, help="images in memory at a time (default 8)")
+    parser.add_argument("--device", help="such as cpu or cuda:1 (default: CUDA if there is any)")
+    args = parser.parse_args(argv)
+    try:
+        files = find_image_files(args.input)
+        if os.path.exists(args.output) and not (os.path.isdir(args.output) and not os.listdir(args.output)):
+            raise InputError(f"--output {args.output} exists and is not an empty folder; name another one.")
+        predictor = Predictor(
+            load_model(args.model, args.device), batch_size=args.batch_size, candidates=args.candidates
+        )
+    except InputError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 2
+    errors = predict_files(predictor, files, args.output)
+    print(f"Predictions are in {args.output}")
+    if errors:
+        print(f"{len(errors)} of {len(files)} files could not be read, see above.", file=sys.stderr)
+    return 1 if errors else 0
+
+
+def predict_files(predictor: Predictor, files: List[str], output: str) -> List[InputError]:
+    """Writes the pictures and ``predictions.jsonl``; returns the errors of the files that cannot be read."""
+    errors = []
+
+    def report(error: InputError) -> None:
+        errors.append(error)
+        tqdm.write(f"error: {error}", file=sys.stderr)
+
+    taken: Set[str] = set()
+    images = read_images(tqdm(files, desc="Images", unit="file"), on_error=report)
+    with text_file(os.path.join(output, "predictions.jsonl")) as lines:
+        for image, prediction in predictor.predict(images):
+            picture = _picture_name(image, taken)
+            Image.fromarray(draw_prediction(image, prediction)).save(os.path.join(output, picture))
+            lines.write(json.dumps({**dataclasses.asdict(prediction), "picture": picture}) + "\n")
+    return errors
+
+
+def _picture_name(image: InputImage, taken: Set[str]) -> str:
+    """A name after the file that no other picture has, on file systems that ignore case too."""
+    stem = file_stem(image.file_name)
+    if image.frame is not None:
+        stem += f"_frame{image.frame:04d}"
+    name, number = stem, 1
+    while name.lower() in taken:
+        number += 1
+        name = f"{stem}_{number}"
+    taken.add(name.lower())
+    return f"{name}.png"
+
+
+def _positive(text: str) -> int:
+    value = int(text)
+    if value < 1:
+        raise argparse.ArgumentTypeError(f"{value} is not above 0")
+    return value
+
+
+if __name__ == "__main__":
+    sys.exit(main())

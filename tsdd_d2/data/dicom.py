@@ -1,0 +1,117 @@
+"""Frames of DICOM files as a viewer shows them, and the region of them that is ultrasound."""
+
+import logging
+from typing import Iterator, Optional, Tuple
+
+import numpy as np
+import pydicom
+from pydicom.misc import is_dicom
+from pydicom.pixels import apply_color_lut, apply_voi_lut, iter_pixels
+
+from ..errors import InputError
+
+__all__ = ["is_dicom_file", "read_dicom", "ultrasound_region"]
+
+logger = logging.getLogger(__name__)
+
+DICOM_SUFFIXES = (".dcm", ".dicom")
+TWO_DIMENSIONAL = 1  # RegionSpatialFormat (0018,6012)
+
+Region = Tuple[int, int, int, int]
+
+
+def is_dicom_file(path: str) -> bool:
+    """Whether an existing file is DICOM, by its suffix or by its content: many have no suffix."""
+    return path.lower().endswith(DICOM_SUFFIXES) or is_dicom(path)
+
+
+def read_dicom(path: str) -> Iterator[Tuple[Optional[int], np.ndarray, Region]]:
+    """
+    The frames of a DICOM file, each decoded when it is asked for.
+
+    Yields:
+        the number of the frame from 1 on (None in a file with one frame), its pixels (H, W, 3) uint8 RGB, and the
+        region, see :func:`ultrasound_region`.
+
+    Raises:
+        InputError: the file is damaged, has no pixels, is compressed in a way for which no decoder is installed, has
+            grey values of more than 8 bits, or no usable region; the message names the file.
+    """
+    try:
+        dataset = pydicom.dcmread(path, stop_before_pixels=True)
+        region = ultrasound_region(dataset, path)
+        has_frames = int(dataset.get("NumberOfFrames") or 1) > 1
+        # from the path and not from a data set: that would hold all frames
+        for number, frame in enumerate(iter_pixels(path), start=1):
+            yield number if has_frames else None, _shown(frame, dataset, path), region
+    except InputError:
+        raise
+    except Exception as error:  # pydicom and its decoders may raise anything on a damaged file
+        raise InputError(f"{path}: the DICOM file cannot be read: {type(error).__name__}: {error}") from error
+
+
+def ultrasound_region(dataset: pydicom.Dataset, path: str) -> Region:
+    """
+    The largest two-dimensional region of SequenceOfUltrasoundRegions (0018,6011), clipped to the image.
+
+    Files in use state regions that reach beyond the image, for example after the frames were made smaller.
+
+    Args:
+        path: named in warnings and errors.
+    Returns:
+        (x0, y0, x1, y1) in pixels, x1 and y1 exclusive; the whole image if the file states no regions.
+    Raises:
+        InputError: none of the regions is two-dimensional (as of a spectral Doppler image), or all of them lie outside
+            the image.
+    """
+    height, width = int(dataset.Rows), int(dataset.Columns)
+    stated = dataset.get("SequenceOfUltrasoundRegions")
+    if not stated:
+        return 0, 0, width, height
+    regions = [
+        (
+            int(x.RegionLocationMinX0),
+            int(x.RegionLocationMinY0),
+            # the last pixel of the region in the file
+            min(int(x.RegionLocationMaxX1) + 1, width),
+            min(int(x.RegionLocationMaxY1) + 1, height),
+        )
+        for x in stated
+        if x.get("RegionSpatialFormat") == TWO_DIMENSIONAL
+    ]
+    inside = [x for x in regions if x[0] < x[2] and x[1] < x[3]]
+    if not inside:
+        raise InputError(
+            f"{path}: no region to look at: of {len(stated)} regions {len(regions)} are two-dimensional, and "
+            f"none of these lies in the image of {width}x{height} pixels."
+        )
+    largest = max(inside, key=_area)
+    if any(_beyond(x, largest) for x in inside):
+        logger.warning("%s: %d two-dimensional regions; only the largest, %s, is seen.", path, len(inside), largest)
+    return largest
+
+
+def _area(region: Region) -> int:
+    x0, y0, x1, y1 = region
+    return (x1 - x0) * (y1 - y0)
+
+
+def _beyond(region: Region, other: Region) -> bool:
+    """Whether a part of a region lies outside the other one."""
+    return region[0] < other[0] or region[1] < other[1] or region[2] > other[2] or region[3] > other[3]
+
+
+def _shown(frame: np.ndarray, dataset: pydicom.Dataset, path: str) -> np.ndarray:
+    """(H, W, 3) uint8 RGB of a frame that :func:`pydicom.pixels.iter_pixels` decoded (YCbCr is RGB there already)."""
+    photometric = dataset.PhotometricInterpretation
+    if photometric == "PALETTE COLOR":
+        frame = apply_color_lut(frame, dataset)
+        return frame if frame.dtype == np.uint8 else (frame >> 8).astype(np.uint8)
+    if frame.dtype != np.uint8 or dataset.BitsStored != 8:
+        raise InputError(f"{path}: {dataset.BitsStored} bits for each value; ultrasound has 8.")
+    if frame.ndim == 3:
+        return frame
+    grey = np.clip(np.rint(apply_voi_lut(frame, dataset)), 0, 255).astype(np.uint8)
+    if photometric == "MONOCHROME1":
+        grey = 255 - grey
+    return np.stack([grey] * 3, axis=2)

@@ -1,0 +1,165 @@
+"""Images from outside any data set: files and arrays, one at a time."""
+
+import glob
+import os
+from dataclasses import dataclass
+from typing import Callable, Iterable, Iterator, List, Optional, Sequence, Tuple, Union
+
+import numpy as np
+from detectron2.data.detection_utils import read_image
+from PIL import Image
+
+from ..errors import InputError
+from .dicom import DICOM_SUFFIXES, is_dicom_file, read_dicom
+
+__all__ = ["ImageInput", "InputImage", "file_stem", "find_image_files", "read_image_file", "read_images"]
+
+ImageInput = Union[str, os.PathLike, np.ndarray]
+
+# What is taken from a folder for an image.
+IMAGE_SUFFIXES = (".bmp", ".jpeg", ".jpg", ".png", ".tif", ".tiff", ".webp", *DICOM_SUFFIXES)
+# A table of contents, beside the images of a DICOM medium.
+DICOM_DIRECTORY = "DICOMDIR"
+
+
+@dataclass(frozen=True, eq=False)
+class InputImage:
+    """One image, or one frame of a file.
+
+    Attributes:
+        pixels: (H, W, 3) uint8 RGB, the whole image.
+        file_name: where it comes from; None for an array.
+        frame: the number of the frame from 1 on, as DICOM counts; None where the file holds one image.
+        region: (x0, y0, x1, y1) in pixels: the part ``pixels[y0:y1, x0:x1]`` is what the model is to see.
+    """
+
+    pixels: np.ndarray
+    region: Tuple[int, int, int, int]
+    file_name: Optional[str] = None
+    frame: Optional[int] = None
+
+
+def read_images(
+    inputs: Iterable[ImageInput],
+    channel_order: Optional[str] = None,
+    on_error: Optional[Callable[[InputError], None]] = None,
+) -> Iterator[InputImage]:
+    """
+    The images of the inputs, in their order, each read when it is asked for.
+
+    Args:
+        inputs: paths of image files (DICOM too), or uint8 arrays (H, W) or (H, W, 3).
+        channel_order: "RGB" or "BGR", of the arrays with three channels (``cv2.imread`` gives BGR).
+        on_error: if given, it is called with the error of an input that cannot be read, and the others follow;
+            otherwise the error is raised.
+
+    Raises:
+        InputError: an input cannot be read; the message names the file or the place in ``inputs``.
+    """
+    for number, source in enumerate(inputs, start=1):
+        try:
+            if isinstance(source, np.ndarray):
+                yield _from_array(source, channel_order, f"input {number}")
+            else:
+                yield from read_image_file(os.fspath(source))
+        except InputError as error:
+            if on_error is None:
+                raise
+            on_error(error)
+
+
+def read_image_file(path: str) -> Iterator[InputImage]:
+    """
+    The images of one file: each frame of a DICOM file, see :func:`~tsdd_d2.data.dicom.read_dicom`, or the one image
+    of any other.
+
+    Raises:
+        InputError: the file is missing, damaged, or of a kind that is not read.
+    """
+    if not os.path.isfile(path):
+        raise InputError(f"{path}: the file does not exist.")
+    if is_dicom_file(path):
+        for frame, pixels, region in read_dicom(path):
+            yield InputImage(pixels, region, path, frame)
+    else:
+        yield _whole(_decode(path), path)
+
+
+def find_image_files(patterns: Sequence[str]) -> List[str]:
+    """
+    The files that paths, folders and patterns such as ``"scans/*.png"`` name, each once, in their order.
+
+    Of a folder and the folders below it these are, sorted, the files whose suffix is one of an image, and DICOM files;
+    what a path or a pattern names is taken whatever it is.
+
+    Raises:
+        InputError: naming all patterns without a file.
+    """
+    files, problems = [], []
+    for pattern in patterns:
+        # a name may hold brackets
+        found = [pattern] if os.path.exists(pattern) else sorted(glob.glob(pattern, recursive=True))
+        found = [file for x in found for file in (_images_below(x) if os.path.isdir(x) else [x])]
+        files += found
+        if not found:
+            problems.append(f"{pattern}: no such file, or a folder without images.")
+    if problems:
+        raise InputError("\n  ".join(["There is nothing to read:", *problems]))
+    first_name = {}
+    for file in files:
+        first_name.setdefault(os.path.abspath(file), file)
+    return list(first_name.values())
+
+
+def file_stem(path: str) -> str:
+    """The name of an image file without folder and suffix."""
+    name = os.path.basename(path)
+    stem, suffix = os.path.splitext(name)
+    # a DICOM file is often named by a number with dots
+    return stem if suffix.lower() in IMAGE_SUFFIXES else name
+
+
+def _images_below(folder: str) -> List[str]:
+    files = [os.path.join(root, name) for root, _, names in os.walk(folder) for name in names]
+    return sorted(x for x in files if _looks_like_image(x))
+
+
+def _looks_like_image(path: str) -> bool:
+    name = os.path.basename(path)
+    if name.startswith(".") or name == DICOM_DIRECTORY:
+        return False
+    return name.lower().endswith(IMAGE_SUFFIXES) or os.path.isfile(path) and is_dicom_file(path)
+
+
+def _decode(path: str) -> np.ndarray:
+    try:
+        with Image.open(path) as image:
+            mode = image.mode
+            # a JPEG may hold a preview of itself; pages of a TIFF or GIF are images of their own
+            pages = getattr(image, "n_frames", 1) if image.format in ("GIF", "TIFF") else 1
+        pixels = read_image(path, format="RGB")  # as the mapper of the training does
+    except Exception as error:  # a decoder may raise anything on a damaged file
+        raise InputError(f"{path}: the image cannot be read: {type(error).__name__}: {error}") from error
+    if pages > 1:
+        raise InputError(f"{path}: {pages} pages in one {os.path.splitext(path)[1]} file; save each as a file.")
+    if mode.startswith(("I", "F")):
+        # Pillow would cut all values at 255
+        raise InputError(f"{path}: grey values of more than 8 bits (Pillow's mode {mode}); convert the image to 8 bits.")
+    return pixels
+
+
+def _from_array(array: np.ndarray, channel_order: Optional[str], name: str) -> InputImage:
+    if array.dtype != np.uint8 or array.size == 0 or not (array.ndim == 2 or array.ndim == 3 and array.shape[2] == 3):
+        raise InputError(
+            f"{name}: an array of shape {array.shape} and type {array.dtype}; (H, W) or (H, W, 3) of uint8 is needed."
+        )
+    if array.ndim == 2:
+        return _whole(np.stack([array] * 3, axis=2))
+    if channel_order not in ("RGB", "BGR"):
+        raise InputError(f"{name}: an array of three channels needs channel_order RGB or BGR, not {channel_order}.")
+    return _whole(array if channel_order == "RGB" else array[:, :, ::-1])
+
+
+def _whole(pixels: np.ndarray, path: Optional[str] = None) -> InputImage:
+    height, width = pixels.shape[:2]
+    return InputImage(pixels, (0, 0, width, height), path)

@@ -1,0 +1,243 @@
+"""One file that holds a trained model and all it needs on another machine: no data set, no initial weights."""
+
+import hashlib
+import os
+from dataclasses import dataclass
+from typing import Any, Dict, Optional, Tuple
+
+import torch
+import yaml
+from torch import nn
+
+import tsdd_d2
+from detectron2.config import CfgNode, get_cfg
+from detectron2.data import MetadataCatalog
+from detectron2.modeling import build_model
+
+from ..config import add_tsdd_config
+from ..data import CLASS_NAMES, ensure_registered
+from ..errors import InputError
+from ..evaluation import load_youden_threshold
+from .checkpoint import TSDDCheckpointer
+from .run_folder import read_run_config
+
+__all__ = ["ModelFile", "fingerprint", "load_model", "save_model", "save_model_of_run"]
+
+# Raised when a file of this version could not be read by an older package.
+FORMAT_VERSION = 1
+# What a file holds beside FORMAT_VERSION. The weights are under Detectron2's own key: MODEL.WEIGHTS may name the file.
+FIELDS = {
+    "model": dict,
+    "config": str,
+    "preprocessing": dict,
+    "class_names": list,
+    "threshold": float,
+    "training_set": dict,
+    "package_version": str,
+}
+
+
+@dataclass(frozen=True)
+class ModelFile:
+    """What a model file holds, with its network built.
+
+    Attributes:
+        model: the network, in evaluation mode, with Detectron2's inference contract.
+        cfg: the configuration that it was trained with.
+        preprocessing: ``format`` ("RGB" or "BGR"), ``min_size`` and ``max_size`` (pixels of the image tensor's shorter
+            and longer side), ``pixel_mean`` and ``pixel_std`` (for each channel, in 0-255; the network applies them).
+        class_names: of the classes 0 and 1.
+        threshold: an image with ``malignancy >= threshold`` is called malignant.
+        training_set: ``name``, and ``sha256`` of its annotation file.
+        package_version: the tsdd_d2 that wrote the file.
+    """
+
+    model: nn.Module
+    cfg: CfgNode
+    preprocessing: Dict[str, Any]
+    class_names: Tuple[str, ...]
+    threshold: float
+    training_set: Dict[str, str]
+    package_version: str
+
+
+def save_model(path: str, cfg, model: nn.Module, *, threshold: float, training_set: Dict[str, str]) -> None:
+    """
+    Writes a model file, completely or not at all; missing folders are made.
+
+    Args:
+        path: ends in ``.pth``.
+        cfg: the whole configuration of ``model``.
+        threshold: in [0, 1]; an image with ``malignancy >= threshold`` is called malignant.
+        training_set: ``name`` and ``sha256``, see :func:`fingerprint`.
+
+    Raises:
+        InputError: another suffix, a threshold that is no probability, or an INPUT.FORMAT without three channels.
+    """
+    folder, name = os.path.split(os.path.abspath(path))
+    if not name.endswith(".pth"):
+        raise InputError(f"{path}: model files end in .pth.")
+    if not 0 <= threshold <= 1:
+        raise InputError(f"{path}: the threshold must be a probability in [0, 1], not {threshold}.")
+    if cfg.INPUT.FORMAT not in ("RGB", "BGR"):
+        raise InputError(f"{path}: INPUT.FORMAT must be RGB or BGR, not {cfg.INPUT.FORMAT}.")
+    os.makedirs(folder, exist_ok=True)
+    TSDDCheckpointer(model, folder, resumable=False).save(
+        name[: -len(".pth")],
+        format_version=FORMAT_VERSION,
+        config=cfg.dump(),
+        preprocessing={
+            "format": cfg.INPUT.FORMAT,
+            "min_size": cfg.INPUT.MIN_SIZE_TEST,
+            "max_size": cfg.INPUT.MAX_SIZE_TEST,
+            "pixel_mean": list(cfg.MODEL.PIXEL_MEAN),
+            "pixel_std": list(cfg.MODEL.PIXEL_STD),
+        },
+        class_names=list(CLASS_NAMES),
+        threshold=float(threshold),
+        training_set=dict(training_set),
+        package_version=tsdd_d2.__version__,
+    )
+
+
+def load_model(path: str, device: Optional[str] = None) -> ModelFile:
+    """
+    Reads a model file and builds its network; the data set and the initial weights need not be there.
+
+    Args:
+        device: where the network goes, such as "cpu" or "cuda:1"; None: CUDA if there is any, else the CPU.
+
+    Raises:
+        InputError: the file is missing, damaged, something else (a checkpoint, for example), or of a newer version;
+            the device is not there.
+    """
+    path = os.fspath(path)
+    device = device or ("cuda" if torch.cuda.is_available() else "cpu")
+    try:
+        torch.empty(0, device=device)
+    except (RuntimeError, AssertionError) as error:
+        raise InputError(f"The device {device} cannot be used: {str(error).partition(chr(10))[0]}") from error
+    content = _read(path)
+    cfg = _complete(yaml_config(content["config"], path), f"{path} (written by tsdd_d2 {content['package_version']})")
+    cfg.MODEL.DEVICE = device
+    cfg.freeze()
+    try:
+        model = build_model(cfg)
+    except KeyError as error:  # of Detectron2's registries
+        raise InputError(
+            f"{path} needs a part that this tsdd_d2 {tsdd_d2.__version__} does not have "
+            f"(it was written by {content['package_version']}): {error.args[0]}"
+        ) from error
+    try:
+        model.load_state_dict(content["model"])
+    except RuntimeError as error:
+        raise InputError(f"{path}: the weights do not fit the network of its configuration: {error}") from error
+    if not all(x.isfinite().all() for x in model.state_dict().values()):
+        raise InputError(f"{path}: some weights are not finite numbers; the training diverged.")
+    return ModelFile(
+        model=model.eval(),
+        cfg=cfg,
+        preprocessing=content["preprocessing"],
+        class_names=tuple(content["class_names"]),
+        threshold=content["threshold"],
+        training_set=content["training_set"],
+        package_version=content["package_version"],
+    )
+
+
+def save_model_of_run(
+    run: str, path: str, checkpoint: str = "model_best", threshold: Optional[float] = None
+) -> None:
+    """
+    Makes a model file from a run of tools/train_net.py; the run's training set must be there, for its fingerprint.
+
+    Args:
+        run: the OUTPUT_DIR.
+        checkpoint: name of a checkpoint in it, without ``.pth``.
+        threshold: None: the one that the run's evaluation used, 0.5 or the Youden threshold of the validation set.
+
+    Raises:
+        InputError: the run, the checkpoint, the training set or the threshold is missing; nothing is written.
+    """
+    cfg = _complete(read_run_config(run), os.path.join(run, "config.yaml"))
+    weights = os.path.join(run, f"{checkpoint}.pth")
+    if not os.path.isfile(weights):
+        found = sorted(x[: -len(".pth")] for x in os.listdir(run) if x.endswith(".pth"))
+        raise InputError(f"{run} has no checkpoint {checkpoint}; it has {', '.join(found) or 'none'}.")
+    if threshold is None:
+        threshold = _threshold_of_run(cfg, run, checkpoint)
+    training_set = fingerprint(cfg.DATASETS.TRAIN[0])
+    on_cpu = cfg.clone()
+    on_cpu.MODEL.DEVICE = "cpu"
+    model = build_model(on_cpu)
+    try:
+        TSDDCheckpointer(model).load(weights, checkpointables=[])
+    except InputError as error:
+        raise InputError(f"{weights}: {error}") from error
+    save_model(path, cfg, model, threshold=threshold, training_set=training_set)
+
+
+def fingerprint(dataset_name: str) -> Dict[str, str]:
+    """
+    ``name`` of a registered data set and ``sha256`` of its annotation file as it is now.
+
+    Raises:
+        InputError: the data set is not there.
+    """
+    ensure_registered(dataset_name)
+    with open(MetadataCatalog.get(dataset_name).json_file, "rb") as file:
+        return {"name": dataset_name, "sha256": hashlib.sha256(file.read()).hexdigest()}
+
+
+def yaml_config(text: str, source: str) -> CfgNode:
+    """The configuration in a YAML text from ``source``, read by the safe loader."""
+    try:
+        return CfgNode(yaml.safe_load(text))
+    except (yaml.YAMLError, ValueError, AssertionError, AttributeError) as error:
+        raise InputError(f"{source}: its configuration cannot be read: {error}") from error
+
+
+def _complete(cfg: CfgNode, source: str) -> CfgNode:
+    """A configuration with the defaults of the keys that did not exist yet when it was written."""
+    complete = get_cfg()
+    add_tsdd_config(complete)
+    try:
+        complete.merge_from_other_cfg(cfg)
+    except (KeyError, ValueError, AssertionError) as error:
+        raise InputError(f"{source}: its configuration is not one of tsdd_d2 {tsdd_d2.__version__}: {error}") from error
+    return complete
+
+
+def _read(path: str) -> Dict[str, Any]:
+    if not os.path.isfile(path):
+        raise InputError(f"The model file {path} does not exist.")
+    try:
+        content = torch.load(path, map_location="cpu", weights_only=True)
+    except Exception as error:  # the unpickler may raise anything on a damaged file
+        reason = str(error).partition("\n")[0]
+        raise InputError(f"{path} is no model file, or a damaged one: {type(error).__name__}: {reason}") from error
+    hint = "tools/save_model.py makes a model file from a training run."
+    if not isinstance(content, dict) or "format_version" not in content:
+        raise InputError(f"{path} is no model file; perhaps it is a checkpoint. {hint}")
+    if content["format_version"] != FORMAT_VERSION:
+        raise InputError(
+            f"{path} has format {content['format_version']} (tsdd_d2 {content.get('package_version')}); "
+            f"tsdd_d2 {tsdd_d2.__version__} reads format {FORMAT_VERSION}."
+        )
+    wrong = [key for key, kind in FIELDS.items() if not isinstance(content.get(key), kind)]
+    if wrong:
+        raise InputError(f"{path} is a damaged model file: {', '.join(wrong)} missing or malformed. {hint}")
+    return content
+
+
+def _threshold_of_run(cfg, run: str, checkpoint: str) -> float:
+    if not cfg.TEST.YOUDEN_THRESHOLD:
+        return 0.5
+    report = os.path.join(run, "inference", checkpoint, "val", f"diagnosis_{cfg.DATASETS.VAL[0]}.json")
+    try:
+        return load_youden_threshold(report)
+    except (FileNotFoundError, ValueError) as error:
+        raise InputError(
+            f"{run}: TEST.YOUDEN_THRESHOLD is on, and the run's final evaluation left no threshold for {checkpoint} "
+            f"({error}). State one, or finish the run first."
+        ) from error

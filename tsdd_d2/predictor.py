@@ -1,0 +1,160 @@
+"""From an image to a box and a probability, without a data set: Detectron2's DefaultPredictor for model files."""
+
+import os
+from collections import defaultdict
+from dataclasses import dataclass
+from itertools import islice
+from typing import TYPE_CHECKING, Dict, Iterable, Iterator, List, Optional, Tuple, Union
+
+import numpy as np
+import torch
+
+from detectron2.data import transforms as T
+from detectron2.structures import Instances
+
+from .data.input_images import ImageInput, InputImage, read_images
+from .evaluation.diagnosis import MALIGNANCY_WITHOUT_INSTANCE
+
+if TYPE_CHECKING:
+    from .engine.model_file import ModelFile
+
+__all__ = ["Candidate", "Prediction", "Predictor"]
+
+Box = Tuple[float, float, float, float]
+
+
+@dataclass(frozen=True)
+class Candidate:
+    """A box that may hold the lesion.
+
+    Attributes:
+        box: XYXY in absolute pixels of the whole original image or frame.
+        score: of the box, in [0, 1], by which candidates are ranked.
+        malignancy: the probability of malignant, in [0, 1].
+    """
+
+    box: Box
+    score: float
+    malignancy: float
+
+
+@dataclass(frozen=True)
+class Prediction:
+    """The diagnosis of one image or frame.
+
+    Attributes:
+        file_name, frame: see :class:`~tsdd_d2.data.input_images.InputImage`.
+        height, width: of the whole image in pixels.
+        region: XYXY in pixels, the part that the model saw.
+        box: the ROI, XYXY in absolute pixels of the whole image (the best candidate's); None if nothing was found.
+        malignancy: the probability of malignant, in [0, 1]; 0.5 if nothing was found, as in the evaluation.
+        predicted_class: by the model's threshold, one of its class names.
+        candidates: best first; the first one is the diagnosis.
+    """
+
+    file_name: Optional[str]
+    frame: Optional[int]
+    height: int
+    width: int
+    region: Tuple[int, int, int, int]
+    box: Optional[Box]
+    malignancy: float
+    predicted_class: str
+    candidates: List[Candidate]
+
+
+class Predictor:
+    """
+    Diagnoses images with the preprocessing of the training configuration.
+
+    Example::
+
+        predictor = Predictor(load_model("model.pth"))
+        for prediction in predictor(["a.png", "b.png"]):
+            print(prediction.box, prediction.malignancy, prediction.predicted_class)
+    """
+
+    def __init__(self, model_file: "ModelFile", *, batch_size: int = 8, candidates: int = 1):
+        """
+        Args:
+            model_file: from :func:`~tsdd_d2.engine.model_file.load_model`; the predictor sets its network's
+                ``dnet.max_detections_per_image``.
+            batch_size: images read and diagnosed at a time.
+            candidates: at most this many boxes for each image.
+        """
+        self.model = model_file.model
+        self.model.dnet.max_detections_per_image = candidates
+        self.class_names = model_file.class_names
+        self.threshold = model_file.threshold
+        self.batch_size = batch_size
+        preprocessing = model_file.preprocessing
+        self.input_format = preprocessing["format"]
+        self.aug = T.ResizeShortestEdge(preprocessing["min_size"], preprocessing["max_size"])
+
+    def __call__(
+        self, inputs: Union[ImageInput, Iterable[ImageInput]], channel_order: Optional[str] = None
+    ) -> List[Prediction]:
+        """
+        Args:
+            inputs: a path or an array, or several, see :func:`~tsdd_d2.data.input_images.read_images`.
+            channel_order: "RGB" or "BGR", of the arrays with three channels.
+        Returns:
+            one prediction for each image; a file with several frames gives one for each frame.
+        Raises:
+            InputError: an input cannot be read.
+        """
+        if isinstance(inputs, (str, os.PathLike, np.ndarray)):
+            inputs = [inputs]
+        return [prediction for _, prediction in self.predict(read_images(inputs, channel_order))]
+
+    def predict(self, images: Iterable[InputImage]) -> Iterator[Tuple[InputImage, Prediction]]:
+        """Yields each image with its prediction, in order; no more than a batch of images is held at a time."""
+        images = iter(images)
+        while batch := list(islice(images, self.batch_size)):
+            yield from zip(batch, self._predict_batch(batch))
+            del batch  # before the next one is read
+
+    def _predict_batch(self, batch: List[InputImage]) -> List[Prediction]:
+        inputs = [self._preprocess(image) for image in batch]
+        # Only tensors of one size share a forward pass: padding would make a prediction depend on its neighbours.
+        by_size = defaultdict(list)
+        for index, x in enumerate(inputs):
+            by_size[x["image"].shape].append(index)
+        instances: Dict[int, Instances] = {}
+        for indices in by_size.values():
+            with torch.no_grad():
+                outputs = self.model([inputs[index] for index in indices])
+            instances.update((index, output["instances"].to("cpu")) for index, output in zip(indices, outputs))
+        return [self._prediction(image, instances[index]) for index, image in enumerate(batch)]
+
+    def _preprocess(self, image: InputImage) -> Dict:
+        """The model's input for the region of an image, as the mapper makes it for the evaluation."""
+        x0, y0, x1, y1 = image.region
+        pixels = image.pixels[y0:y1, x0:x1]
+        if self.input_format == "BGR":
+            pixels = pixels[:, :, ::-1]
+        resized = self.aug.get_transform(pixels).apply_image(pixels)
+        tensor = torch.as_tensor(np.ascontiguousarray(resized.transpose(2, 0, 1)))
+        return {"image": tensor, "height": y1 - y0, "width": x1 - x0}
+
+    def _prediction(self, image: InputImage, instances: Instances) -> Prediction:
+        x0, y0 = image.region[:2]
+        boxes = instances.pred_boxes.tensor + torch.tensor([x0, y0, x0, y0])
+        candidates = [
+            Candidate(tuple(box), score, malignancy)
+            for box, score, malignancy in zip(
+                boxes.tolist(), instances.scores.tolist(), instances.malignancy.tolist()
+            )
+        ]
+        malignancy = candidates[0].malignancy if candidates else MALIGNANCY_WITHOUT_INSTANCE
+        return Prediction(
+            file_name=image.file_name,
+            frame=image.frame,
+            height=image.pixels.shape[0],
+            width=image.pixels.shape[1],
+            region=image.region,
+            box=candidates[0].box if candidates else None,
+            malignancy=malignancy,
+            predicted_class=self.class_names[int(malignancy >= self.threshold)],
+            candidates=candidates,
+        )
