@@ -8,6 +8,8 @@
   let decisions = {}; // annotation id -> "accept" or "veto"
   let shown = cards; // in their order on the page
   let current = null; // the card that the keys act on
+  let enlarged = null; // the card in the viewer
+  const undoable = []; // [card, what was decided before], since the page was loaded
 
   // ---- what is decided
 
@@ -33,6 +35,18 @@
   }
 
   function decide(card, decision) {
+    undoable.push([card, decisions[card.dataset.id]]);
+    set(card, decision);
+  }
+
+  function undo() {
+    if (!undoable.length) return;
+    const [card, before] = undoable.pop();
+    set(card, before);
+    if (shown.includes(card)) choose(card);
+  }
+
+  function set(card, decision) {
     if (decision) decisions[card.dataset.id] = decision;
     else delete decisions[card.dataset.id];
     store();
@@ -141,6 +155,7 @@
   }
 
   function fillViewer() {
+    enlarged = current;
     byId("viewer-name").textContent = current.querySelector("h2").textContent;
     byId("viewer-image").replaceChildren(current.querySelector("svg").cloneNode(true));
     byId("viewer-facts").innerHTML = current.querySelector(".facts").innerHTML;
@@ -156,7 +171,7 @@
     k: () => go(-1),
     a: () => current && decideAndGoOn("accept"),
     v: () => current && decideAndGoOn("veto"),
-    u: () => current && decide(current, null),
+    u: undo,
     e: () => current && !viewer.open && openViewer(current),
     b: () => byId("boxes").click(),
   };
@@ -191,7 +206,8 @@
     } else if (button.dataset.go) go(Number(button.dataset.go));
     else viewer.close();
   });
-  viewer.addEventListener("close", () => current.focus());
+  // the browser has given the focus back to the card that was enlarged first
+  viewer.addEventListener("close", () => choose(enlarged));
 
   for (const id of ["source", "sort", "decision", "class"]) byId(id).addEventListener("change", arrange);
   for (const id of ["patient", "min-drift", "max-gain"]) byId(id).addEventListener("input", arrange);
