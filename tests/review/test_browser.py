@@ -75,9 +75,8 @@ def browser(folder):
 def page(browser, folder):
     """The page as it is opened for the first time."""
     browser.get(f"file://{folder / 'review.html'}")
-    browser.execute_script("localStorage.clear()")
-    browser.refresh()
     yield browser
+    browser.execute_script("localStorage.clear()")
     assert browser.get_log("browser") == []  # no error, and nothing that the page may not load
 
 
