@@ -2,6 +2,7 @@
 
 import os
 import pickle
+from typing import Dict
 
 import torch
 from torch import nn
@@ -53,10 +54,7 @@ class TSDDCheckpointer(DetectionCheckpointer):
         return super()._load_file(filename)
 
     def _torch_load(self, f):
-        try:
-            return torch.load(f, map_location="cpu", weights_only=True)
-        except (pickle.UnpicklingError, RuntimeError, EOFError) as error:
-            raise InputError(f"The checkpoint {f} cannot be read: {error}") from error
+        return read_checkpoint(f)
 
     def _load_model(self, checkpoint):
         incompatible = super()._load_model(checkpoint)
@@ -72,6 +70,18 @@ class TSDDCheckpointer(DetectionCheckpointer):
                 + "\n  ".join(problems)
             )
         return incompatible
+
+
+def read_checkpoint(path: str) -> Dict:
+    """The content of a ``.pth`` file, on the CPU; nothing but tensors and plain values is unpickled.
+
+    Raises:
+        InputError: the file cannot be read; the message names it.
+    """
+    try:
+        return torch.load(path, map_location="cpu", weights_only=True)
+    except (pickle.UnpicklingError, RuntimeError, EOFError) as error:
+        raise InputError(f"The checkpoint {path} cannot be read: {error}") from error
 
 
 class _renamed_when_complete:
@@ -132,6 +142,6 @@ def load_first_stage(model, run: str) -> None:
     path = os.path.join(run, FINAL_WEIGHTS)
     if not os.path.isfile(path):
         raise InputError(f"MODEL.WEIGHTS {run}: it has no {FINAL_WEIGHTS}.")
-    state_dict = TSDDCheckpointer(model)._load_file(path)["model"]
+    state_dict = read_checkpoint(path)["model"]
     weights = {k: v for k, v in state_dict.items() if not k.startswith("cnet.classifier.")}
     load_strictly(nn.ModuleDict({"dnet": model.dnet, "cnet": model.cnet}), weights, "MODEL.WEIGHTS", path)

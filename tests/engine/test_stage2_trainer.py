@@ -1,0 +1,136 @@
+"""The second stage as a user runs it, on a finished first-stage run of the tiny data set."""
+
+import json
+import os
+import shutil
+import signal
+import subprocess
+import time
+
+import pytest
+import torch
+
+from tsdd_d2.data import ensure_registered
+from tsdd_d2.data.files import read_json, write_json
+from tsdd_d2.engine.run_folder import RunRecord, check_first_stage
+from tsdd_d2.engine.setup import load_config
+from tsdd_d2.errors import InputError
+
+from ..conftest import ROOT, train, train_command
+
+CONFIG = os.path.join(ROOT, "tests", "tiny_stage2.yaml")
+STAGE2 = ("--config-file", CONFIG)
+
+pytestmark = pytest.mark.usefixtures("tiny_environment")
+
+
+@pytest.fixture(scope="module")
+def stage2_run(session_datasets, finished_run, tmp_path_factory):
+    """The OUTPUT_DIR of an uninterrupted second stage; tests must not change it."""
+    run = tmp_path_factory.mktemp("stage2") / "run"
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("DETECTRON2_DATASETS", str(session_datasets))
+        patch.setenv("OMP_NUM_THREADS", "1")
+        train(run, *STAGE2, overrides=["MODEL.WEIGHTS", str(finished_run)])
+    return run
+
+
+def weights(run):
+    return torch.load(run / "model_final.pth", weights_only=True)["model"]
+
+
+def test_it_takes_the_rois_of_the_last_round(finished_run, stage2_run):
+    last = read_json(finished_run / "rois" / "round_02.json")
+    assert read_json(stage2_run / "rois" / "round_00.json") == last
+    assert RunRecord.read(str(stage2_run)).status == "finished"
+
+
+def test_it_logs_every_term_of_eq_5_and_evaluates(stage2_run):
+    logged = [json.loads(line) for line in open(stage2_run / "metrics.json")]
+    for part in ("dnet", "fnet", "cls1", "cls2"):
+        assert any(f"loss_{part}_fa" in x and f"loss_{part}_pa" in x for x in logged)
+    results = read_json(stage2_run / "results.json")
+    assert set(results) == {"best validation AUC", "last iteration"}
+    figures = results["last iteration"]["tiny_fold1_test"]
+    assert 0 <= figures["found box"]["diagnosis"]["AUC"] <= 1 and "manual ROI" in figures
+
+
+def test_it_starts_from_both_networks_of_the_first_stage(finished_run, tmp_path, monkeypatch):
+    from detectron2.modeling import build_model
+    from tsdd_d2.engine import load_weights
+
+    cfg = load_config(CONFIG, ["MODEL.WEIGHTS", str(finished_run)])
+    model = build_model(cfg)
+    load_weights(model, cfg)
+    first = weights(finished_run)
+    state = model.state_dict()
+    shared = [k for k in state if k.startswith(("dnet.", "cnet."))]
+    assert shared and all(torch.equal(state[k], first[k]) for k in shared)
+    assert set(first) - set(shared) == {"cnet.classifier.weight", "cnet.classifier.bias"}
+
+
+def test_a_killed_run_resumes_to_the_same_weights(finished_run, stage2_run, tmp_path):
+    killed = tmp_path / "killed"
+    overrides = ["MODEL.WEIGHTS", str(finished_run)]
+    process = subprocess.Popen(
+        train_command(killed, *STAGE2, overrides=overrides), stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
+    )
+    deadline = time.time() + 120
+    while not (killed / "model_0000003.pth").exists():
+        assert process.poll() is None and time.time() < deadline
+        time.sleep(0.005)
+    process.send_signal(signal.SIGKILL)
+    process.wait()
+    train(killed, *STAGE2, "--resume", overrides=overrides)
+    expected, resumed = weights(stage2_run), weights(killed)
+    assert all(torch.equal(expected[key], resumed[key]) for key in expected)
+
+
+def test_two_processes_train(finished_run, tmp_path):
+    overrides = ["MODEL.WEIGHTS", str(finished_run), "SOLVER.MAX_ITER", "2"]
+    train(tmp_path / "two", *STAGE2, "--num-gpus", "2", "--dist-url", "auto", overrides=overrides)
+    assert (tmp_path / "two" / "results.json").exists()
+
+
+@pytest.mark.parametrize(
+    "overrides, message",
+    [
+        (["DATASETS.P", "1.0"], "DATASETS.P: 0.5 there, 1.0 now"),
+        (["DATASETS.P_SEED", "3"], "DATASETS.P_SEED"),
+        (["DATASETS.TRAIN", "('tiny_fold1_val',)"], "DATASETS.TRAIN: tiny_fold1_train there, tiny_fold1_val now"),
+        (["REFINEMENT.RULE", "pseudo_label"], "REFINEMENT.RULE: class_guided there, pseudo_label now"),
+    ],
+)
+def test_a_first_stage_on_something_else_is_refused(finished_run, overrides, message):
+    cfg = load_config(CONFIG, ["MODEL.WEIGHTS", str(finished_run), *overrides])
+    ensure_registered(cfg.DATASETS.TRAIN[0])
+    with pytest.raises(InputError) as error:
+        check_first_stage(cfg)
+    assert message in str(error.value) and str(finished_run) in str(error.value)
+
+
+@pytest.mark.parametrize(
+    "spoil, message",
+    [
+        (lambda run: os.remove(run / "run.json"), "has no run.json"),
+        (lambda run: os.remove(run / "rois" / "round_02.json"), "lacks the ROIs of its last round"),
+        (lambda run: RunRecord.read(run)._replace(status="running").write(run), "not finished"),
+        (lambda run: RunRecord.read(run)._replace(architecture="TSDDStage2").write(run), "not of the first stage"),
+        (lambda run: write_json(run / "run.json", {"status": "finished"}), "no record of a training run"),
+    ],
+)
+def test_a_folder_that_is_no_finished_first_stage_is_refused(finished_run, tmp_path, spoil, message):
+    run = shutil.copytree(finished_run, tmp_path / "run")
+    spoil(run)
+    cfg = load_config(CONFIG, ["MODEL.WEIGHTS", str(run)])
+    ensure_registered(cfg.DATASETS.TRAIN[0])
+    with pytest.raises(InputError, match=message):
+        check_first_stage(cfg)
+
+
+def test_without_a_first_stage_nothing_is_written(tmp_path):
+    result = subprocess.run(
+        train_command(tmp_path / "refused", *STAGE2), capture_output=True, text=True, timeout=120
+    )
+    assert result.returncode == 2 and "must name the OUTPUT_DIR" in result.stderr
+    assert not (tmp_path / "refused").exists()
