@@ -18,6 +18,8 @@ def add_tsdd_config(cfg: CN) -> None:
     _C.DATASETS.P = 1.0
     # Seed of the draw of these patients; negative: SEED. Draws with one seed are nested (p = 0.2 is part of p = 0.4).
     _C.DATASETS.P_SEED = -1
+    # The veto file that a sonologist downloaded from the page of tools/review_rois.py (datasets/README.md); "": none.
+    _C.DATASETS.VETOES = ""
     # Strength of random brightness and contrast in training (0 is the paper): factors in [1 - x, 1 + x].
     _C.INPUT.INTENSITY_JITTER = 0.0
     # Random zoom and translation in training (0 is the paper): the visible part of the image is scaled by a factor in

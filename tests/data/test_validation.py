@@ -71,6 +71,8 @@ def test_a_box_may_touch_the_border_and_exceed_it_by_rounding(bbui, root):
         (lambda b: b["annotations"][1].pop("manual_bbox"), "must keep the manual box"),
         (lambda b: b["annotations"][0].update(roi_round="1"), "'roi_round' must be an integer"),
         (lambda b: b["annotations"][0].update(roi_score=float("nan")), "'roi_score' must be a finite number"),
+        (lambda b: b["annotations"][0].update(roi_score_before="1"), "'roi_score_before' must be a finite number"),
+        (lambda b: b["images"][0].update(roi_veto=1), "'roi_veto' must be true or false"),
         (lambda b: b["annotations"][0].update(locked="no"), "'locked' must be true or false"),
         (lambda b: b["annotations"][0].update(id="1"), "'id' is missing or no integer"),
         (lambda b: b["images"][1].pop("file_name"), "'file_name' is missing"),

@@ -4,6 +4,7 @@ import pytest
 
 from tsdd_d2.data.files import read_json, write_json
 from tsdd_d2.engine.setup import check_config, check_data, check_output_dir, load_config
+from tsdd_d2.engine.stage1_trainer import initial_annotation
 from tsdd_d2.errors import InputError
 
 
@@ -60,6 +61,22 @@ def test_all_problems_of_all_splits_in_one_message(tiny_cfg, tiny_dataset):
     with pytest.raises(ValueError) as error:
         check_data(tiny_cfg)
     assert "001.png" in str(error.value) and "025.png" in str(error.value)
+
+
+def test_vetoes_are_checked_with_the_data_and_hold_for_every_share_of_rois(tiny_cfg, tiny_dataset, tmp_path):
+    entry = {"image_id": 3, "file_name": "images/003.png", "annotation_id": 3, "roi_source": "refined"}
+    path = tmp_path / "vetoes.json"
+    tiny_cfg.DATASETS.VETOES, tiny_cfg.DATASETS.P = str(path), 1.0
+    with pytest.raises(InputError, match=r"vetoes\.json does not exist"):
+        check_data(tiny_cfg)
+    write_json(path, {"data_set": "tiny_fold1_train", "run": "r", "vetoes": [{**entry, "annotation_id": 4}]})
+    with pytest.raises(InputError, match=r"vetoes\.json: 1 of them.*\n.*annotation 4"):
+        check_data(tiny_cfg)
+    write_json(path, {"data_set": "tiny_fold1_train", "run": "r", "vetoes": [entry]})
+    check_data(tiny_cfg)
+    assert [a["id"] for a in initial_annotation(tiny_cfg)["annotations"] if a.get("locked")] == [3]
+    tiny_cfg.DATASETS.P = 0.3  # whether its patient keeps the ROI or not
+    check_data(tiny_cfg)
 
 
 def test_output_dir_of_another_run(tiny_cfg, tmp_path):

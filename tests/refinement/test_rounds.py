@@ -75,6 +75,17 @@ def test_the_manual_box_stays_in_the_file_through_the_rounds():
     assert data["annotations"][0] == roi(1, 1, 2, [10, 10, 20, 20])  # the file of the last round is not touched
 
 
+def test_a_replaced_roi_leaves_its_score_of_that_round():
+    data = bbui([image(1, 2), image(2, 2)], [roi(1, 1, 2, [10, 10, 20, 20])])
+    once, _ = refine(data, {1: scored([[12, 10, 32, 30]], [0.9], [0.4]), 2: scored([[1, 1, 9, 9]], [0.2])})
+    replaced, new = once["annotations"]
+    assert replaced["roi_score_before"] == pytest.approx(0.4) and "roi_score_before" not in new
+    results = {1: scored([[13, 10, 33, 30]], [0.1], [0.7]), 2: scored([[2, 2, 9, 9]], [0.6], [0.3])}
+    kept, replaced = refine(once, results, round_number=2)[0]["annotations"]
+    assert (kept["roi_round"], kept["roi_score_before"]) == (1, pytest.approx(0.4))
+    assert (replaced["roi_round"], replaced["roi_score_before"]) == (2, pytest.approx(0.3))
+
+
 def test_a_pa_image_gets_a_pseudo_roi_and_stays_pa():
     data = bbui([image(1, 2), image(2, 2)], [roi(7, 1, 2, [10, 10, 20, 20])])
     results = {1: scored([[1, 1, 5, 5]], [0.1], [0.5]), 2: scored([[30, 20, 60, 50]], [0.01])}

@@ -32,8 +32,19 @@ def test_pictures_of_a_run(finished_run, tmp_path):
     assert grid.std() > 10 and grid.shape[1] > grid.shape[0]  # two lesions, three rounds
 
 
-def test_no_run_to_draw(tmp_path):
-    result = run("visualize_rois.py", "--run", tmp_path)
+def test_review_page_of_a_run(finished_run, tmp_path):
+    result = run("review_rois.py", "--run", finished_run, "--output", tmp_path / "review.html")
+    assert result.returncode == 0, result.stderr
+    assert (tmp_path / "review.html").stat().st_size < 1e6
+    last = read_json(finished_run / "rois" / "round_02.json")
+    sources = [a.get("roi_source") for a in last["annotations"]]
+    counts = f"{sources.count('refined')} refined and {sources.count('pseudo')} pseudo ROIs, 0."
+    assert sources.count("pseudo") > 0 and counts in result.stdout
+
+
+@pytest.mark.parametrize("tool", ["visualize_rois.py", "review_rois.py"])
+def test_no_run_to_look_at(tool, tmp_path):
+    result = run(tool, "--run", tmp_path)
     assert result.returncode == 2 and "config.yaml" in result.stderr and os.listdir(tmp_path) == []
 
 
@@ -66,6 +77,7 @@ def test_rankings_are_compared(tmp_path):
     [
         "train_net.py",
         "visualize_rois.py",
+        "review_rois.py",
         "benchmark.py",
         "compare_rankings.py",
         "collect_results.py",

@@ -21,7 +21,15 @@ __all__ = ["load_bbui_json", "register_bbui_instances"]
 Path = Union[str, os.PathLike]
 
 # What an annotation may carry beyond COCO.
-EXTRA_ANNOTATION_KEYS = ["roi_source", "roi_round", "roi_score", "manual_bbox", "true_bbox", "locked"]
+EXTRA_ANNOTATION_KEYS = [
+    "roi_source",
+    "roi_round",
+    "roi_score",
+    "roi_score_before",
+    "manual_bbox",
+    "true_bbox",
+    "locked",
+]
 
 
 def load_bbui_json(json_file: Path, image_root: Path, name: Optional[str] = None) -> List[Dict[str, Any]]:

@@ -181,6 +181,8 @@ def _image_problems(image: Mapping[str, Any]) -> List[str]:
     problems += _size_problems(image)
     if "true_bbox" in image:
         problems += _box_problems("true_bbox", image["true_bbox"], image)
+    if not isinstance(image.get("roi_veto", False), bool):
+        problems.append(f"'roi_veto' must be true or false, found {image['roi_veto']!r}")
     return problems
 
 
@@ -213,8 +215,9 @@ def _annotation_problems(annotation: Mapping[str, Any], images: Mapping[int, Map
         problems.append("a refined ROI must keep the manual box as 'manual_bbox'")
     if "roi_round" in annotation and not _is_integer(annotation["roi_round"]):
         problems.append(f"'roi_round' must be an integer, found {annotation['roi_round']!r}")
-    if "roi_score" in annotation and not _is_finite(annotation["roi_score"]):
-        problems.append(f"'roi_score' must be a finite number, found {annotation['roi_score']!r}")
+    for key in ("roi_score", "roi_score_before"):
+        if key in annotation and not _is_finite(annotation[key]):
+            problems.append(f"'{key}' must be a finite number, found {annotation[key]!r}")
     if not isinstance(annotation.get("locked", False), bool):
         problems.append(f"'locked' must be true or false, found {annotation['locked']!r}")
     return problems

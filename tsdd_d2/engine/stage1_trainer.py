@@ -15,7 +15,7 @@ from ..data.files import read_json
 from ..data.folds import keep_rois
 from ..data.mapper import BBUIMapper
 from ..data.roi import is_fully_annotated
-from ..refinement import CandidateSelectionHook, RoundSchedule
+from ..refinement import CandidateSelectionHook, RoundSchedule, apply_veto_file
 from .hooks import WeightsBeforeRefinement
 from .run_folder import effective_p_seed
 from .trainer import TSDDTrainer
@@ -81,6 +81,7 @@ def round_schedule(cfg) -> RoundSchedule:
 def initial_annotation(cfg) -> Dict:
     """Round 0: the training set's file, with the ROIs of the share p of its patients alone."""
     bbui = read_json(MetadataCatalog.get(cfg.DATASETS.TRAIN[0]).json_file)
+    bbui = apply_veto_file(bbui, cfg.DATASETS.VETOES, cfg.DATASETS.TRAIN[0])
     return keep_rois(bbui, cfg.DATASETS.P, effective_p_seed(cfg))
 
 

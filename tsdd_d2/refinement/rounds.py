@@ -73,7 +73,8 @@ def _collect_slots(
 ) -> Tuple[List[Optional[Dict]], List[Dict], ROISlots]:
     """Lines up the file's ROIs with the scored boxes.
 
-    In an image with several ROIs a candidate competes only with the ROI it overlaps most.
+    In an image with several ROIs a candidate competes only with the ROI it overlaps most. An image whose pseudo ROI
+    was vetoed is a locked place without a ROI: it never gets one again.
 
     Returns:
         for each slot its annotation (None in an image without a ROI), its image, and the tensors.
@@ -96,7 +97,16 @@ def _collect_slots(
         annotations = by_image[image["id"]]
         if not annotations:
             rows.append(
-                (None, image, nan_box, -torch.inf, candidate_boxes, candidate_scores, False, nan_box)
+                (
+                    None,
+                    image,
+                    nan_box,
+                    -torch.inf,
+                    candidate_boxes,
+                    candidate_scores,
+                    bool(image.get("roi_veto", False)),
+                    nan_box,
+                )
             )
             continue
         rois = torch.tensor([_to_xyxy(a["bbox"]) for a in annotations])
@@ -163,15 +173,17 @@ def refine_rois(
             }
             next_id += 1
         if selection.replaced[i]:
-            annotation = _replace_box(annotation, selection.boxes[i], round_number)
+            score_before = float(slots.current_scores[i])
+            annotation = _replace_box(annotation, selection.boxes[i], round_number, score_before)
         # the score is this round's: the network has moved, and with it the score of a ROI that stays
         annotation = {**annotation, "roi_score": round(float(selection.scores[i]), 6)}
         refined["annotations"].append(annotation)
     return refined, _statistics(images, slots, selection)
 
 
-def _replace_box(annotation: Dict, box: Tensor, round_number: int) -> Dict:
-    manual = manual_box(annotation) if "bbox" in annotation else None
+def _replace_box(annotation: Dict, box: Tensor, round_number: int, score_before: float) -> Dict:
+    had_roi = "bbox" in annotation
+    manual = manual_box(annotation) if had_roi else None
     left, top, right, bottom = (round(float(x), 2) for x in box)
     width, height = round(right - left, 2), round(bottom - top, 2)
     replaced = {
@@ -183,6 +195,9 @@ def _replace_box(annotation: Dict, box: Tensor, round_number: int) -> Dict:
     }
     if manual is not None:
         replaced["manual_bbox"] = manual
+    if had_roi:
+        # of the same network as this round's score, which alone it can be compared with
+        replaced["roi_score_before"] = round(score_before, 6)
     return replaced
 
 

@@ -19,7 +19,7 @@ class ROISlots(NamedTuple):
         current_scores: (N,) in [0, 1], -inf where there is no ROI yet.
         candidate_boxes: (N, K, 4) absolute XYXY, in D-Net's order.
         candidate_scores: (N, K) in [0, 1], -inf where there is no such candidate.
-        locked: (N,) bool, ROIs that are never replaced.
+        locked: (N,) bool, ROIs that are never replaced, and images that are never given one.
         manual_boxes: (N, 4) the manual ROI, NaN where nobody drew one.
     """
 

@@ -1,0 +1,158 @@
+"""The sonologist's vetoes against ROIs that candidate selection made: their file, and what they do to an annotation.
+
+`datasets/README.md` describes the file, which the page of tools/review_rois.py writes.
+"""
+
+from typing import Any, Dict, List, Sequence
+
+from ..data.files import read_json
+from ..data.roi import MANUAL, PSEUDO, REFINED
+from ..errors import BBUIError, InputError
+from .rounds import manual_box
+
+# What the round that replaced a box wrote beside it.
+_REFINEMENT_KEYS = ("manual_bbox", "roi_round", "roi_score", "roi_score_before")
+_ENTRY_TYPES = {"image_id": int, "file_name": str, "annotation_id": int, "roi_source": str}
+
+
+def veto(image: Dict, annotation: Dict) -> Dict[str, Any]:
+    """The entry of a veto file against a ROI; ``bbox`` (XYWH) tells a reader which box was rejected."""
+    return {
+        "image_id": image["id"],
+        "file_name": image["file_name"],
+        "annotation_id": annotation["id"],
+        "roi_source": annotation["roi_source"],
+        "bbox": annotation["bbox"],
+    }
+
+
+def apply_vetoes(bbui: Dict, vetoes: Sequence[Dict], source: str = "The vetoes") -> Dict:
+    """Takes vetoed ROIs back.
+
+    A vetoed refined ROI is the manual one again and locked; one that is manual is locked. A vetoed pseudo ROI is
+    removed if it is there, and its image gets ``roi_veto``, with which no round gives it a ROI: where the method
+    failed once, any other box would be as unreviewed as the first. ``info.vetoes`` of the result lists all vetoes
+    that were ever applied.
+
+    Args:
+        bbui: content of a BBUI file, of the data set itself or of any round; not modified.
+        vetoes: entries as of :func:`veto`.
+        source: where they come from, for the message.
+    Returns:
+        the content of a BBUI file.
+    Raises:
+        BBUIError: with all vetoes against images or manual ROIs that `bbui` does not have.
+    """
+    images = {image["id"]: image for image in bbui["images"]}
+    annotations = {annotation["id"]: annotation for annotation in bbui["annotations"]}
+    problems = [
+        f"{_describe(entry)}: {problem}"
+        for entry in vetoes
+        for problem in _problems_of_entry(entry, images, annotations)
+    ]
+    if problems:
+        raise BBUIError(f"{source}: {len(problems)} of them do not fit the annotation of the data set:", problems)
+
+    locked = {x["annotation_id"] for x in vetoes if x["roi_source"] == REFINED}
+    # The id alone is not enough: a pseudo ROI has one that may be a manual ROI's in a file with more ROIs.
+    removed = {(x["image_id"], x["annotation_id"]) for x in vetoes if x["roi_source"] == PSEUDO}
+    vetoed_images = {image_id for image_id, _ in removed}
+    earlier = bbui.get("info", {}).get("vetoes", [])
+    return {
+        **bbui,
+        "info": {**bbui.get("info", {}), "vetoes": earlier + [x for x in vetoes if x not in earlier]},
+        "images": [
+            {**image, "roi_veto": True} if image["id"] in vetoed_images else image for image in bbui["images"]
+        ],
+        "annotations": [
+            _manual_and_locked(annotation) if annotation["id"] in locked else annotation
+            for annotation in bbui["annotations"]
+            if annotation.get("roi_source", MANUAL) != PSEUDO
+            or (annotation["image_id"], annotation["id"]) not in removed
+        ],
+    }
+
+
+def apply_veto_file(bbui: Dict, path: str, dataset: str) -> Dict:
+    """
+    :func:`apply_vetoes` with a file.
+
+    Args:
+        path: of the veto file, or "" for `bbui` as it is.
+        dataset: the registered name of the data set that `bbui` belongs to.
+    Raises:
+        InputError, BBUIError: naming the file; it is missing, malformed, or of another data set, or see
+            :func:`apply_vetoes`.
+    """
+    if not path:
+        return bbui
+    return apply_vetoes(bbui, read_vetoes(path, dataset), f"The vetoes in {path}")
+
+
+def read_vetoes(path: str, dataset: str) -> List[Dict]:
+    """
+    The entries of a veto file.
+
+    Args:
+        dataset: the registered name of the data set that they must be about.
+    Raises:
+        InputError, BBUIError: the file is missing, malformed, or about another data set.
+    """
+    try:
+        content = read_json(path)
+    except FileNotFoundError as error:
+        raise InputError(f"The veto file {path} does not exist.") from error
+    except (OSError, ValueError) as error:
+        raise InputError(f"The veto file cannot be read: {error}") from error
+    if not (isinstance(content, dict) and isinstance(content.get("vetoes"), list) and "data_set" in content):
+        raise InputError(
+            f"{path} is no veto file: it has no 'data_set' and no list 'vetoes'. The page that tools/review_rois.py "
+            "makes writes such files."
+        )
+    if content["data_set"] != dataset:
+        raise InputError(f"{path} holds vetoes for the data set {content['data_set']!r}, not for {dataset!r}.")
+    problems = [
+        f"entry {number}: {problem}"
+        for number, entry in enumerate(content["vetoes"], start=1)
+        for problem in _format_problems(entry)
+    ]
+    if problems:
+        raise BBUIError(f"{path} is malformed:", problems)
+    return content["vetoes"]
+
+
+def _manual_and_locked(annotation: Dict) -> Dict:
+    box = manual_box(annotation)
+    kept = {key: value for key, value in annotation.items() if key not in _REFINEMENT_KEYS}
+    return {**kept, "bbox": box, "area": box[2] * box[3], "roi_source": MANUAL, "locked": True}
+
+
+def _problems_of_entry(entry: Dict, images: Dict[int, Dict], annotations: Dict[int, Dict]) -> List[str]:
+    image = images.get(entry["image_id"])
+    if image is None:
+        return ["there is no image with this id"]
+    if image["file_name"] != entry["file_name"]:
+        return [f"the image with this id is {image['file_name']}"]
+    if entry["roi_source"] == PSEUDO:
+        return []  # the id was given by the run that was reviewed
+    annotation = annotations.get(entry["annotation_id"])
+    if annotation is None or annotation["image_id"] != image["id"] or manual_box(annotation) is None:
+        return ["the image has no manual ROI with this id"]
+    return []
+
+
+def _format_problems(entry: Any) -> List[str]:
+    if not isinstance(entry, dict):
+        return [f"must be a JSON object, found {entry!r}"]
+    problems = [
+        f"'{key}' must be {'an integer' if kind is int else 'a text'}, found {entry.get(key)!r}"
+        for key, kind in _ENTRY_TYPES.items()
+        if not isinstance(entry.get(key), kind) or isinstance(entry.get(key), bool)
+    ]
+    if not problems and entry["roi_source"] not in (REFINED, PSEUDO):
+        problems.append(f"'roi_source' must be {REFINED} or {PSEUDO}, found {entry['roi_source']!r}")
+    return problems
+
+
+def _describe(entry: Dict) -> str:
+    return f"image {entry['image_id']} ({entry['file_name']}), annotation {entry['annotation_id']}"
