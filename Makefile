@@ -9,7 +9,7 @@ PIP := $(BIN)/python -m pip --disable-pip-version-check
 INSTALLED := $(VENV)/.installed
 
 .DEFAULT_GOAL := help
-.PHONY: help install test demo ablation clean distclean
+.PHONY: help install test demo screenshot ablation clean distclean
 
 help:  ## list the targets
 	@sed -n 's/^\([a-z]*\):.*## \(.*\)/  make \1\t\2/p' $(firstword $(MAKEFILE_LIST)) | expand -t 18
@@ -19,11 +19,16 @@ install: $(INSTALLED)  ## create .venv with the tested versions (about 6 GB), on
 test: $(INSTALLED)  ## run the tests; DETECTRON2_DATASETS=<folder> adds those on real images
 	$(BIN)/python -m pytest $(PYTEST_ARGS)
 
-demo: $(INSTALLED)  ## generate the phantom data, train all rounds of stage 1, draw the ROIs
+demo: export DETECTRON2_DATASETS = $(DEMO)/datasets
+demo: $(INSTALLED)  ## generate the phantom data, train all rounds of stage 1, draw the ROIs, make the review page
 	$(BIN)/python datasets/prepare_phantom.py --root $(DEMO)/datasets/phantom
-	DETECTRON2_DATASETS=$(DEMO)/datasets $(BIN)/python tools/train_net.py \
-	    --config-file configs/tsdd_stage1_demo.yaml --resume OUTPUT_DIR $(DEMO)/stage1
+	$(BIN)/python tools/train_net.py --config-file configs/tsdd_stage1_demo.yaml --resume OUTPUT_DIR $(DEMO)/stage1
 	$(BIN)/python tools/visualize_rois.py --run $(DEMO)/stage1
+	$(BIN)/python tools/review_rois.py --run $(DEMO)/stage1
+
+screenshot: $(DEMO)/stage1/review.html  ## docs/review_page.png, of the demo's review page; needs chromium
+	chromium --headless --no-sandbox --hide-scrollbars --window-size=1200,900 \
+	    --screenshot=docs/review_page.png file://$(abspath $<)
 
 ablation: $(INSTALLED)  ## Table II on BUS-BRA in $$DETECTRON2_DATASETS: hours; the same command goes on
 	$(BIN)/python tools/ablation.py --results results/ablation.json

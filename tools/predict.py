@@ -24,9 +24,11 @@ Examples:
     $ python tools/predict.py --model model.pth --input study/IM0001 study/IM0002.dcm --output out
 
 A folder is searched, with the folders below it, for images and DICOM files. Of a DICOM file each frame is an image, and
-the model sees the largest two-dimensional ultrasound region that the file states. Each line of out/predictions.jsonl has file_name, frame (from 1 on, of a file with several), height, width, region (the part of the
-image that the model saw), box (XYXY in pixels of the whole image), malignancy (a probability), predicted_class (by the
-model's threshold), candidates (box, score and malignancy, best first) and picture (its file in out).
+the model sees the largest two-dimensional ultrasound region that the file states.
+
+Each line of out/predictions.jsonl has file_name, frame (from 1 on, of a file with several), height, width, region (the
+part of the image that the model saw), box (XYXY in pixels of the whole image), malignancy (a probability),
+predicted_class (by the model's threshold), candidates (box, score and malignancy, best first) and picture (its file).
 
 A file that cannot be read is reported and left out; the exit code is then 1. It is 2 for unusable arguments.
 This is research software and must not be used for diagnosis.

@@ -12,7 +12,7 @@ import torch
 from detectron2.data import transforms as T
 from detectron2.structures import Instances
 
-from .data.input_images import ImageInput, InputImage, read_images
+from .data.input_images import ImageSource, InputImage, read_images
 from .evaluation.diagnosis import MALIGNANCY_WITHOUT_INSTANCE
 
 if TYPE_CHECKING:
@@ -92,7 +92,7 @@ class Predictor:
         self.aug = T.ResizeShortestEdge(preprocessing["min_size"], preprocessing["max_size"])
 
     def __call__(
-        self, inputs: Union[ImageInput, Iterable[ImageInput]], channel_order: Optional[str] = None
+        self, inputs: Union[ImageSource, Iterable[ImageSource]], channel_order: Optional[str] = None
     ) -> List[Prediction]:
         """
         Args:

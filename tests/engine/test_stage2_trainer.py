@@ -12,9 +12,10 @@ import torch
 
 from tsdd_d2.data import ensure_registered
 from tsdd_d2.data.files import read_json, write_json
-from tsdd_d2.engine.run_folder import RunRecord, check_first_stage
+from tsdd_d2.engine.run_folder import RunRecord, check_first_stage, read_refined_rois
 from tsdd_d2.engine.setup import load_config
 from tsdd_d2.errors import InputError
+from tsdd_d2.refinement import veto
 
 from ..conftest import ROOT, train, train_command
 
@@ -91,6 +92,23 @@ def test_two_processes_train(finished_run, tmp_path):
     overrides = ["MODEL.WEIGHTS", str(finished_run), "SOLVER.MAX_ITER", "2"]
     train(tmp_path / "two", *STAGE2, "--num-gpus", "2", "--dist-url", "auto", overrides=overrides)
     assert (tmp_path / "two" / "results.json").exists()
+
+
+def test_vetoes_reject_rois_of_the_first_stage(finished_run, tmp_path):
+    last = read_json(finished_run / "rois" / "round_02.json")
+    pseudo = next(x for x in last["annotations"] if x.get("roi_source") == "pseudo")
+    image = next(x for x in last["images"] if x["id"] == pseudo["image_id"])
+    path = tmp_path / "vetoes.json"
+    cfg = load_config(CONFIG, ["MODEL.WEIGHTS", str(finished_run), "DATASETS.VETOES", str(path)])
+    ensure_registered(cfg.DATASETS.TRAIN[0])
+    write_json(path, {"data_set": "tiny_fold1_train", "run": "r", "vetoes": [veto(image, pseudo)]})
+    check_first_stage(cfg)
+    rois = read_refined_rois(cfg)
+    assert rois["annotations"] == [x for x in last["annotations"] if x != pseudo]
+    assert [x["id"] for x in rois["images"] if x.get("roi_veto")] == [image["id"]]
+    write_json(path, {"data_set": "tiny_fold1_train", "run": "r", "vetoes": [{**veto(image, pseudo), "image_id": 99}]})
+    with pytest.raises(InputError, match=r"vetoes\.json: 1 of them.*\n.*image 99"):
+        check_first_stage(cfg)
 
 
 @pytest.mark.parametrize(

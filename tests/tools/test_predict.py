@@ -59,8 +59,8 @@ def read_lines(folder):
 
 def test_from_a_run_to_predictions(finished_run, tiny_environment, images, tmp_path):
     model = tmp_path / "model.pth"
-    arguments = ["--run", str(finished_run), "--checkpoint", "model_final", "--output", str(model), "--threshold", "0.4"]
-    assert main_of("save_model")(arguments) == 0
+    options = ["--checkpoint", "model_final", "--threshold", "0.4"]
+    assert main_of("save_model")(["--run", str(finished_run), "--output", str(model), *options]) == 0
     assert load_model(model).threshold == 0.4
     result = run("predict.py", "--model", model, "--input", images / "*.png", "--output", tmp_path / "out")
     assert result.returncode == 0, result.stderr

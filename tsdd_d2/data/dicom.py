@@ -22,7 +22,10 @@ Region = Tuple[int, int, int, int]
 
 def is_dicom_file(path: str) -> bool:
     """Whether an existing file is DICOM, by its suffix or by its content: many have no suffix."""
-    return path.lower().endswith(DICOM_SUFFIXES) or is_dicom(path)
+    try:
+        return path.lower().endswith(DICOM_SUFFIXES) or is_dicom(path)
+    except OSError:  # whoever decodes it will say why it cannot be read
+        return False
 
 
 def read_dicom(path: str) -> Iterator[Tuple[Optional[int], np.ndarray, Region]]:

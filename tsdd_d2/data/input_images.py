@@ -12,9 +12,9 @@ from PIL import Image
 from ..errors import InputError
 from .dicom import DICOM_SUFFIXES, is_dicom_file, read_dicom
 
-__all__ = ["ImageInput", "InputImage", "file_stem", "find_image_files", "read_image_file", "read_images"]
+__all__ = ["ImageSource", "InputImage", "file_stem", "find_image_files", "read_image_file", "read_images"]
 
-ImageInput = Union[str, os.PathLike, np.ndarray]
+ImageSource = Union[str, os.PathLike, np.ndarray]
 
 # What is taken from a folder for an image.
 IMAGE_SUFFIXES = (".bmp", ".jpeg", ".jpg", ".png", ".tif", ".tiff", ".webp", *DICOM_SUFFIXES)
@@ -40,7 +40,7 @@ class InputImage:
 
 
 def read_images(
-    inputs: Iterable[ImageInput],
+    inputs: Iterable[ImageSource],
     channel_order: Optional[str] = None,
     on_error: Optional[Callable[[InputError], None]] = None,
 ) -> Iterator[InputImage]:

@@ -23,7 +23,7 @@ from .run_folder import read_run_config
 
 __all__ = ["ModelFile", "fingerprint", "load_model", "save_model", "save_model_of_run"]
 
-# Raised when a file of this version could not be read by an older package.
+# Goes up when an older package could not read the files that are written from then on.
 FORMAT_VERSION = 1
 # What a file holds beside FORMAT_VERSION. The weights are under Detectron2's own key: MODEL.WEIGHTS may name the file.
 FIELDS = {
@@ -118,7 +118,7 @@ def load_model(path: str, device: Optional[str] = None) -> ModelFile:
     except (RuntimeError, AssertionError) as error:
         raise InputError(f"The device {device} cannot be used: {str(error).partition(chr(10))[0]}") from error
     content = _read(path)
-    cfg = _complete(yaml_config(content["config"], path), f"{path} (written by tsdd_d2 {content['package_version']})")
+    cfg = _complete(_yaml_config(content["config"], path), f"{path} (written by tsdd_d2 {content['package_version']})")
     cfg.MODEL.DEVICE = device
     cfg.freeze()
     try:
@@ -189,7 +189,7 @@ def fingerprint(dataset_name: str) -> Dict[str, str]:
         return {"name": dataset_name, "sha256": hashlib.sha256(file.read()).hexdigest()}
 
 
-def yaml_config(text: str, source: str) -> CfgNode:
+def _yaml_config(text: str, source: str) -> CfgNode:
     """The configuration in a YAML text from ``source``, read by the safe loader."""
     try:
         return CfgNode(yaml.safe_load(text))

@@ -9,7 +9,7 @@ from detectron2.data import MetadataCatalog
 
 from ..data.files import read_json, write_json
 from ..errors import InputError
-from ..refinement import ROIBank
+from ..refinement import ROIBank, apply_veto_file
 
 STAGE1, STAGE2 = "TSDDStage1", "TSDDStage2"
 RECORD = "run.json"
@@ -111,17 +111,19 @@ def check_first_stage(cfg: CfgNode) -> None:
         raise InputError(
             f"MODEL.WEIGHTS {run}: the first stage was trained on something else:\n  " + "\n  ".join(differences)
         )
-    read_refined_rois(run)
+    read_refined_rois(cfg)
 
 
-def read_refined_rois(run: str) -> Dict:
-    """The annotation after the last round of a finished first-stage run."""
+def read_refined_rois(cfg: CfgNode) -> Dict:
+    """The annotation after the last round of the first-stage run in MODEL.WEIGHTS, less what DATASETS.VETOES rejects."""
+    run = cfg.MODEL.WEIGHTS
     record = RunRecord.read(run)
     path = ROIBank(os.path.join(run, "rois")).path(record.rounds)
     try:
-        return read_json(path)
+        bbui = read_json(path)
     except FileNotFoundError as error:
         raise InputError(f"{run} lacks the ROIs of its last round, {path}.") from error
+    return apply_veto_file(bbui, cfg.DATASETS.VETOES, cfg.DATASETS.TRAIN[0])
 
 
 def read_run_config(run: str) -> CfgNode:

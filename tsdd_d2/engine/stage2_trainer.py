@@ -16,7 +16,7 @@ class Stage2Trainer(TSDDTrainer):
     """
 
     def initial_rois(self) -> Dict:
-        return read_refined_rois(self.cfg.MODEL.WEIGHTS)
+        return read_refined_rois(self.cfg)
 
     def before_train(self):
         image_root = MetadataCatalog.get(self.cfg.DATASETS.TRAIN[0]).image_root

@@ -19,8 +19,10 @@ class TSDDNetwork(nn.Module):
     ``pred_boxes`` (original image, absolute XYXY, best first), ``scores`` (D-Net's ranking, in [0, 1]),
     ``pred_classes`` (0 benign, 1 malignant) and ``malignancy`` (the probability).
 
-    A stage defines :meth:`losses` and :meth:`class_probabilities`.
+    A stage defines :meth:`losses`, :meth:`class_probabilities` and whether the latter takes D-Net's features.
     """
+
+    diagnoses_with_dnet: bool
 
     def __init__(self, *, dnet: DNet, cnet: CNet, bfloat16: bool):
         """
@@ -47,7 +49,7 @@ class TSDDNetwork(nn.Module):
 
         Args:
             images: N images, normalised.
-            features: D-Net's feature levels, each (N, C, Hi, Wi).
+            features: D-Net's feature levels, each (N, C, Hi, Wi); unused unless ``diagnoses_with_dnet``.
             boxes: N tensors (Ri, 4), absolute XYXY in the image tensor.
         Returns:
             N tensors (Ri, 2), benign and malignant, each row sums to 1.
@@ -94,7 +96,7 @@ class TSDDNetwork(nn.Module):
         Returns the inference format, with score 1 for each ROI.
         """
         images = self.dnet.preprocess_image(batched_inputs)
-        features = self.dnet.extract_features(images)
+        features = self.dnet.extract_features(images) if self.diagnoses_with_dnet else []
         given = [
             Instances(size, pred_boxes=Boxes(boxes), scores=torch.ones_like(boxes[:, 0]))
             for boxes, size in zip(rois_in_tensor(batched_inputs, images), images.image_sizes)

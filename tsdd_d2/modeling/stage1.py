@@ -32,6 +32,8 @@ class ScoredBoxes(NamedTuple):
 class TSDDStage1(TSDDNetwork):
     """D-Net and C-Net trained together, each on its own loss; C-Net alone diagnoses D-Net's boxes."""
 
+    diagnoses_with_dnet = False
+
     @configurable
     def __init__(self, *, cnet_weighs_in: bool, plausible_boxes: int = 1, **networks):
         """

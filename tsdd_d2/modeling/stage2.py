@@ -27,6 +27,8 @@ class TSDDStage2(TSDDNetwork):
     ``auxiliary.cls2`` on C-Net's, are used in training alone.
     """
 
+    diagnoses_with_dnet = True
+
     @configurable
     def __init__(
         self,
