@@ -10,7 +10,7 @@ import torch
 import tsdd_d2
 from detectron2.modeling import META_ARCH_REGISTRY, build_model
 from tsdd_d2.engine.checkpoint import TSDDCheckpointer
-from tsdd_d2.engine.model_file import FIELDS, fingerprint, load_model, save_model, save_model_of_run
+from tsdd_d2.engine.model_file import FIELDS, load_model, save_model, save_model_of_run
 from tsdd_d2.engine.setup import load_config
 from tsdd_d2.errors import InputError
 from tsdd_d2.modeling import TSDDStage1
@@ -186,7 +186,8 @@ def test_nothing_is_written_for_a_bad_request(tiny_cfg, model, tmp_path, name, t
     assert not (tmp_path / "models").exists()
 
 
-def test_the_model_of_a_run(finished_run, tiny_environment, session_datasets, tmp_path):
+def test_the_model_of_a_run(finished_run, session_datasets, tmp_path):
+    """The data set need not be where the variable says."""
     save_model_of_run(finished_run, tmp_path / "model.pth", "model_final")
     loaded = load_model(tmp_path / "model.pth")
     weights = torch.load(finished_run / "model_final.pth", weights_only=True)["model"]
@@ -199,11 +200,12 @@ def test_the_model_of_a_run(finished_run, tiny_environment, session_datasets, tm
     assert loaded.threshold == 0.5
 
 
-def test_the_threshold_of_a_run(finished_run, tiny_environment, tmp_path):
+def test_the_threshold_of_a_run(finished_run, tmp_path):
     run = tmp_path / "run"
     (run / "inference" / "model_best" / "val").mkdir(parents=True)
     config = (finished_run / "config.yaml").read_text()
     (run / "config.yaml").write_text(config.replace("YOUDEN_THRESHOLD: false", "YOUDEN_THRESHOLD: true"))
+    (run / "run.json").symlink_to(finished_run / "run.json")
     (run / "model_best.pth").symlink_to(finished_run / "model_final.pth")
     with pytest.raises(InputError, match="left no threshold for model_best"):
         save_model_of_run(run, tmp_path / "model.pth")
@@ -212,12 +214,7 @@ def test_the_threshold_of_a_run(finished_run, tiny_environment, tmp_path):
     assert load_model(tmp_path / "model.pth").threshold == 0.25
 
 
-def test_a_run_without_the_checkpoint(finished_run, tiny_environment, tmp_path):
+def test_a_run_without_the_checkpoint(finished_run, tmp_path):
     with pytest.raises(InputError, match=r"no checkpoint model_7; it has .*model_final"):
         save_model_of_run(finished_run, tmp_path / "model.pth", "model_7")
     assert os.listdir(tmp_path) == []
-
-
-def test_the_fingerprint_of_an_unknown_data_set():
-    with pytest.raises(InputError, match="no_such_set"):
-        fingerprint("no_such_set")

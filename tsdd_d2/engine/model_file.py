@@ -1,6 +1,5 @@
 """One file that holds a trained model and all it needs on another machine: no data set, no initial weights."""
 
-import hashlib
 import os
 from dataclasses import dataclass
 from typing import Any, Dict, Optional, Tuple
@@ -11,17 +10,16 @@ from torch import nn
 
 import tsdd_d2
 from detectron2.config import CfgNode, get_cfg
-from detectron2.data import MetadataCatalog
 from detectron2.modeling import build_model
 
 from ..config import add_tsdd_config
-from ..data import CLASS_NAMES, ensure_registered
+from ..data import CLASS_NAMES
 from ..errors import InputError
 from ..evaluation import load_youden_threshold
 from .checkpoint import TSDDCheckpointer
-from .run_folder import read_run_config
+from .run_folder import RunRecord, read_run_config
 
-__all__ = ["ModelFile", "fingerprint", "load_model", "save_model", "save_model_of_run"]
+__all__ = ["ModelFile", "load_model", "save_model", "save_model_of_run"]
 
 # Goes up when an older package could not read the files that are written from then on.
 FORMAT_VERSION = 1
@@ -69,7 +67,7 @@ def save_model(path: str, cfg, model: nn.Module, *, threshold: float, training_s
         path: ends in ``.pth``.
         cfg: the whole configuration of ``model``.
         threshold: in [0, 1]; an image with ``malignancy >= threshold`` is called malignant.
-        training_set: ``name`` and ``sha256``, see :func:`fingerprint`.
+        training_set: ``name`` and ``sha256``, of its annotation file.
 
     Raises:
         InputError: another suffix, a threshold that is no probability, or an INPUT.FORMAT without three channels.
@@ -149,7 +147,7 @@ def save_model_of_run(
     run: str, path: str, checkpoint: str = "model_best", threshold: Optional[float] = None
 ) -> None:
     """
-    Makes a model file from a run of tools/train_net.py; the run's training set must be there, for its fingerprint.
+    Makes a model file from a run of tools/train_net.py; the training set need not be there.
 
     Args:
         run: the OUTPUT_DIR.
@@ -157,7 +155,7 @@ def save_model_of_run(
         threshold: None: the one that the run's evaluation used, 0.5 or the Youden threshold of the validation set.
 
     Raises:
-        InputError: the run, the checkpoint, the training set or the threshold is missing; nothing is written.
+        InputError: the run, its record, the checkpoint or the threshold is missing; nothing is written.
     """
     cfg = _complete(read_run_config(run), os.path.join(run, "config.yaml"))
     weights = os.path.join(run, f"{checkpoint}.pth")
@@ -166,7 +164,8 @@ def save_model_of_run(
         raise InputError(f"{run} has no checkpoint {checkpoint}; it has {', '.join(found) or 'none'}.")
     if threshold is None:
         threshold = _threshold_of_run(cfg, run, checkpoint)
-    training_set = fingerprint(cfg.DATASETS.TRAIN[0])
+    record = RunRecord.read(run)
+    training_set = {"name": record.dataset, "sha256": record.annotation_sha256}
     on_cpu = cfg.clone()
     on_cpu.MODEL.DEVICE = "cpu"
     model = build_model(on_cpu)
@@ -175,18 +174,6 @@ def save_model_of_run(
     except InputError as error:
         raise InputError(f"{weights}: {error}") from error
     save_model(path, cfg, model, threshold=threshold, training_set=training_set)
-
-
-def fingerprint(dataset_name: str) -> Dict[str, str]:
-    """
-    ``name`` of a registered data set and ``sha256`` of its annotation file as it is now.
-
-    Raises:
-        InputError: the data set is not there.
-    """
-    ensure_registered(dataset_name)
-    with open(MetadataCatalog.get(dataset_name).json_file, "rb") as file:
-        return {"name": dataset_name, "sha256": hashlib.sha256(file.read()).hexdigest()}
 
 
 def _yaml_config(text: str, source: str) -> CfgNode:
