@@ -10,6 +10,9 @@ import re
 import sys
 from typing import Dict, Optional
 
+from detectron2.data import MetadataCatalog
+
+from tsdd_d2.data import ensure_registered
 from tsdd_d2.data.files import read_json, write_json
 from tsdd_d2.engine.run_folder import read_rounds, read_run_config
 from tsdd_d2.errors import InputError
@@ -62,12 +65,23 @@ def collect(run: str) -> Dict:
             "p": cfg.DATASETS.P,
             "seed": cfg.SEED,
             "iterations": cfg.SOLVER.MAX_ITER,
+            "warmup_iterations": cfg.REFINEMENT.WARMUP_ITER if num_rounds else None,
             "rounds": num_rounds,
             "rule": cfg.REFINEMENT.RULE if num_rounds else None,
         },
         "results": read_json(results_file),
-        "rounds": round_history(rounds),
+        "rounds": round_history(rounds, training_set(cfg.DATASETS.TRAIN[0])),
     }
+
+
+def training_set(name: str) -> Optional[Dict]:
+    """The annotation with all ROIs, also those that p withheld; None where it is not on this machine."""
+    try:
+        ensure_registered(name)
+    except InputError as error:
+        print(f"No IoU with withheld boxes: {error}", file=sys.stderr)
+        return None
+    return read_json(MetadataCatalog.get(name).json_file)
 
 
 def config_file_of(run: str) -> Optional[str]:

@@ -31,6 +31,7 @@ ROUND_FIGURES = {
     "replaced, fa": "replaced_fa",
     "replaced, pa": "replaced_pa",
     "mean IoU with manual box, fa": "iou_with_manual",
+    "mean IoU with withheld box, pa": "iou_with_withheld_pa",
     "mean IoU with true box, fa": "iou_with_true_fa",
     "mean IoU with true box, pa": "iou_with_true_pa",
 }

@@ -41,7 +41,7 @@ def run(tmp_path):
     write_json(run / "results.json", {"round 0": results_of(0.7, 0.75), "last round": results_of(0.9, 0.875)})
     config = {
         "DATASETS": {"TRAIN": ["tiny_fold1_train"], "P": 0.5},
-        "REFINEMENT": {"ENABLED": True, "ROUNDS": 1, "RULE": "class_guided"},
+        "REFINEMENT": {"ENABLED": True, "WARMUP_ITER": 5, "ROUNDS": 1, "RULE": "class_guided"},
         "SEED": 3,
         "SOLVER": {"MAX_ITER": 20},
     }
@@ -80,6 +80,7 @@ def test_collected_run(run, results):
         "p": 0.5,
         "seed": 3,
         "iterations": 20,
+        "warmup_iterations": 5,
         "rounds": 1,
         "rule": "class_guided",
     }

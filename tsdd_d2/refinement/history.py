@@ -1,8 +1,9 @@
 """What all rounds of a run did, from its annotation files."""
 
-from typing import Dict, List, Sequence
+from typing import Dict, List, Optional, Sequence
 
 import torch
+from torchvision.ops import box_iou
 
 from detectron2.structures import BoxMode
 
@@ -10,20 +11,45 @@ from ..data.roi import is_fully_annotated
 from ..modeling.dnet import elementwise_iou
 
 
-def round_history(rounds: Sequence[Dict]) -> List[Dict[str, float]]:
+def round_history(rounds: Sequence[Dict], complete: Optional[Dict] = None) -> List[Dict[str, float]]:
     """
     Args:
         rounds: the annotation of every round, from round 0 on.
+        complete: the annotation of the training set with the ROIs that were withheld (p < 1).
     Returns:
         for each round its number, "round", and the statistics that its file holds. Round 0, the annotation
         that training started from, has "iou_with_true_fa" if its images have a true box: the mean IoU of the
-        coarse ROIs with it.
+        coarse ROIs with it. With ``complete`` a round with pseudo ROIs has "iou_with_withheld_pa": their mean IoU with
+        the manual ROI that training did not see.
     """
     start: Dict[str, float] = {"round": 0}
     overlaps = _iou_with_true(rounds[0])
     if len(overlaps):
         start["iou_with_true_fa"] = float(overlaps.mean())
-    return [start] + [{"round": bbui["info"]["round"], **bbui["info"]["statistics"]} for bbui in rounds[1:]]
+    history = [start] + [{"round": bbui["info"]["round"], **bbui["info"]["statistics"]} for bbui in rounds[1:]]
+    for entry, bbui in zip(history, rounds if complete else ()):
+        overlaps = _iou_with_withheld(bbui, complete)
+        if len(overlaps):
+            entry["iou_with_withheld_pa"] = float(overlaps.mean())
+    return history
+
+
+def _iou_with_withheld(bbui: Dict, complete: Dict) -> torch.Tensor:
+    """(M,) IoU of the pseudo ROIs with the nearest ROI of their image in the complete annotation."""
+    manual: Dict[int, List] = {}
+    for annotation in complete["annotations"]:
+        manual.setdefault(annotation["image_id"], []).append(_xyxy(annotation["bbox"]))
+    return torch.tensor(
+        [
+            float(box_iou(torch.tensor([_xyxy(x["bbox"])]), torch.tensor(manual[x["image_id"]])).max())
+            for x in bbui["annotations"]
+            if not is_fully_annotated([x]) and x["image_id"] in manual
+        ]
+    )
+
+
+def _xyxy(box: Sequence[float]) -> List[float]:
+    return BoxMode.convert(list(box), BoxMode.XYWH_ABS, BoxMode.XYXY_ABS)
 
 
 def _iou_with_true(bbui: Dict) -> torch.Tensor:
