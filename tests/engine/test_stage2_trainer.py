@@ -12,10 +12,10 @@ import torch
 
 from tsdd_d2.data import ensure_registered
 from tsdd_d2.data.files import read_json, write_json
-from tsdd_d2.engine.run_folder import RunRecord, check_first_stage, read_refined_rois
+from tsdd_d2.engine.run_folder import STAGE1, RunRecord, check_first_stage, read_refined_rois
 from tsdd_d2.engine.setup import load_config
 from tsdd_d2.errors import InputError
-from tsdd_d2.refinement import veto
+from tsdd_d2.refinement import ROIBank, veto
 
 from ..conftest import ROOT, train, train_command
 
@@ -94,19 +94,22 @@ def test_two_processes_train(finished_run, tmp_path):
     assert (tmp_path / "two" / "results.json").exists()
 
 
-def test_vetoes_reject_rois_of_the_first_stage(finished_run, tmp_path):
-    last = read_json(finished_run / "rois" / "round_02.json")
-    pseudo = next(x for x in last["annotations"] if x.get("roi_source") == "pseudo")
-    image = next(x for x in last["images"] if x["id"] == pseudo["image_id"])
-    path = tmp_path / "vetoes.json"
-    cfg = load_config(CONFIG, ["MODEL.WEIGHTS", str(finished_run), "DATASETS.VETOES", str(path)])
+def test_vetoes_reject_rois_of_the_first_stage(session_datasets, tmp_path):
+    run, path = tmp_path / "run", tmp_path / "vetoes.json"
+    cfg = load_config(CONFIG, ["MODEL.WEIGHTS", str(run), "DATASETS.VETOES", str(path)])
     ensure_registered(cfg.DATASETS.TRAIN[0])
-    write_json(path, {"data_set": "tiny_fold1_train", "run": "r", "vetoes": [veto(image, pseudo)]})
+    RunRecord.of(cfg)._replace(status="finished", architecture=STAGE1, rounds=1).write(str(run))
+    bbui = read_json(session_datasets / "tiny" / "annotations" / "fold1_train.json")
+    manual, pseudo = bbui["annotations"][0], {**bbui["annotations"][1], "roi_source": "pseudo"}
+    ROIBank(str(run / "rois")).write(1, {**bbui, "annotations": [manual, pseudo]})
+
+    entry = veto(bbui["images"][1], pseudo)
+    write_json(path, {"data_set": "tiny_fold1_train", "run": "r", "vetoes": [entry]})
     check_first_stage(cfg)
     rois = read_refined_rois(cfg)
-    assert rois["annotations"] == [x for x in last["annotations"] if x != pseudo]
-    assert [x["id"] for x in rois["images"] if x.get("roi_veto")] == [image["id"]]
-    write_json(path, {"data_set": "tiny_fold1_train", "run": "r", "vetoes": [{**veto(image, pseudo), "image_id": 99}]})
+    assert rois["annotations"] == [manual] and rois["images"][1] == {**bbui["images"][1], "roi_veto": True}
+
+    write_json(path, {"data_set": "tiny_fold1_train", "run": "r", "vetoes": [{**entry, "image_id": 99}]})
     with pytest.raises(InputError, match=r"vetoes\.json: 1 of them.*\n.*image 99"):
         check_first_stage(cfg)
 
