@@ -56,9 +56,6 @@ def add_tsdd_config(cfg: CN) -> None:
     _C.MODEL.CNET.LABEL_SMOOTHING = 0.0
     # In training each side of the ROI moves by up to this share of its length; 0 is the paper.
     _C.MODEL.CNET.ROI_JITTER = 0.0
-    # At inference in stage 1 the diagnosis is the mean over this many boxes that D-Net holds plausible around the chosen
-    # one; 1, that box alone, is the paper. Needs a ranking with a quality channel.
-    _C.MODEL.CNET.PLAUSIBLE_BOXES = 1
     # True: crop by bilinear sampling with a gradient to the box, so that in stage 2 diagnosis trains localisation;
     # False: ROIAlign.
     _C.MODEL.CNET.DIFFERENTIABLE_CROP = False

@@ -1,7 +1,7 @@
 import pytest
 import torch
 
-from tsdd_d2.modeling.ranking import draw_around, consensus, expected_iou, get_ranking, inside_image, needs_quality, quality
+from tsdd_d2.modeling.ranking import consensus, expected_iou, get_ranking, inside_image, needs_quality, quality
 
 SIZE = (100, 200)  # height, width
 
@@ -68,13 +68,3 @@ def test_expected_iou_by_hand():
     expected = [0.5 / 1.35, (0.45 + 0.5 * 0.4) / 1.35, (0.5 * 0.45 + 0.4) / 1.35]
     assert scores.tolist() == pytest.approx(expected, rel=1e-5)
     assert scores.argmax() == 1
-
-
-def test_boxes_around_the_chosen_one_by_their_weight():
-    """Weights 3 and 1 give three draws and one of four; a box elsewhere gives none, whatever its weight."""
-    boxes = torch.tensor([[0.0, 0, 10, 10], [50, 50, 60, 60], [0, 0, 10, 9]])
-    weights = torch.tensor([3.0, 9.0, 1.0])
-    drawn = draw_around(boxes, weights, torch.tensor([0.0, 0, 10, 10]), 4)
-    assert drawn.tolist() == [boxes[0].tolist()] * 3 + [boxes[2].tolist()]
-    alone = torch.tensor([80.0, 80, 90, 90])
-    assert draw_around(boxes, weights, alone, 2).tolist() == [alone.tolist()] * 2

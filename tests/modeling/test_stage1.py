@@ -84,17 +84,3 @@ def test_cnet_can_weigh_in_the_ranking(tiny_cfg):
     confidence = model.cnet.class_probabilities(images.tensor, [proposals.pred_boxes.tensor])[0].max(dim=1).values
     expected = (proposals.scores * confidence).max()
     torch.testing.assert_close(output["instances"].scores[0], expected, atol=1e-5, rtol=1e-4)
-
-
-def test_the_diagnosis_can_be_a_mean_over_plausible_boxes(tiny_cfg):
-    tiny_cfg.MODEL.CNET.PLAUSIBLE_BOXES = 4
-    torch.manual_seed(0)
-    model = build_model(tiny_cfg).eval()
-    (output,) = model([inputs()])
-    images = model.dnet.preprocess_image([inputs()])
-    features = model.dnet.extract_features(images)
-    proposals = model.propose(images, features, 1)
-    (boxes,) = model.dnet.plausible_boxes(model.dnet.predict(features), images.image_sizes, proposals, 4)
-    assert boxes.shape == (1, 4, 4)
-    expected = model.cnet.class_probabilities(images.tensor, [boxes[0]])[0].mean(dim=0)[1]
-    torch.testing.assert_close(output["instances"].malignancy[0], expected, atol=1e-5, rtol=1e-4)

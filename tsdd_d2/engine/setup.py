@@ -16,7 +16,7 @@ from ..data import ensure_registered, validate_splits
 from ..data.files import read_json
 from ..errors import InputError
 from ..modeling.fnet import DNET_POOLINGS
-from ..modeling.ranking import RANKING_REGISTRY, needs_quality, split_ranking_name
+from ..modeling.ranking import RANKING_REGISTRY, split_ranking_name
 from ..refinement import SELECTION_RULES
 from .checkpoint import load_weights
 from .run_folder import STAGE1, STAGE2, check_first_stage
@@ -92,12 +92,6 @@ def check_config(cfg) -> None:
     require(
         cfg.MODEL.FNET.DNET_POOLING in DNET_POOLINGS,
         f"MODEL.FNET.DNET_POOLING must be one of {', '.join(DNET_POOLINGS)}, not {cfg.MODEL.FNET.DNET_POOLING}.",
-    )
-    require(
-        cfg.MODEL.CNET.PLAUSIBLE_BOXES == 1
-        or cfg.MODEL.DNET.RANKING in RANKING_REGISTRY
-        and needs_quality(cfg.MODEL.DNET.RANKING),
-        f"MODEL.CNET.PLAUSIBLE_BOXES above 1 needs a ranking with a quality channel, not {cfg.MODEL.DNET.RANKING}.",
     )
     require(
         not cfg.TEST.YOUDEN_THRESHOLD or bool(cfg.DATASETS.VAL),

@@ -17,7 +17,7 @@ from detectron2.modeling.meta_arch.dense_detector import DenseDetector
 from detectron2.structures import Boxes, ImageList, Instances, pairwise_iou
 
 from .groups import partially_annotated_images
-from .ranking import draw_around, get_ranking, needs_quality, quality
+from .ranking import get_ranking, needs_quality
 
 
 class DensePredictions(NamedTuple):
@@ -321,12 +321,10 @@ class DNet(DenseDetector):
     # --------------------------------------------------------------- inference
 
     @torch.no_grad()
-    def _rank(
-        self, predictions: DensePredictions, boxes: Tensor, image: int, image_size, ranking=None
-    ) -> Tensor:
-        """(R,) scores of one image's regressed boxes, by the ranking of the configuration if none is given."""
+    def _rank(self, predictions: DensePredictions, boxes: Tensor, image: int, image_size) -> Tensor:
+        """(R,) scores of one image's regressed boxes by the ranking of the configuration."""
         quality_logits = predictions.quality_logits
-        return (ranking or self.rank)(
+        return self.rank(
             boxes,
             None if quality_logits is None else quality_logits[image],
             predictions.anchors,
@@ -363,29 +361,6 @@ class DNet(DenseDetector):
                 Instances(image_size, pred_boxes=boxes, scores=scores, pred_classes=classes)
             )
         return proposals
-
-    @torch.no_grad()
-    def plausible_boxes(
-        self,
-        predictions: DensePredictions,
-        image_sizes: List[Tuple[int, int]],
-        proposals: List[Instances],
-        count: int,
-    ) -> List[Tensor]:
-        """For each proposal ``count`` of the regressed boxes around it, as often as their quality says.
-
-        Returns:
-            N tensors (Ri, count, 4), absolute XYXY in the image tensor, clipped to the image.
-        """
-        boxes = self.decode(predictions)
-        plausible = []
-        for i, (image_size, x) in enumerate(zip(image_sizes, proposals)):
-            weights = self._rank(predictions, boxes[i], i, image_size, quality)
-            drawn = [draw_around(boxes[i], weights, box, count) for box in x.pred_boxes.tensor]
-            drawn = Boxes(torch.stack(drawn).flatten(0, 1) if drawn else boxes.new_zeros(0, 4))
-            drawn.clip(image_size)
-            plausible.append(drawn.tensor.view(-1, count, 4))
-        return plausible
 
     def best_boxes(
         self, predictions: DensePredictions, image_sizes: List[Tuple[int, int]]

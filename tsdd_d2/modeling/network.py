@@ -80,14 +80,7 @@ class TSDDNetwork(nn.Module):
         images = self.dnet.preprocess_image(batched_inputs)
         features = self.dnet.extract_features(images)
         proposals = self.propose(images, features, self.dnet.max_detections_per_image)
-        probabilities = self.diagnose_proposals(images, features, proposals)
-        return _outputs(batched_inputs, images, proposals, probabilities)
-
-    def diagnose_proposals(
-        self, images: ImageList, features: List[Tensor], proposals: List[Instances]
-    ) -> List[Tensor]:
-        """N tensors (Ri, 2): the class probabilities of D-Net's boxes."""
-        return self.class_probabilities(images, features, [x.pred_boxes.tensor for x in proposals])
+        return self._diagnosed(batched_inputs, images, features, proposals)
 
     @torch.no_grad()
     def diagnose(self, batched_inputs: List[Dict]) -> List[Dict[str, Instances]]:
@@ -101,24 +94,17 @@ class TSDDNetwork(nn.Module):
             Instances(size, pred_boxes=Boxes(boxes), scores=torch.ones_like(boxes[:, 0]))
             for boxes, size in zip(rois_in_tensor(batched_inputs, images), images.image_sizes)
         ]
+        return self._diagnosed(batched_inputs, images, features, given)
+
+    def _diagnosed(self, batched_inputs, images, features, proposals) -> List[Dict[str, Instances]]:
         probabilities = self.class_probabilities(
-            images, features, [x.pred_boxes.tensor for x in given]
+            images, features, [x.pred_boxes.tensor for x in proposals]
         )
-        return _outputs(batched_inputs, images, given, probabilities)
-
-
-def _outputs(
-    batched_inputs: List[Dict],
-    images: ImageList,
-    instances: List[Instances],
-    probabilities: List[Tensor],
-) -> List[Dict[str, Instances]]:
-    """The inference format, in the coordinates of the original images."""
-    add_diagnoses(instances, probabilities)
-    return [
-        {"instances": detector_postprocess(x, *output_size(inputs, size))}
-        for x, inputs, size in zip(instances, batched_inputs, images.image_sizes)
-    ]
+        add_diagnoses(proposals, probabilities)
+        return [
+            {"instances": detector_postprocess(x, *output_size(inputs, size))}
+            for x, inputs, size in zip(proposals, batched_inputs, images.image_sizes)
+        ]
 
 
 def rois_in_tensor(batched_inputs: List[Dict], images: ImageList) -> List[Tensor]:

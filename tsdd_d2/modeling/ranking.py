@@ -119,23 +119,3 @@ def consensus(
 
 
 consensus.needs_quality = False
-
-
-# A regressed box is a plausible one in place of the chosen box if they overlap by this IoU.
-PLAUSIBLE_IOU = 0.5
-
-
-def draw_around(boxes: Tensor, weights: Tensor, chosen: Tensor, count: int) -> Tensor:
-    """Systematic sampling (without randomness) of the boxes that overlap the chosen one, in proportion to their weight.
-
-    Args:
-        boxes: (R, 4) absolute XYXY; weights: (R,) not negative; chosen: (4,).
-    Returns:
-        (count, 4); the chosen box itself if no box of positive weight overlaps it.
-    """
-    weights = weights * (box_iou(boxes, chosen[None])[:, 0] >= PLAUSIBLE_IOU)
-    cumulative = weights.cumsum(dim=0)
-    if cumulative[-1] <= 0:
-        return chosen.expand(count, 4)
-    positions = (torch.arange(count, device=boxes.device) + 0.5) / count * cumulative[-1]
-    return boxes[torch.searchsorted(cumulative, positions)]

@@ -10,10 +10,9 @@ from detectron2.modeling import META_ARCH_REGISTRY, build_roi_heads
 from detectron2.modeling.postprocessing import detector_postprocess
 from detectron2.structures import ImageList, Instances
 
-from .cnet import NUM_CLASSES
-from .dnet import DNet
 from .groups import partially_annotated_images
 from .network import TSDDNetwork, output_size, rois_in_tensor
+from .dnet import DNet
 from .ranking import split_ranking_name
 
 
@@ -35,16 +34,14 @@ class TSDDStage1(TSDDNetwork):
     diagnoses_with_dnet = False
 
     @configurable
-    def __init__(self, *, cnet_weighs_in: bool, plausible_boxes: int = 1, **networks):
+    def __init__(self, *, cnet_weighs_in: bool, **networks):
         """
         Args:
             cnet_weighs_in: multiply D-Net's ranking by C-Net's confidence (rankings named ``...+cnet``).
-            plausible_boxes: at inference a diagnosis is the mean over this many boxes; 1, the box alone, is the paper.
             networks: see :class:`TSDDNetwork`.
         """
         super().__init__(**networks)
         self.cnet_weighs_in = cnet_weighs_in
-        self.plausible_boxes = plausible_boxes
 
     @classmethod
     def from_config(cls, cfg):
@@ -53,7 +50,6 @@ class TSDDStage1(TSDDNetwork):
             "dnet": dnet,
             "cnet": build_roi_heads(cfg, dnet.backbone.output_shape()),
             "cnet_weighs_in": split_ranking_name(cfg.MODEL.DNET.RANKING)[1],
-            "plausible_boxes": cfg.MODEL.CNET.PLAUSIBLE_BOXES,
             "bfloat16": cfg.SOLVER.AMP.ENABLED,
         }
 
@@ -86,22 +82,6 @@ class TSDDStage1(TSDDNetwork):
             x.scores = x.scores * probabilities.max(dim=1).values
             reranked.append(x[x.scores.argsort(descending=True)[:max_per_image]])
         return reranked
-
-    def diagnose_proposals(
-        self, images: ImageList, features: List[Tensor], proposals: List[Instances]
-    ) -> List[Tensor]:
-        """C-Net's probabilities, averaged over the boxes that D-Net holds plausible in place of each proposal.
-
-        D-Net's box is off by some pixels, and C-Net's answer moves with it; the mean over D-Net's own uncertainty moves
-        less.
-        """
-        if self.plausible_boxes == 1:
-            return super().diagnose_proposals(images, features, proposals)
-        boxes = self.dnet.plausible_boxes(
-            self.dnet.predict(features), images.image_sizes, proposals, self.plausible_boxes
-        )
-        probabilities = self.class_probabilities(images, features, [b.flatten(0, 1) for b in boxes])
-        return [p.view(-1, self.plausible_boxes, NUM_CLASSES).mean(dim=1) for p in probabilities]
 
     @torch.no_grad()
     def score_candidates(
