@@ -210,17 +210,16 @@ def bilinear_crop(images: Tensor, boxes: List[Tensor], size: int) -> Tensor:
         (sum of Ri, C, size, size).
     """
     height, width = images.shape[-2:]
-    counts = torch.tensor([len(b) for b in boxes], device=images.device)
-    corners = torch.cat(boxes) / images.new_tensor([width, height, width, height]) * 2 - 1
+    x0, y0, x1, y1 = torch.cat(boxes).unsqueeze(-1).unbind(dim=1)
     steps = size * SAMPLES_PER_BIN
     # the centres of the sampling cells, as a share of the box
     share = (torch.arange(steps, device=images.device, dtype=images.dtype) + 0.5) / steps
-    x = corners[:, 0, None] + (corners[:, 2] - corners[:, 0])[:, None] * share
-    y = corners[:, 1, None] + (corners[:, 3] - corners[:, 1])[:, None] * share
+    # grid_sample's coordinates: -1 and 1 are the borders of the image
+    x = (x0 + (x1 - x0) * share) / width * 2 - 1
+    y = (y0 + (y1 - y0) * share) / height * 2 - 1
     grid = torch.stack(
         [x[:, None, :].expand(-1, steps, -1), y[:, :, None].expand(-1, -1, steps)], dim=-1
     )
-    samples = F.grid_sample(
-        images.repeat_interleave(counts, dim=0), grid, padding_mode="zeros", align_corners=False
-    )
+    image_of_box = torch.cat([image.expand(len(b), -1, -1, -1) for image, b in zip(images.split(1), boxes)])
+    samples = F.grid_sample(image_of_box, grid, padding_mode="zeros", align_corners=False)
     return F.avg_pool2d(samples, SAMPLES_PER_BIN)

@@ -6,7 +6,7 @@ from typing import Dict, List, NamedTuple, Optional, Tuple
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
-from torchvision.ops import batched_nms
+from torchvision.ops import batched_nms, clip_boxes_to_image
 
 from detectron2.config import configurable
 from detectron2.layers import ShapeSpec, get_norm
@@ -348,8 +348,7 @@ class DNet(DenseDetector):
             # the single best box needs no NMS
             num_candidates = 1 if max_per_image == 1 else min(self.topk_candidates, len(scores))
             scores, top = scores.topk(num_candidates)
-            boxes = Boxes(all_boxes[i][top])
-            boxes.clip(image_size)
+            boxes = Boxes(clip_boxes_to_image(all_boxes[i][top], image_size))
             classes = torch.zeros_like(top)
             if num_candidates > 1:
                 keep = boxes.nonempty() & (scores > 0)

@@ -65,8 +65,7 @@ def inside_image(boxes: Tensor, image_size: Tuple[int, int]) -> Tensor:
     sides = boxes[:, 2:] - boxes[:, :2]
     slack = BORDER_TOLERANCE * sides
     low = (boxes[:, :2] >= -slack).all(dim=1)
-    limit = boxes.new_tensor([width, height])
-    high = (boxes[:, 2:] <= limit + slack).all(dim=1)
+    high = (boxes[:, 2] <= width + slack[:, 0]) & (boxes[:, 3] <= height + slack[:, 1])
     return low & high & (sides > 1).all(dim=1)
 
 
@@ -89,7 +88,7 @@ def expected_iou(
     """
     qualities = quality(boxes, quality_logits, anchors, image_size)
     scores = torch.zeros_like(qualities)
-    weights, top = qualities.topk(min(MAX_QUALITY_VOTERS, len(qualities)))
+    weights, top = qualities.topk(torch.sym_min(MAX_QUALITY_VOTERS, qualities.shape[0]))
     scores[top] = box_iou(boxes[top], boxes[top]) @ weights / weights.sum().clamp(min=1e-6)
     return scores
 
@@ -105,14 +104,13 @@ def consensus(
     clipped boxes agree with each other at the border.
     """
     valid = inside_image(boxes, image_size)
-    scores = boxes.new_zeros(len(boxes))
-    candidates = valid.nonzero().flatten()
-    if len(candidates) == 0:
-        return scores
-    step = -(-len(candidates) // MAX_VOTERS)
-    candidates = candidates[::step]
+    step = (valid.sum().clamp(min=1) - 1).div(MAX_VOTERS, rounding_mode="floor") + 1
+    # masks instead of slices: the step stays a tensor, which an exported network can compute
+    candidates = (valid & ((valid.cumsum(0) - 1) % step == 0)).nonzero().flatten()
+    anchors = anchors[torch.arange(anchors.shape[0], device=anchors.device) % step == 0]
     agreeing = (box_iou(boxes[candidates], boxes[candidates]) >= AGREEMENT_IOU).sum(dim=1)
-    by_density = (box_iou(boxes[candidates], anchors[::step]) >= AGREEMENT_IOU).sum(dim=1)
+    by_density = (box_iou(boxes[candidates], anchors) >= AGREEMENT_IOU).sum(dim=1)
+    scores = torch.zeros_like(boxes[:, 0])
     ratio = (agreeing - 1).float() / (by_density + 1).float()  # a box agrees with itself: not counted
     scores[candidates] = ratio / (1 + ratio)  # monotone, into [0, 1)
     return scores
