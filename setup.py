@@ -1,5 +1,8 @@
 from setuptools import find_packages, setup
 
+# tools/export_model.py; onnxruntime and OpenVINO run what it writes.
+EXPORT = ["onnx", "onnxscript", "onnxruntime", "openvino"]
+
 setup(
     name="tsdd_d2",
     version="0.1.0",
@@ -43,5 +46,5 @@ setup(
         # detectron2.model_zoo imports pkg_resources, which setuptools 82 removed; torch needs 77.0.3.
         "setuptools>=77.0.3,<82",
     ],
-    extras_require={"test": ["pytest", "selenium"]},
+    extras_require={"export": EXPORT, "test": ["pytest", "selenium", *EXPORT]},
 )

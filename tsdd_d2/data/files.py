@@ -3,9 +3,9 @@
 import contextlib
 import json
 import os
-from typing import Any, Iterator, TextIO, Union
+from typing import IO, Any, Iterator, TextIO, Union
 
-__all__ = ["read_json", "text_file", "write_json", "write_text"]
+__all__ = ["read_json", "text_file", "write_bytes", "write_json", "write_text"]
 
 
 def read_json(path: Union[str, os.PathLike]) -> Any:
@@ -40,17 +40,30 @@ def write_text(path: Union[str, os.PathLike], text: str) -> None:
         file.write(text)
 
 
+def write_bytes(path: Union[str, os.PathLike], content: bytes) -> None:
+    """Write `content` under `path`, completely or not at all; missing folders are made."""
+    with _replacing(path, "wb") as file:
+        file.write(content)
+
+
 @contextlib.contextmanager
 def text_file(path: Union[str, os.PathLike]) -> Iterator[TextIO]:
     """
     A file to write text to in UTF-8, which appears under `path` when the context ends without an error, and
     not at all otherwise; missing folders are made.
     """
+    with _replacing(path, "w", encoding="utf-8", newline="\n") as file:
+        yield file
+
+
+@contextlib.contextmanager
+def _replacing(path: Union[str, os.PathLike], mode: str, **options) -> Iterator[IO]:
+    """A temporary file in the same folder, flushed to the disk and renamed to `path` unless there was an error."""
     path = os.path.abspath(path)
     os.makedirs(os.path.dirname(path), exist_ok=True)
     temporary = os.path.join(os.path.dirname(path), f".{os.path.basename(path)}.{os.getpid()}.tmp")
     try:
-        with open(temporary, "w", encoding="utf-8", newline="\n") as file:
+        with open(temporary, mode, **options) as file:
             yield file
             file.flush()
             os.fsync(file.fileno())

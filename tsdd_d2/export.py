@@ -1,0 +1,212 @@
+"""A model file as ONNX: the whole chain from pixels to box and probability in one graph, see docs/onnx.md."""
+
+import importlib.util
+import json
+import os
+import warnings
+from typing import TYPE_CHECKING, Dict, Tuple
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+import tsdd_d2
+from detectron2.structures import ImageList
+
+from .data.files import write_bytes
+from .errors import InputError
+from .evaluation.diagnosis import MALIGNANCY_WITHOUT_INSTANCE
+from .modeling.cnet import MALIGNANT
+from .modeling.network import TSDDNetwork
+from .modeling.ranking import split_ranking_name
+
+if TYPE_CHECKING:
+    import onnx
+
+    from .engine.model_file import ModelFile
+
+__all__ = ["OPSET", "ImagesToDiagnoses", "export_model", "largest_differences", "to_onnx"]
+
+# The newest that the onnxruntime for Python 3.10 (1.23) runs and that PyTorch's exporter writes without conversion.
+OPSET = 20
+PACKAGES = ("onnx", "onnxscript")
+INPUT = {"images": "RGB in 0-255, after the resize that min_size and max_size of the metadata describe"}
+OUTPUTS = {
+    "boxes": "the ROI of each image: XYXY in pixels of the input tensor; without area where nothing was found",
+    "scores": "by which the ROI was chosen, in [0, 1]",
+    "malignancy": "the probability of malignant, in [0, 1]",
+}
+
+
+class ImagesToDiagnoses(nn.Module):
+    """The network of either stage from tensor to tensor, without lists and ``Instances``, for the single best box."""
+
+    def __init__(self, network: TSDDNetwork, image_format: str):
+        """
+        Args:
+            image_format: "RGB" or "BGR", what ``network`` takes.
+        """
+        super().__init__()
+        self.network = network
+        self.image_format = image_format
+
+    def forward(self, images: Tensor) -> Tuple[Tensor, Tensor, Tensor]:
+        """
+        Args:
+            images: (N, 3, H, W) uint8 RGB, any H and W: they are padded here.
+        Returns:
+            boxes (N, 4), absolute XYXY in ``images``; scores (N,), of D-Net's ranking; malignancy (N,), as the
+            evaluation has it where nothing was found (a box without area).
+        """
+        dnet = self.network.dnet
+        pixels = images.flip(1) if self.image_format == "BGR" else images
+        tensor = (pixels.float() - dnet.pixel_mean) / dnet.pixel_std
+        image_list = ImageList(
+            pad_to_multiple(tensor, dnet.backbone.size_divisibility), [tuple(images.shape[-2:])] * len(images)
+        )
+        features = dnet.extract_features(image_list)
+        proposals = self.network.propose(image_list, features, 1)
+        boxes = [x.pred_boxes.tensor for x in proposals]
+        malignancy = torch.cat(self.network.class_probabilities(image_list, features, boxes))[:, MALIGNANT]
+        boxes = torch.cat(boxes)
+        found = (boxes[:, 2:] > boxes[:, :2]).all(dim=1)
+        return (
+            boxes,
+            torch.cat([x.scores for x in proposals]),
+            torch.where(found, malignancy, MALIGNANCY_WITHOUT_INSTANCE),
+        )
+
+
+def pad_to_multiple(images: Tensor, divisor: int) -> Tensor:
+    """Zeros below and to the right of (N, C, H, W) until ``divisor`` divides H and W, as ``ImageList`` does."""
+    height, width = images.shape[-2:]
+    # The sum is divided, not -height % divisor taken: the exporter can follow the sizes of the features then.
+    bottom, right = ((side + divisor - 1) // divisor * divisor - side for side in (height, width))
+    return F.pad(images, (0, right, 0, bottom))
+
+
+def export_model(model_file: "ModelFile", path: str, batch_size: int = 1) -> None:
+    """
+    Writes a model file as ONNX, completely or not at all; missing folders are made.
+
+    Args:
+        path: ends in ``.onnx``.
+        batch_size, errors: see :func:`to_onnx`.
+    """
+    if not os.fspath(path).endswith(".onnx"):
+        raise InputError(f"{path}: ONNX files end in .onnx.")
+    write_bytes(path, to_onnx(model_file, batch_size).SerializeToString())
+
+
+def to_onnx(model_file: "ModelFile", batch_size: int = 1) -> "onnx.ModelProto":
+    """
+    A model file as an ONNX graph of opset :data:`OPSET`: :class:`ImagesToDiagnoses` with any image height and width.
+
+    ``metadata_props`` hold ``format`` ("RGB", whatever the network takes), ``min_size`` and ``max_size`` (pixels of the
+    shorter and longer side after the resize), ``threshold``, ``opset``, ``package_version`` (of the tsdd_d2 that
+    exported) and, as JSON, ``class_names`` and ``training_set`` (``name`` and ``sha256`` of its annotation file).
+
+    Args:
+        batch_size: images in one call, fixed in the graph.
+
+    Raises:
+        InputError: the packages of the extra ``export`` are missing, the batch size is not positive, the network is
+            none of ours, or its ranking or another part of it cannot be exported.
+    """
+    missing = [name for name in PACKAGES if importlib.util.find_spec(name) is None]
+    if missing:
+        raise InputError(f"The export needs {' and '.join(missing)}: pip install -c constraints.txt -e '.[export]'")
+    if batch_size < 1:
+        raise InputError(f"The batch size must be at least 1, not {batch_size}.")
+    network, ranking = model_file.model, model_file.cfg.MODEL.DNET.RANKING
+    if not isinstance(network, TSDDNetwork):
+        raise InputError(f"{type(network).__name__} gives no diagnosis; a network of stage 1 or 2 can be exported.")
+    if split_ranking_name(ranking)[1]:
+        raise InputError(
+            f"The ranking {ranking} cannot be exported: how many boxes C-Net weighs depends on the image. "
+            "MODEL.DNET.RANKING must be one without C-Net, such as expected_iou."
+        )
+    chain = ImagesToDiagnoses(network, model_file.preprocessing["format"]).eval()
+    try:
+        proto = _exported(chain, batch_size)
+    except Exception as error:  # the exporter may raise anything on a ranking or pooling that others registered
+        reason = str(error).strip().partition("\n")[0]
+        raise InputError(
+            f"The network, with its ranking {ranking}, cannot be exported: {type(error).__name__}: {reason}"
+        ) from error
+    return _described(proto, model_file)
+
+
+def largest_differences(model_file: "ModelFile", path: str, images: Tensor) -> Dict[str, float]:
+    """
+    How far onnxruntime's answers are from PyTorch's.
+
+    Args:
+        path: what :func:`export_model` wrote from ``model_file``.
+        images: (N, 3, H, W) uint8 RGB, N as the file has it.
+    Returns:
+        the largest absolute difference of ``boxes`` (pixels), ``scores`` and ``malignancy``.
+    """
+    import onnxruntime
+
+    session = onnxruntime.InferenceSession(os.fspath(path), providers=["CPUExecutionProvider"])
+    names = list(OUTPUTS)
+    answers = session.run(names, {"images": images.numpy()})
+    chain = ImagesToDiagnoses(model_file.model, model_file.preprocessing["format"])
+    with torch.no_grad():
+        expected = chain(images.to(model_file.model.device))
+    return {
+        name: (torch.from_numpy(a) - e.cpu()).abs().max().item() for name, a, e in zip(names, answers, expected)
+    }
+
+
+def _exported(chain: ImagesToDiagnoses, batch_size: int) -> "onnx.ModelProto":
+    # Every feature level of the example has several rows and columns, since the exporter takes a side of 1 for fixed.
+    coarsest = max(chain.network.dnet.anchor_generator.strides)
+    example = torch.zeros(
+        batch_size, 3, 2 * coarsest + 8, 3 * coarsest + 8, dtype=torch.uint8, device=chain.network.device
+    )
+    with torch.no_grad(), warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # of PyTorch about itself
+        program = torch.export.export(
+            chain,
+            (example,),
+            dynamic_shapes={"images": {2: torch.export.Dim.DYNAMIC, 3: torch.export.Dim.DYNAMIC}},
+            strict=False,
+            # Convolutions ask whether a side is 1 for the sake of the memory format, which ONNX does not have.
+            prefer_deferred_runtime_asserts_over_guards=True,
+        )
+        onnx_program = torch.onnx.export(
+            program,
+            opset_version=OPSET,
+            dynamo=True,
+            verbose=False,
+            input_names=list(INPUT),
+            output_names=list(OUTPUTS),
+            dynamic_shapes={"images": {2: "height", 3: "width"}},
+        )
+    return onnx_program.model_proto
+
+
+def _described(proto: "onnx.ModelProto", model_file: "ModelFile") -> "onnx.ModelProto":
+    """Puts our metadata in the place of the exporter's, which hold paths of this machine."""
+    for entry in [proto, proto.graph, *proto.graph.node, *proto.graph.input, *proto.graph.output, *proto.graph.value_info]:
+        entry.ClearField("metadata_props")
+        entry.ClearField("doc_string")
+    preprocessing = model_file.preprocessing
+    metadata = {
+        "format": "RGB",
+        "min_size": preprocessing["min_size"],
+        "max_size": preprocessing["max_size"],
+        "class_names": json.dumps(model_file.class_names),
+        "threshold": model_file.threshold,
+        "training_set": json.dumps(model_file.training_set),
+        "package_version": tsdd_d2.__version__,
+        "opset": OPSET,
+    }
+    for key, value in metadata.items():
+        proto.metadata_props.add(key=key, value=str(value))
+    for entry in [*proto.graph.input, *proto.graph.output]:
+        entry.doc_string = {**INPUT, **OUTPUTS}[entry.name]
+    proto.producer_name, proto.producer_version = "tsdd_d2", tsdd_d2.__version__
+    return proto
