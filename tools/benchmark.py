@@ -2,8 +2,11 @@
 """Compares the speed of our parts with a peer in the same run; the last number printed is the ratio."""
 
 import argparse
+import importlib.util
+import os
 import statistics
 import sys
+import tempfile
 import time
 
 import torch
@@ -17,11 +20,13 @@ from detectron2.structures import Boxes, Instances
 from detectron2.utils.events import EventStorage
 
 import tsdd_d2  # noqa: F401 (registers our parts)
+from tsdd_d2 import load_model, save_model
 from tsdd_d2.data import ensure_registered
 from tsdd_d2.data.files import read_json
 from tsdd_d2.engine.setup import load_config
 from tsdd_d2.engine.stage1_trainer import round_loader
 from tsdd_d2.errors import InputError
+from tsdd_d2.export import export_model
 from tsdd_d2.modeling.network import rois_in_tensor
 from tsdd_d2.refinement import SELECTION_RULES, refine_rois, score_all_candidates
 
@@ -36,6 +41,9 @@ The share of a second-stage training step that is not forward and backward of th
 
 The second stage's network over Detectron2's RetinaNet with a ResNet-18 on its box, one image and a batch at a time:
     $ python tools/benchmark.py --task predict
+
+PyTorch over the ONNX file of the same network in onnxruntime and in OpenVINO, one image and a batch at a time:
+    $ python tools/benchmark.py --task export
 
 Detectron2's RetinaNet training step over D-Net's, same backbone, input and batch, the paper's configuration:
     $ python tools/benchmark.py --task dnet-step
@@ -182,12 +190,62 @@ def benchmark_predict(args) -> None:
         crops = roi_align(images, boxes, output_size=cfg.MODEL.CNET.INPUT_SIZE, sampling_ratio=2, aligned=True)
         return classifier(crops).softmax(dim=1)
 
-    for batch_size in (16, 1):
+    for batch_size in sorted({args.batch_size, 1}, reverse=True):
         batch = random_batch(batch_size, cfg.INPUT.MIN_SIZE_TEST)
         timings = alternate(
             lambda: model(batch), lambda: assembly(batch), args.repeats, f"{batch_size} image(s)"
         )
         report(f"TSDDNet, {batch_size} image(s)", timings[0], "RetinaNet and ResNet-18", timings[1], timings[2])
+
+
+def benchmark_export(args) -> None:
+    """The second stage's network in PyTorch over its ONNX file in other runtimes, with as many threads."""
+    cfg = load_config(args.config_file or "configs/tsdd_stage2_cpu.yaml", random_weights(args.opts))
+    for batch_size in sorted({args.batch_size, 1}, reverse=True):
+        batch = random_batch(batch_size, cfg.INPUT.MIN_SIZE_TEST)
+        images = torch.stack([x["image"] for x in batch]).numpy()
+        with tempfile.TemporaryDirectory() as folder:
+            saved, exported = os.path.join(folder, "model.pth"), os.path.join(folder, "model.onnx")
+            training_set = {"name": "none", "sha256": ""}
+            save_model(saved, cfg, build_model(cfg), threshold=0.5, training_set=training_set)
+            model_file = load_model(saved, device="cpu")
+            print(f"exporting for {batch_size} image(s)", flush=True)
+            export_model(model_file, exported, batch_size)
+            runtimes = {**onnxruntime_session(exported), **openvino_requests(exported)}
+        for name, run in runtimes.items():
+            timings = alternate(
+                lambda: model_file.model(batch), lambda run=run: run(images), args.repeats, f"{batch_size} image(s)"
+            )
+            report(f"PyTorch, {batch_size} image(s)", timings[0], name, timings[1], timings[2])
+
+
+def onnxruntime_session(path: str):
+    """``{name: function of the images}``, or nothing and a line that says so."""
+    if importlib.util.find_spec("onnxruntime") is None:
+        print("onnxruntime is not installed: skipped")
+        return {}
+    import onnxruntime
+
+    options = onnxruntime.SessionOptions()
+    options.intra_op_num_threads = torch.get_num_threads()
+    session = onnxruntime.InferenceSession(path, options, providers=["CPUExecutionProvider"])
+    return {"onnxruntime": lambda images: session.run(None, {"images": images})}
+
+
+def openvino_requests(path: str):
+    """As :func:`onnxruntime_session`; with float32, and with OpenVINO's own choice where that is another precision."""
+    if importlib.util.find_spec("openvino") is None:
+        print("openvino is not installed: skipped")
+        return {}
+    import openvino
+
+    core = openvino.Core()
+    requests = {}
+    for options in ({"INFERENCE_PRECISION_HINT": "f32"}, {}):
+        compiled = core.compile_model(path, "CPU", {"INFERENCE_NUM_THREADS": torch.get_num_threads(), **options})
+        precision = compiled.get_property("INFERENCE_PRECISION_HINT").to_string()
+        requests.setdefault(f"OpenVINO in {precision}", compiled.create_infer_request())
+    return {name: lambda images, x=request: x.infer({"images": images}) for name, request in requests.items()}
 
 
 def random_batch(batch_size: int, side: int):
@@ -214,6 +272,7 @@ TASKS = {
     "dnet-step": benchmark_dnet_step,
     "stage2-step": benchmark_stage2_step,
     "predict": benchmark_predict,
+    "export": benchmark_export,
 }
 
 
@@ -224,6 +283,7 @@ def main(argv=None) -> int:
     parser.add_argument("--task", required=True, choices=TASKS)
     parser.add_argument("--config-file", default="", help="default: the one the task is about")
     parser.add_argument("--repeats", type=int, default=5, help="pairs of timings (default 5)")
+    parser.add_argument("--batch-size", type=int, default=16, help="of predict and export (default 16)")
     parser.add_argument("--images", type=int, default=320, help="images in a round (default 320)")
     parser.add_argument("opts", nargs=argparse.REMAINDER, help="KEY VALUE overrides of the configuration")
     args = parser.parse_args(argv)
