@@ -48,12 +48,15 @@ def test_no_run_to_look_at(tool, tmp_path):
     assert result.returncode == 2 and "config.yaml" in result.stderr and os.listdir(tmp_path) == []
 
 
-@pytest.mark.parametrize("task", ["round", "dnet-step", "stage2-step", "predict"])
+@pytest.mark.parametrize("task", ["round", "dnet-step", "stage2-step", "predict", "export"])
 def test_benchmarks_end_with_their_ratio(task):
+    if task == "export":
+        pytest.importorskip("onnxscript", reason="needs the extra: pip install -e '.[export]'")
+        pytest.importorskip("onnxruntime", reason="needs the extra: pip install -e '.[export]'")
     first_stage = task in ("round", "dnet-step")
     config_file = TINY_CONFIG if first_stage else os.path.join(ROOT, "tests", "tiny_stage2.yaml")
-    side = 128 if task in ("dnet-step", "predict") else 64
-    arguments = ["--config-file", config_file, "--repeats", 1, "INPUT.MIN_SIZE_TEST", side]
+    side = 64 if task in ("round", "stage2-step") else 128
+    arguments = ["--config-file", config_file, "--repeats", 1, "--batch-size", 1, "INPUT.MIN_SIZE_TEST", side]
     result = run("benchmark.py", "--task", task, *arguments)
     assert result.returncode == 0, result.stderr
     assert float(result.stdout.split()[-1]) > 0
