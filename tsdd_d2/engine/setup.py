@@ -97,6 +97,7 @@ def check_config(cfg) -> None:
         not cfg.TEST.YOUDEN_THRESHOLD or bool(cfg.DATASETS.VAL),
         "TEST.YOUDEN_THRESHOLD needs DATASETS.VAL.",
     )
+    require(0 <= cfg.SOLVER.EMA_DECAY < 1, f"SOLVER.EMA_DECAY must be in [0, 1), not {cfg.SOLVER.EMA_DECAY}.")
     refinement = cfg.REFINEMENT
     require(
         refinement.RULE in SELECTION_RULES,

@@ -38,6 +38,7 @@ class Stage1Trainer(TSDDTrainer):
             if comm.is_main_process() and self.schedule.rounds
             else None,
             CandidateSelectionHook(
+                model=self.network,
                 dataset_name=cfg.DATASETS.TRAIN[0],
                 bank=self.bank,
                 schedule=self.schedule,
@@ -46,6 +47,7 @@ class Stage1Trainer(TSDDTrainer):
                 rule=cfg.REFINEMENT.RULE,
                 candidates_per_round=cfg.REFINEMENT.CANDIDATES_PER_ROUND,
                 min_iou_with_manual=cfg.REFINEMENT.MIN_IOU_WITH_MANUAL,
+                localisation_exponent=cfg.REFINEMENT.LOCALISATION_EXPONENT,
             ),
         ]
 

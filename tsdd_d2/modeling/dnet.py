@@ -17,7 +17,7 @@ from detectron2.modeling.meta_arch.dense_detector import DenseDetector
 from detectron2.structures import Boxes, ImageList, Instances, pairwise_iou
 
 from .groups import partially_annotated_images
-from .ranking import get_ranking, needs_quality
+from .ranking import expected_iou_of, get_ranking, needs_quality, quality
 
 
 class DensePredictions(NamedTuple):
@@ -361,6 +361,22 @@ class DNet(DenseDetector):
                 Instances(image_size, pred_boxes=boxes, scores=scores, pred_classes=classes)
             )
         return proposals
+
+    @torch.no_grad()
+    def expected_ious(
+        self, predictions: DensePredictions, image_sizes: List[Tuple[int, int]], boxes: List[Tensor]
+    ) -> List[Tensor]:
+        """What D-Net thinks of given boxes, N tensors (Mi, 4) XYXY in the image tensor -> N tensors (Mi,) in [0, 1].
+
+        See :func:`~tsdd_d2.modeling.ranking.expected_iou_of`; needs the localisation-quality channel.
+        """
+        regressed = self.decode(predictions)
+        return [
+            expected_iou_of(
+                boxes[i], regressed[i], quality(regressed[i], predictions.quality_logits[i], predictions.anchors, size)
+            )
+            for i, size in enumerate(image_sizes)
+        ]
 
     def best_boxes(
         self, predictions: DensePredictions, image_sizes: List[Tuple[int, int]]

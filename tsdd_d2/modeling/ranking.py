@@ -89,9 +89,22 @@ def expected_iou(
     """
     qualities = quality(boxes, quality_logits, anchors, image_size)
     scores = torch.zeros_like(qualities)
-    weights, top = qualities.topk(min(MAX_QUALITY_VOTERS, len(qualities)))
-    scores[top] = box_iou(boxes[top], boxes[top]) @ weights / weights.sum().clamp(min=1e-6)
+    _, top = qualities.topk(min(MAX_QUALITY_VOTERS, len(qualities)))
+    scores[top] = expected_iou_of(boxes[top], boxes, qualities)
     return scores
+
+
+def expected_iou_of(given: Tensor, boxes: Tensor, qualities: Tensor) -> Tensor:
+    """The IoU that D-Net expects of any boxes, not only of its own: ``sum_j q_j IoU(given, j) / sum_j q_j``.
+
+    Args:
+        given: (M, 4) absolute XYXY in the image tensor.
+        boxes: (R, 4) regressed boxes; qualities: (R,) in [0, 1]. The highest ones count.
+    Returns:
+        (M,) in [0, 1].
+    """
+    weights, top = qualities.topk(min(MAX_QUALITY_VOTERS, len(qualities)))
+    return box_iou(given, boxes[top]) @ weights / weights.sum().clamp(min=1e-6)
 
 
 @RANKING_REGISTRY.register()
