@@ -37,6 +37,10 @@ class WeightAveraging(HookBase):
     def _update(self, averaged, current, num_averaged: torch.Tensor) -> None:
         get_ema_multi_avg_fn(decay_at(int(num_averaged), self.decay))(averaged, current, num_averaged)
 
+    def before_train(self):
+        if self._average.n_averaged == 0:  # initial weights were loaded after the average was built
+            self.averaged.load_state_dict(self.model.state_dict())
+
     def after_step(self):
         self._average.update_parameters(self.model)
 

@@ -12,7 +12,7 @@ from detectron2.utils import comm
 from torchvision.ops import box_iou
 
 from ..data.roi import MANUAL, PSEUDO, REFINED
-from ..modeling.dnet import elementwise_iou
+from ..modeling.boxes import elementwise_iou
 from ..modeling.stage1 import ScoredBoxes
 from .selection import ROISlots, Selection, selection_score
 
