@@ -78,8 +78,7 @@ def benchmark_round(args) -> None:
     with torch.no_grad():
         for batch in round_loader(cfg, dataset_dicts):
             images = model.dnet.preprocess_image(batch)
-            features = model.dnet.extract_features(images)
-            proposals = model.propose(images, features, model.dnet.predict(features), k)
+            proposals = model.propose(images, model.dnet.extract_features(images), k)
             boxes = [
                 torch.cat([x.pred_boxes.tensor, roi])
                 for x, roi in zip(proposals, rois_in_tensor(batch, images))

@@ -88,9 +88,6 @@ def add_tsdd_config(cfg: CN) -> None:
     _C.REFINEMENT.CANDIDATES_PER_ROUND = 1
     # class_guided: the paper's candidate selection. pseudo_label: manual ROIs stay, the others follow D-Net (TSDDNet-B).
     _C.REFINEMENT.RULE = "class_guided"
-    # The score of a box is C-Net's probability of the true class times the IoU that D-Net expects of the box, raised to
-    # this power; 0 (the paper): C-Net's probability alone.
-    _C.REFINEMENT.LOCALISATION_EXPONENT = 0.0
     # A refined ROI must overlap the manual one at least this much (IoU); 0 is the paper.
     _C.REFINEMENT.MIN_IOU_WITH_MANUAL = 0.0
     # Images in one forward pass of a round.

@@ -89,7 +89,7 @@ def test_training_crops_the_box_of_inference(stage2_cfg):
     model = build(stage2_cfg).eval()
     images = model.dnet.preprocess_image([image(), image((64, 96))])
     features = model.dnet.extract_features(images)
-    proposed = torch.cat([x.pred_boxes.tensor for x in model.propose(images, features, model.dnet.predict(features), 1)])
+    proposed = torch.cat([x.pred_boxes.tensor for x in model.propose(images, features, 1)])
     best = model.dnet.best_boxes(model.dnet.predict(features), images.image_sizes)
     torch.testing.assert_close(best, proposed)
 

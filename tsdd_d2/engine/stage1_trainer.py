@@ -47,7 +47,6 @@ class Stage1Trainer(TSDDTrainer):
                 rule=cfg.REFINEMENT.RULE,
                 candidates_per_round=cfg.REFINEMENT.CANDIDATES_PER_ROUND,
                 min_iou_with_manual=cfg.REFINEMENT.MIN_IOU_WITH_MANUAL,
-                localisation_exponent=cfg.REFINEMENT.LOCALISATION_EXPONENT,
             ),
         ]
 

@@ -18,7 +18,7 @@ from detectron2.structures import Boxes, ImageList, Instances, pairwise_iou
 
 from .boxes import clip_boxes, elementwise_iou
 from .groups import partially_annotated_images
-from .ranking import expected_iou_of, get_ranking, needs_quality
+from .ranking import get_ranking, needs_quality
 
 
 class DensePredictions(NamedTuple):
@@ -358,23 +358,6 @@ class DNet(DenseDetector):
         keep[0] = True
         ranked = ranked[keep]
         return ranked[nms(ranked.pred_boxes.tensor, ranked.scores, self.nms_thresh)[:max_per_image]]
-
-    @torch.no_grad()
-    def expected_ious(
-        self, predictions: DensePredictions, image_sizes: List[Tuple[int, int]], boxes: List[Tensor]
-    ) -> List[Tensor]:
-        """What D-Net thinks of given boxes, N tensors (Mi, 4) XYXY in the image tensor -> N tensors (Mi,) in [0, 1].
-
-        See :func:`~tsdd_d2.modeling.ranking.expected_iou_of`; needs the localisation-quality channel.
-        """
-        regressed = self.decode(predictions)
-        sizes = torch.tensor(image_sizes, device=regressed.device)
-        return [
-            expected_iou_of(
-                boxes[i][None], regressed[i : i + 1], predictions.quality_logits[i : i + 1], predictions.anchors, sizes[i : i + 1]
-            )[0]
-            for i in range(len(boxes))
-        ]
 
     def best_boxes(
         self, predictions: DensePredictions, image_sizes: List[Tuple[int, int]]

@@ -9,7 +9,7 @@ from detectron2.modeling.postprocessing import detector_postprocess
 from detectron2.structures import Boxes, ImageList, Instances
 
 from .cnet import CNet, add_diagnoses
-from .dnet import DensePredictions, DNet
+from .dnet import DNet
 
 
 class TSDDNetwork(nn.Module):
@@ -69,18 +69,17 @@ class TSDDNetwork(nn.Module):
             return self.losses(batched_inputs)
 
     def propose(
-        self, images: ImageList, features: List[Tensor], predictions: DensePredictions, max_per_image: int
+        self, images: ImageList, features: List[Tensor], max_per_image: int
     ) -> List[Instances]:
         """D-Net's best-ranked boxes in the image tensor, see :meth:`DNet.propose`."""
-        return self.dnet.propose(predictions, images.image_sizes, max_per_image)
+        return self.dnet.propose(self.dnet.predict(features), images.image_sizes, max_per_image)
 
     @torch.no_grad()
     def inference(self, batched_inputs: List[Dict]) -> List[Dict[str, Instances]]:
         """D-Net's boxes with their diagnoses; see the class docstring."""
         images = self.dnet.preprocess_image(batched_inputs)
         features = self.dnet.extract_features(images)
-        predictions = self.dnet.predict(features)
-        proposals = self.propose(images, features, predictions, self.dnet.max_detections_per_image)
+        proposals = self.propose(images, features, self.dnet.max_detections_per_image)
         return self._diagnosed(batched_inputs, images, features, proposals)
 
     @torch.no_grad()

@@ -88,36 +88,12 @@ def expected_iou(
     choice). One high quality among low ones no longer decides alone.
     """
     qualities = quality(boxes, quality_logits, anchors, image_sizes)
-    voters, weights, top = _voters(boxes, qualities)
-    expected = _weighted_iou(voters, voters, weights)
-    return torch.zeros_like(qualities).scatter(1, top, expected * (weights > 0))
-
-
-def expected_iou_of(
-    given: Tensor, boxes: Tensor, quality_logits: Tensor, anchors: Tensor, image_sizes: Tensor
-) -> Tensor:
-    """:func:`expected_iou` of any boxes: what D-Net thinks of boxes that are not its own.
-
-    Args:
-        given: (N, M, 4) absolute XYXY in the image tensor; the other arguments as of a ranking.
-    Returns:
-        (N, M) in [0, 1].
-    """
-    voters, weights, _ = _voters(boxes, quality(boxes, quality_logits, anchors, image_sizes))
-    return _weighted_iou(given, voters, weights)
-
-
-def _voters(boxes: Tensor, qualities: Tensor) -> Tuple[Tensor, Tensor, Tensor]:
-    """The V boxes of the highest quality, (N, V, 4), their qualities (N, V) and their indices (N, V)."""
     weights, top = qualities.topk(min(MAX_QUALITY_VOTERS, qualities.shape[1]), dim=1)
     # one plane for each coordinate: three times as fast
-    return torch.stack([x.gather(1, top) for x in boxes.unbind(dim=-1)]).movedim(0, -1), weights, top
-
-
-def _weighted_iou(given: Tensor, voters: Tensor, weights: Tensor) -> Tensor:
-    """(N, M): the mean IoU of (N, M, 4) boxes with (N, V, 4) voters, weighted by (N, V)."""
-    iou = elementwise_iou(given[:, :, None], voters[:, None])
-    return (iou @ weights[:, :, None]).squeeze(-1) / weights.sum(dim=1, keepdim=True).clamp(min=1e-6)
+    voters = torch.stack([x.gather(1, top) for x in boxes.unbind(dim=-1)]).movedim(0, -1)
+    iou = elementwise_iou(voters[:, :, None], voters[:, None])
+    expected = (iou @ weights[:, :, None]).squeeze(-1) / weights.sum(dim=1, keepdim=True).clamp(min=1e-6)
+    return torch.zeros_like(qualities).scatter(1, top, expected * (weights > 0))
 
 
 @RANKING_REGISTRY.register()

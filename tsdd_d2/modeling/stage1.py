@@ -1,6 +1,6 @@
 """The network of the first training stage: D-Net and C-Net side by side (paper III.B)."""
 
-from typing import Dict, List, NamedTuple, Optional
+from typing import Dict, List, NamedTuple
 
 import torch
 from torch import Tensor
@@ -12,22 +12,19 @@ from detectron2.structures import ImageList, Instances
 
 from .groups import partially_annotated_images
 from .network import TSDDNetwork, output_size, rois_in_tensor
-from .dnet import DensePredictions, DNet
+from .dnet import DNet
 from .ranking import split_ranking_name
 
 
 class ScoredBoxes(NamedTuple):
-    """Candidates and current ROIs of one image as both networks see them, all from one pass.
+    """Candidates and current ROIs of one image with C-Net's class probabilities, all from one pass.
 
-    Boxes are absolute XYXY in the *original* image; probabilities (.., 2), benign and malignant, are C-Net's; expected
-    IoUs (..,) are D-Net's, see :meth:`DNet.expected_ious`, or None if D-Net has no quality channel.
+    Boxes are absolute XYXY in the *original* image; probabilities are (.., 2), benign and malignant.
     """
 
     candidate_boxes: Tensor
     candidate_probabilities: Tensor
     roi_probabilities: Tensor
-    candidate_expected_ious: Optional[Tensor] = None
-    roi_expected_ious: Optional[Tensor] = None
 
 
 @META_ARCH_REGISTRY.register()
@@ -73,12 +70,12 @@ class TSDDStage1(TSDDNetwork):
         return self.cnet.class_probabilities(images.tensor, boxes)
 
     def propose(
-        self, images: ImageList, features: List[Tensor], predictions: DensePredictions, max_per_image: int
+        self, images: ImageList, features: List[Tensor], max_per_image: int
     ) -> List[Instances]:
         """D-Net's best-ranked boxes, re-ranked by C-Net's confidence if the ranking says so."""
         if not self.cnet_weighs_in:
-            return super().propose(images, features, predictions, max_per_image)
-        proposals = super().propose(images, features, predictions, max(max_per_image, RERANKED))
+            return super().propose(images, features, max_per_image)
+        proposals = super().propose(images, features, max(max_per_image, RERANKED))
         boxes = [x.pred_boxes.tensor for x in proposals]
         reranked = []
         for x, probabilities in zip(proposals, self.class_probabilities(images, features, boxes)):
@@ -97,18 +94,15 @@ class TSDDStage1(TSDDNetwork):
         """
         images = self.dnet.preprocess_image(batched_inputs)
         features = self.dnet.extract_features(images)
-        predictions = self.dnet.predict(features)
-        proposals = self.propose(images, features, predictions, candidates_per_image)
+        proposals = self.propose(images, features, candidates_per_image)
         rois = rois_in_tensor(batched_inputs, images)
         boxes = [torch.cat([x.pred_boxes.tensor, r]) for x, r in zip(proposals, rois)]
-        expected_ious = self.dnet.expected_ious(predictions, images.image_sizes, boxes)
         results = []
-        for x, inputs, size, probabilities, expected in zip(
+        for x, inputs, size, probabilities in zip(
             proposals,
             batched_inputs,
             images.image_sizes,
             self.class_probabilities(images, features, boxes),
-            expected_ious,
         ):
             num_candidates = len(x)
             x = detector_postprocess(
@@ -121,8 +115,6 @@ class TSDDStage1(TSDDNetwork):
                     x.pred_boxes.tensor.cpu(),
                     probabilities[:num_candidates].cpu(),
                     probabilities[num_candidates:].cpu(),
-                    expected[:num_candidates].cpu(),
-                    expected[num_candidates:].cpu(),
                 )
             )
         return results

@@ -60,7 +60,6 @@ class CandidateSelectionHook(HookBase):
         rule: str = "class_guided",
         candidates_per_round: int = 1,
         min_iou_with_manual: float = 0.0,
-        localisation_exponent: float = 0.0,
     ):
         """
         Args:
@@ -70,7 +69,7 @@ class CandidateSelectionHook(HookBase):
             build_round_loader: dataset dicts -> batches of inference inputs with ``rois``; this rank's shard.
             reset_train_loader: called with the number of the round whose ROIs the trainer shall load next.
             rule: a name in :data:`~tsdd_d2.refinement.selection.SELECTION_RULES`.
-            candidates_per_round, min_iou_with_manual, localisation_exponent: see ``REFINEMENT`` in :mod:`tsdd_d2.config`.
+            candidates_per_round, min_iou_with_manual: see ``REFINEMENT`` in :mod:`tsdd_d2.config`.
         """
         self.model = model
         self.dataset_name = dataset_name
@@ -83,7 +82,6 @@ class CandidateSelectionHook(HookBase):
         self.rule = SELECTION_RULES[rule]
         self.candidates_per_round = candidates_per_round
         self.min_iou_with_manual = min_iou_with_manual
-        self.localisation_exponent = localisation_exponent
 
     def before_train(self):
         self._use_round(self.schedule.completed(self.trainer.start_iter))
@@ -117,7 +115,6 @@ class CandidateSelectionHook(HookBase):
                 round_number=round_number,
                 num_candidates=self.candidates_per_round,
                 min_iou_with_manual=self.min_iou_with_manual,
-                localisation_exponent=self.localisation_exponent,
             )
             # NaN, where nothing could be measured, is no JSON
             measured = {k: v for k, v in statistics._asdict().items() if v == v}

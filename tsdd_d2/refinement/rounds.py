@@ -14,7 +14,7 @@ from torchvision.ops import box_iou
 from ..data.roi import MANUAL, PSEUDO, REFINED
 from ..modeling.boxes import elementwise_iou
 from ..modeling.stage1 import ScoredBoxes
-from .selection import ROISlots, Selection, selection_score
+from .selection import ROISlots, Selection
 
 
 class RoundStatistics(NamedTuple):
@@ -69,7 +69,7 @@ def manual_box(annotation: Dict):
 
 
 def _collect_slots(
-    bbui: Dict, scored: Dict[int, ScoredBoxes], num_candidates: int, localisation_exponent: float
+    bbui: Dict, scored: Dict[int, ScoredBoxes], num_candidates: int
 ) -> Tuple[List[Optional[Dict]], List[Dict], ROISlots]:
     """Lines up the file's ROIs with the scored boxes.
 
@@ -93,9 +93,7 @@ def _collect_slots(
         candidate_scores = torch.full((num_candidates,), -torch.inf)
         found = len(boxes.candidate_boxes)
         candidate_boxes[:found] = boxes.candidate_boxes
-        candidate_scores[:found] = selection_score(
-            boxes.candidate_probabilities[:, true_class], boxes.candidate_expected_ious, localisation_exponent
-        )
+        candidate_scores[:found] = boxes.candidate_probabilities[:, true_class]
         annotations = by_image[image["id"]]
         if not annotations:
             rows.append(
@@ -113,9 +111,6 @@ def _collect_slots(
             continue
         rois = torch.tensor([_to_xyxy(a["bbox"]) for a in annotations])
         nearest = box_iou(candidate_boxes, rois).argmax(dim=1)
-        roi_scores = selection_score(
-            boxes.roi_probabilities[:, true_class], boxes.roi_expected_ious, localisation_exponent
-        )
         for i, annotation in enumerate(annotations):
             manual = manual_box(annotation)
             rows.append(
@@ -123,7 +118,7 @@ def _collect_slots(
                     annotation,
                     image,
                     rois[i].tolist(),
-                    float(roi_scores[i]),
+                    float(boxes.roi_probabilities[i, true_class]),
                     candidate_boxes,
                     candidate_scores.masked_fill(nearest != i, -torch.inf),
                     bool(annotation.get("locked", False)),
@@ -150,7 +145,6 @@ def refine_rois(
     round_number: int,
     num_candidates: int,
     min_iou_with_manual: float,
-    localisation_exponent: float = 0.0,
 ) -> Tuple[Dict, RoundStatistics]:
     """Applies a selection rule to an annotation file.
 
@@ -158,11 +152,10 @@ def refine_rois(
         bbui: the annotation of the last round; not modified.
         scored: image id -> scored boxes, for every image.
         rule: a function of :data:`~tsdd_d2.refinement.selection.SELECTION_RULES`.
-        localisation_exponent: see :func:`~tsdd_d2.refinement.selection.selection_score`.
     Returns:
         the annotation of this round, and what changed.
     """
-    annotations, images, slots = _collect_slots(bbui, scored, num_candidates, localisation_exponent)
+    annotations, images, slots = _collect_slots(bbui, scored, num_candidates)
     selection = rule(slots, min_iou_with_manual)
     refined = copy.copy(bbui)
     refined["annotations"] = []

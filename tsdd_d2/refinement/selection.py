@@ -1,6 +1,6 @@
 """The selection rule of the candidate selection mechanism (paper III.B, Fig. 4), as pure functions."""
 
-from typing import NamedTuple, Optional
+from typing import NamedTuple
 
 import torch
 from torch import Tensor
@@ -37,24 +37,6 @@ class Selection(NamedTuple):
     boxes: Tensor
     scores: Tensor
     replaced: Tensor
-
-
-def selection_score(
-    class_probabilities: Tensor, expected_ious: Optional[Tensor], localisation_exponent: float = 0.0
-) -> Tensor:
-    """The score by which boxes of one image compete: ``p(true class) * expected IoU ** localisation_exponent``.
-
-    With exponent 0 it is the paper's: "The C-Net is then applied to compute the classification probability of each ROI
-    candidate". C-Net knows the ROI it was trained on and prefers it; D-Net, which has learned from all images where
-    lesions lie, objects if the exponent is above 0.
-
-    Args:
-        class_probabilities: (R,) C-Net's probability of the image's true class.
-        expected_ious: (R,) D-Net's, in [0, 1]; not used with exponent 0.
-    """
-    if localisation_exponent == 0:
-        return class_probabilities
-    return class_probabilities * expected_ious**localisation_exponent
 
 
 def select_rois(slots: ROISlots, min_iou_with_manual: float = 0.0) -> Selection:
