@@ -26,7 +26,7 @@ class DeLongTest(NamedTuple):
         auc_a, auc_b: areas under the ROC curves.
         z: ``auc_a - auc_b`` in units of its standard error.
         p_value: two-sided. With an estimated variance of zero there is no test: the p-value is 1 if the areas
-            are equal, else nan.
+            are equal, else nan. With fewer than two images of a class, all is nan but the areas.
     """
 
     auc_a: float
@@ -47,7 +47,7 @@ def delong_test(labels: Sequence[int], a: Sequence[float], b: Sequence[float]) -
         a, b: (N,) each, what the two models gave the images; higher means more malignant.
 
     Raises:
-        ValueError: shapes differ, or there are fewer than two images of a class: their variance is unknown.
+        ValueError: shapes differ.
     """
     labels, scores = np.asarray(labels), np.array([a, b], dtype=float)
     if labels.shape != scores.shape[1:]:
@@ -55,7 +55,8 @@ def delong_test(labels: Sequence[int], a: Sequence[float], b: Sequence[float]) -
     malignant, benign = scores[:, labels == 1], scores[:, labels == 0]
     num_malignant, num_benign = malignant.shape[1], benign.shape[1]
     if min(num_malignant, num_benign) < 2:
-        raise ValueError(f"DeLong's test needs two images of each class, not {num_malignant} and {num_benign}")
+        areas = (float(diagnosis_metrics(labels, stats.rankdata(x) / len(x))["AUC"]) for x in scores)
+        return DeLongTest(*areas, np.nan, np.nan)
     ranks = stats.rankdata(np.concatenate([malignant, benign], axis=1), axis=1)
     # The share of the other class that each image is on the right side of: (2, M) and (2, B).
     above_benign = (ranks[:, :num_malignant] - stats.rankdata(malignant, axis=1)) / num_benign
