@@ -29,6 +29,7 @@ demo: $(INSTALLED)  ## generate the phantom data, train all rounds of stage 1, d
 	$(BIN)/python datasets/prepare_phantom.py --root $(DEMO)/datasets/phantom
 	$(BIN)/python tools/train_net.py --config-file configs/tsdd_stage1_demo.yaml --resume OUTPUT_DIR $(DEMO)/stage1
 	$(BIN)/python tools/visualize_rois.py --run $(DEMO)/stage1
+	$(BIN)/python tools/compare_figures.py --run $(DEMO)/stage1
 	$(BIN)/python tools/review_rois.py --run $(DEMO)/stage1
 
 ablation: $(INSTALLED)  ## Table II on BUS-BRA in $$DETECTRON2_DATASETS: hours; the same command goes on

@@ -70,6 +70,14 @@ def rankings_table(rankings: Dict[str, Dict[str, float]]) -> str:
     return _markdown(pd.DataFrame(rows))
 
 
+def markdown_table(rows: Sequence[Dict[str, str]]) -> str:
+    """
+    Args:
+        rows: title of the column -> text, the same columns in each.
+    """
+    return _markdown(pd.DataFrame(rows))
+
+
 def _results_frame(results: Dict[str, Dict]) -> pd.DataFrame:
     rows: List[Dict[str, str]] = []
     for weights, by_dataset in results.items():
