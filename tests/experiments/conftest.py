@@ -19,7 +19,8 @@ def write(path, content):
 def predictions(malignancy):
     image = {"image_id": 21, "file_name": "images/021.png", "patient_id": "p10", "label": 0}
     found = {"malignancy": malignancy, "box": [1.23456789, 2, 30, 123.456789], "score": 0.987654321}
-    return {"predictions": [{**image, **found}, {**image, "image_id": 22, "malignancy": 0.5, "box": None, "score": None}]}
+    nothing = {"image_id": 22, "malignancy": 0.5, "box": None, "score": None}
+    return {"predictions": [{**image, **found}, {**image, **nothing}]}
 if "--eval-only" in sys.argv:
     write(f"inference/found_box/diagnosis_{name}.json", predictions(0.1))
     sys.exit()

@@ -52,7 +52,8 @@ def test_all_methods_share_images_augmentation_and_optimiser_with_the_first_stag
             assert cfg.INPUT == first.INPUT and cfg.DATASETS == first.DATASETS and cfg.SEED == first.SEED, name
             for key in ("OPTIMIZER", "BASE_LR", "WEIGHT_DECAY", "LR_SCHEDULER_NAME", "WARMUP_ITERS", "IMS_PER_BATCH"):
                 assert cfg.SOLVER[key] == first.SOLVER[key], (name, key)
-            assert cfg.MODEL.RESNETS.DEPTH == first.MODEL.RESNETS.DEPTH and cfg.MODEL.FPN.OUT_CHANNELS == first.MODEL.FPN.OUT_CHANNELS
+            assert cfg.MODEL.RESNETS.DEPTH == first.MODEL.RESNETS.DEPTH, name
+            assert cfg.MODEL.FPN.OUT_CHANNELS == first.MODEL.FPN.OUT_CHANNELS, name
 
 
 @pytest.mark.parametrize("profile", PROFILES)

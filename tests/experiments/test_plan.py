@@ -31,7 +31,8 @@ def test_variants_share_the_first_stage_of_their_rule(tmp_path):
 
 
 def test_a_finished_run_asks_for_nothing(tmp_path):
-    (_, run), = shown_runs(EXPERIMENTS["table3"]._replace(methods=["tsddnet"], p=(0.2,)), str(tmp_path), "busbra", "cpu")
+    experiment = EXPERIMENTS["table3"]._replace(methods=["tsddnet"], p=(0.2,))
+    ((_, run),) = shown_runs(experiment, str(tmp_path), "busbra", "cpu")
     write_json(os.path.join(run.folder, "predictions.json"), {})
     assert runs_to_train([run]) == []
 

@@ -61,7 +61,8 @@ def test_seconds_leave_out_what_an_interruption_made_it_repeat(run):
     """An attempt of 100 s whose last checkpoint was written after 60 s, then the one that ended the run."""
     started = time.time() - 1000
     attempts = [{"started": started, "seconds": None, "exit_code": None}]
-    write_json(os.path.join(run.folder, "experiment.json"), {**run.descriptor, **run.configuration, "attempts": attempts})
+    content = {**run.descriptor, **run.configuration, "attempts": attempts}
+    write_json(os.path.join(run.folder, "experiment.json"), content)
     checkpoint = os.path.join(run.folder, "last_checkpoint")
     open(checkpoint, "w").close()
     os.utime(checkpoint, (started + 60, started + 60))

@@ -80,6 +80,7 @@ def test_rankings_are_compared(tmp_path):
         "review_rois.py",
         "benchmark.py",
         "compare_rankings.py",
+        "reproduce.py",
         "collect_results.py",
         "update_readme.py",
     ],
