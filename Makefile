@@ -38,7 +38,7 @@ ablation: $(INSTALLED)  ## Table II on BUS-BRA in $$DETECTRON2_DATASETS: hours; 
 
 # Few images and steps: it shows that all parts work together, not what the methods are worth.
 reproduce-small: export DETECTRON2_DATASETS = $(SMALL)/datasets
-reproduce-small: $(INSTALLED)  ## three methods on two folds of a small phantom, with tables: minutes; the same command goes on
+reproduce-small: $(INSTALLED)  ## three methods on two folds of a small phantom, with tables: minutes; it goes on too
 	$(BIN)/python datasets/prepare_phantom.py --root $(SMALL)/datasets/phantom --patients 40
 	$(BIN)/python tools/reproduce.py --experiment table1 --data phantom --methods tsddnet retinanet cnet_oracle \
 	    --folds 1 2 --p 0.3 --jobs 2 --output $(SMALL)/runs --overrides $(SMALL_STEPS)

@@ -43,5 +43,10 @@ setup(
         # detectron2.model_zoo imports pkg_resources, which setuptools 82 removed; torch needs 77.0.3.
         "setuptools>=77.0.3,<82",
     ],
-    extras_require={"test": ["pytest", "selenium", "MLstatkit"]},
+    # slurm and ray: --executor of tools/reproduce.py. The tests use them, and supervision to open our annotation files.
+    extras_require={
+        "slurm": ["submitit"],
+        "ray": ["ray"],
+        "test": ["pytest", "selenium", "submitit", "ray", "supervision", "MLstatkit"],
+    },
 )

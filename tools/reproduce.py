@@ -1,19 +1,22 @@
 #!/usr/bin/env python
 """Makes a table or figure of the paper: trains what is missing, and renders it from the predictions of the runs.
 
-The plan is printed first. A finished run is never repeated, an interrupted one goes on, a failed one is reported and does
-not stop the others. The same command goes on where it was stopped, also on another machine that has the folder of the
-runs; all experiments can share one folder, and so do their runs.
+The plan is printed first. A finished run is never repeated, an interrupted one goes on, a failed one is reported and
+does not stop the others. The same command goes on where it was stopped, also on another machine that has the folder of
+the runs; all experiments can share one folder, and so do their runs.
 
 A run is a folder <method>_<data>_<profile>_fold<K>_p<p>_seed<seed>: config.yaml, console.log and log.txt, metrics.json,
 predictions.json (all that rendering needs), experiment.json (attempts, package versions, git revision), the model.
 """
 
+import time
+
+START = time.time()  # what follows takes seconds, which count
+
 import argparse
 import functools
 import os
 import sys
-import time
 
 import yaml
 from tabulate import tabulate
@@ -52,7 +55,8 @@ The same with two runs at a time; then Table III, which shares runs with it:
 On Slurm, and on a Ray cluster that is up:
     $ python tools/reproduce.py --experiment table1 --profile paper --executor slurm --cpus 8 --gpus 1 \\
         --executor-options slurm_partition=gpu timeout_min=720
-    $ python tools/reproduce.py --experiment table1 --profile paper --executor ray --gpus 1 --executor-options address=auto
+    $ python tools/reproduce.py --experiment table1 --profile paper --executor ray --cpus 8 --gpus 1 \\
+        --executor-options address=auto
 
 Every model of Table I on another data set, without training:
     $ python tools/reproduce.py --experiment table1 --data busbra --no-train --test-data busi_fold1_test
@@ -74,26 +78,42 @@ def parse(argv):
         epilog=EPILOG,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
-    parser.add_argument("--experiment", required=True, choices=EXPERIMENTS)
-    parser.add_argument("--data", default="busbra", metavar="NAME", help="data set with folds, as in datasets/README.md (default: busbra)")
-    parser.add_argument("--profile", default="cpu", choices=PROFILES, help="cpu: configs/*_cpu.yaml; paper: the paper's values (default: cpu)")
-    parser.add_argument("--methods", nargs="+", choices=[x.name for x in METHODS.values() if x.stage != 1], metavar="NAME")
-    parser.add_argument("--folds", nargs="+", type=int, metavar="K")
-    parser.add_argument("--p", nargs="+", type=float, help="shares of the training patients that keep their ROIs")
-    parser.add_argument("--seeds", nargs="+", type=int, metavar="SEED")
-    parser.add_argument("--threshold", default="0.5", choices=["0.5", "youden-val"], help="from which malignancy on an image is called malignant; youden-val: each run's best on its validation split")
-    parser.add_argument("--test-data", nargs="+", default=[], metavar="NAME", help="evaluate the models on these data sets too, such as busi_fold1_test")
-    parser.add_argument("--output", default="output/experiments", metavar="DIR", help="folder of the runs (default: %(default)s)")
-    parser.add_argument("--results", metavar="DIR", help="folder of tables and figures (default: OUTPUT/results); where it is given, the predictions are copied to DIR/runs")
-    parser.add_argument("--dry-run", action="store_true", help="print the plan, and stop")
-    parser.add_argument("--no-train", action="store_true", help="render what is finished; the rest is shown as missing")
-    parser.add_argument("--overrides", nargs="+", default=[], metavar="KEY VALUE", help="of the configuration, for every run")
-    parser.add_argument("--executor", default="local", choices=EXECUTORS, help="where the runs take place (default: local)")
-    parser.add_argument("--jobs", type=int, default=1, metavar="N", help="runs at a time on this machine, or on a local Ray (default: 1)")
-    parser.add_argument("--cpus", type=int, metavar="N", help="CPU cores of a run (default: those of this machine / JOBS)")
-    parser.add_argument("--gpus", type=int, default=0, metavar="N", help="GPUs that Slurm or Ray reserves for a run (default: 0)")
-    parser.add_argument("--retries", type=int, default=2, metavar="N", help="how often Slurm or Ray starts a run again whose node is lost (default: 2)")
-    parser.add_argument("--executor-options", nargs="+", default=[], metavar="KEY=VALUE", help="submitit's parameters of a Slurm job, or those of ray.init")
+    add = parser.add_argument
+    add("--experiment", required=True, choices=EXPERIMENTS)
+    add("--data", default="busbra", metavar="NAME", help="see datasets/README.md (default: busbra)")
+    add("--profile", default="cpu", choices=PROFILES, help="cpu: configs/*_cpu.yaml; paper: its values (default: cpu)")
+    add("--methods", nargs="+", choices=[x.name for x in METHODS.values() if x.stage != 1], metavar="NAME")
+    add("--folds", nargs="+", type=int, metavar="K")
+    add("--p", nargs="+", type=float, help="shares of the training patients that keep their ROIs")
+    add("--seeds", nargs="+", type=int, metavar="SEED")
+    add(
+        "--threshold",
+        default="0.5",
+        choices=["0.5", "youden-val"],
+        help="malignancy from which on an image is called malignant; youden-val: the best on a run's validation split",
+    )
+    add("--test-data", nargs="+", default=[], metavar="NAME", help="evaluate the models on these too: busi_fold1_test")
+    add("--output", default="output/experiments", metavar="DIR", help="folder of the runs (default: %(default)s)")
+    add(
+        "--results",
+        metavar="DIR",
+        help="folder of tables and figures (default: OUTPUT/results); if given, the predictions are copied to DIR/runs",
+    )
+    add("--dry-run", action="store_true", help="print the plan, and stop")
+    add("--no-train", action="store_true", help="render what is finished; the rest is shown as missing")
+    add("--overrides", nargs="+", default=[], metavar="KEY VALUE", help="of the configuration, for every run")
+    add("--executor", default="local", choices=EXECUTORS, help="where the runs take place (default: local)")
+    add("--jobs", type=int, default=1, metavar="N", help="runs at a time here, or on a local Ray (default: 1)")
+    add("--cpus", type=int, metavar="N", help="CPU cores of a run (default: those of this machine / JOBS)")
+    add("--gpus", type=int, default=0, choices=[0, 1], help="that Slurm or Ray reserves for a run (default: 0)")
+    add("--retries", type=int, default=2, metavar="N", help="of a run whose Slurm or Ray node is lost (default: 2)")
+    add(
+        "--executor-options",
+        nargs="+",
+        default=[],
+        metavar="KEY=VALUE",
+        help="submitit's parameters of a Slurm job, or those of ray.init",
+    )
     args = parser.parse_args(argv)
     if args.jobs < 1:
         parser.error("--jobs must be 1 or more")
@@ -103,7 +123,6 @@ def parse(argv):
 
 
 def main(argv=None) -> int:
-    start = time.time()
     args = parse(argv)
     chosen = {"methods": args.methods, "folds": args.folds, "p": args.p, "seeds": args.seeds}
     experiment = EXPERIMENTS[args.experiment]._replace(**{key: value for key, value in chosen.items() if value})
@@ -122,7 +141,7 @@ def main(argv=None) -> int:
     except KeyboardInterrupt:
         print("Interrupted; the same command goes on.", file=sys.stderr)
         return 130
-    print_times(outcomes, time.time() - start)
+    print_times(outcomes, time.time() - START)
     results = args.results or os.path.join(args.output, "results")
     if args.results:
         copy_predictions(runs, os.path.join(results, "runs"))
@@ -217,8 +236,8 @@ def print_times(outcomes, wall: float) -> None:
         end = max(end, last)
     total = sum(last - first for first, last in busy)
     print(
-        f"{len(busy)} training processes took {duration(total)} in {duration(wall)}; in {(wall - covered) / wall:.1%} of the "
-        "time none of them ran."
+        f"{len(busy)} training processes took {duration(total)}, the whole {duration(wall)}; none of them ran in "
+        f"{(wall - covered) / wall:.1%} of it."
     )
 
 

@@ -1,4 +1,4 @@
-"""The one rule that turns the boxes of a detector with classes into a diagnosis, for every method that has such boxes."""
+"""The one rule that turns the boxes of a detector with classes into a diagnosis, for every such method."""
 
 import torch
 from torch import Tensor
@@ -42,9 +42,9 @@ def diagnose_detections(instances: Instances) -> Instances:
     the highest score, whatever its class, and the others after it by their scores.
 
     Args:
-        instances: R detections with ``scores`` in [0, 1] and ``pred_classes`` (0 benign, 1 malignant). The detector must
-            keep low scores (a score threshold of 0, more than one box for each image), or the top detection of the less
-            likely class is missing and the malignancy is 0 or 1.
+        instances: R detections with ``scores`` in [0, 1] and ``pred_classes`` (0 benign, 1 malignant). The detector
+            must keep low scores (a score threshold of 0, more than one box for each image), or the top detection of
+            the less likely class is missing and the malignancy is 0 or 1.
 
     Returns:
         the same R detections, best first, with a field ``malignancy`` (R,), :func:`malignancy_of_detections` on each.

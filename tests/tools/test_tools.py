@@ -84,6 +84,7 @@ def test_rankings_are_compared(tmp_path):
         "compare_figures.py",
         "benchmark.py",
         "compare_rankings.py",
+        "reproduce.py",
         "collect_results.py",
         "update_readme.py",
     ],

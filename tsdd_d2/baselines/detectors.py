@@ -64,4 +64,4 @@ class DiagnosingRCNN(Diagnosing, GeneralizedRCNN):
     def __init__(self, *args, **kwargs):
         super().__init__(*args, **kwargs)
         # Detectron2's ROIAlign rounds the boxes to the features' type: in bfloat16 to whole pixels and worse
-        self.backbone.register_forward_hook(lambda module, inputs, features: {k: x.float() for k, x in features.items()})
+        self.backbone.register_forward_hook(lambda _, inputs, features: {k: x.float() for k, x in features.items()})

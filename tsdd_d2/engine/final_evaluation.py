@@ -49,7 +49,15 @@ def diagnosed_boxes(model) -> str:
     return getattr(model, "given_boxes", FOUND_BOX)
 
 
-def evaluate(cfg, model, dataset_name: str, *, oracle: bool = False, threshold: float = 0.5, output_dir: Optional[str] = None) -> Dict:
+def evaluate(
+    cfg,
+    model,
+    dataset_name: str,
+    *,
+    oracle: bool = False,
+    threshold: float = 0.5,
+    output_dir: Optional[str] = None,
+) -> Dict:
     """Diagnosis and, where the network found the boxes itself, localisation on one data set.
 
     Args:
@@ -94,15 +102,12 @@ def evaluate_model(cfg, model, output_dir: str) -> Dict[str, Dict]:
     oracles = {diagnosed_boxes(model): False}
     if isinstance(model, TSDDNetwork):
         oracles[MANUAL_ROI] = True
-    return {
-        name: {
-            boxes: evaluate(
-                cfg, model, name, oracle=oracle, threshold=threshold, output_dir=os.path.join(output_dir, folder_of(boxes))
-            )
-            for boxes, oracle in oracles.items()
-        }
-        for name in cfg.DATASETS.TEST
-    }
+    results = {name: {} for name in cfg.DATASETS.TEST}
+    for name, by_boxes in results.items():
+        for boxes, oracle in oracles.items():
+            folder = os.path.join(output_dir, folder_of(boxes))
+            by_boxes[boxes] = evaluate(cfg, model, name, oracle=oracle, threshold=threshold, output_dir=folder)
+    return results
 
 
 def folder_of(boxes: str) -> str:

@@ -80,8 +80,8 @@ class DiagnosisEvaluator(RecordEvaluator):
                     raise ValueError(
                         f"Image {input_['image_id']} ({input_['file_name']}): the model's instances have no "
                         f"field 'malignancy', only {sorted(instances.get_fields())}. Give every box a "
-                        "probability of malignant before the diagnosis is evaluated; from_detections=True takes it from "
-                        "the scores of a detector with both classes."
+                        "probability of malignant before the diagnosis is evaluated; from_detections=True takes "
+                        "it from the scores of a detector with both classes."
                     )
                 prediction["malignancy"] = float(instances.malignancy[0])
                 prediction["box"] = instances.pred_boxes.tensor[0].tolist()

@@ -70,7 +70,7 @@ class LocalExecutor:
 
 
 class SlurmExecutor:
-    """Every run a Slurm job, submitted by submitit, whose parameters (``slurm_partition``, ``timeout_min``) are options.
+    """Every run a Slurm job, submitted by submitit, whose parameters (``slurm_partition``, ...) are the options.
 
     A job that Slurm preempts or stops at its time limit is requeued by submitit; one that is lost is submitted again.
     The option ``cluster`` is submitit's: "local" runs the jobs on this machine, as the tests do.
@@ -138,8 +138,8 @@ class Resumable:
 
 
 class RayExecutor:
-    """Every run a Ray task with its CPUs and GPUs, on the cluster that the option ``address`` (or $RAY_ADDRESS) names, or
-    on a local one with ``jobs`` times the CPUs of a run. Other options are those of ``ray.init``.
+    """Every run a Ray task with its CPUs and GPUs, on the cluster that the option ``address`` (or $RAY_ADDRESS) names,
+    or on a local one with ``jobs`` times the CPUs of a run. Other options are those of ``ray.init``.
 
     Ray repeats a task whose worker or node is lost.
     """

@@ -11,8 +11,8 @@ class Method(NamedTuple):
     """
     Attributes:
         name: in the options, folders and tables.
-        config: ``configs/<config>.yaml`` is its configuration in the paper's profile, ``configs/<config>_cpu.yaml`` in the
-            one for small compute.
+        config: ``configs/<config>.yaml`` is its configuration in the paper's profile, ``configs/<config>_cpu.yaml`` in
+            the one for small compute.
         uses_pa_images: whether it trains on the partially annotated images too.
         starts_from: the method whose run, on the same data, fold, p and seed, gives it its initial weights.
     """

@@ -184,16 +184,15 @@ def check_plan(runs: Iterable[Run], to_train: Sequence[Run], test_data: Sequence
                 continue
             found = read_json(path)
             for key, value in run.configuration.items():
-                if found[key] != value:
-                    problems[f"{path} was made with {key} {found[key]}, not {value}: name another --output."] = None
+                if found.get(key) != value:
+                    problems[f"{path} was made with {key} {found.get(key)}, not {value}: name another --output."] = None
     if problems:
         raise InputError("The experiment cannot be run:\n  " + "\n  ".join(problems))
 
 
 def estimated_seconds(runs: Sequence[Run]) -> Dict[Run, Optional[float]]:
-    """How long each run will take: the mean over the finished runs of its method in the same folder, data set and profile.
-
-    None without one.
+    """How long each run will take: the mean over the finished runs of its method in the same folder, with the same data
+    set and profile; None without one.
     """
     estimates = {}
     for kind in dict.fromkeys((run.output, run.method, run.data, run.profile) for run in runs):

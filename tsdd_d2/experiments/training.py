@@ -80,7 +80,8 @@ def evaluate_run_on(run: Run, names: List[str], environment: Dict[str, str]) -> 
     with _only_one(run.folder) as lock:
         for name in names:
             folder = os.path.join(run.folder, "external", name)
-            command = [sys.executable, TRAIN_TOOL, "--eval-only", "--config-file", os.path.join(run.folder, "config.yaml")]
+            config_file = os.path.join(run.folder, "config.yaml")
+            command = [sys.executable, TRAIN_TOOL, "--eval-only", "--config-file", config_file]
             # the run's own data sets may not be on this machine
             options = ["MODEL.WEIGHTS", weights, "DATASETS.VAL", "()", "DATASETS.TEST", f"('{name}',)"]
             options += ["TEST.YOUDEN_THRESHOLD", "False", "OUTPUT_DIR", folder]
