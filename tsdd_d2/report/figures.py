@@ -92,7 +92,8 @@ def calibration_figure(curves: Sequence[CalibrationCurves]) -> Figure:
             benefit = net_benefit(labels, np.full(len(labels), probability), thresholds)
             decision.plot(thresholds, benefit, color=colour, linewidth=1, label=name)
         decision.legend(frameon=False, fontsize=8, loc="upper right")
-    decision.set(xlim=(0, 1), ylim=(-0.1 * highest - 0.01, 1.05 * highest + 0.01), xlabel="threshold", ylabel="net benefit")
+    limits = (-0.1 * highest - 0.01, 1.05 * highest + 0.01)
+    decision.set(xlim=(0, 1), ylim=limits, xlabel="threshold", ylabel="net benefit")
     _legend_below(figure, reliability, "Brier score (95% interval)")
     return figure
 

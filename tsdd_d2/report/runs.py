@@ -106,6 +106,11 @@ class Group(NamedTuple):
     def runs(self) -> List[Run]:
         return [planned.run for planned in self.planned if planned.run is not None]
 
+    def tested_on(self, test_set: str) -> "Group":
+        """The same group, in which a run without predictions for a test set counts as missing."""
+        planned = (x if x.run and test_set in x.run.predictions else x._replace(run=None) for x in self.planned)
+        return self._replace(planned=tuple(planned))
+
     @property
     def folds(self) -> List[int]:
         """Folds with a run that can be shown."""

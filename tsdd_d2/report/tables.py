@@ -86,7 +86,7 @@ def results_table(
         mark = f" [{paper.MARK}]" if isinstance(row, PaperRow) else ""
         rows.append({"method": title(method) + mark, "p": share(p), **texts})
         records.append({"method": method, "stage": stage, "p": p, **numbers})
-    notes = [f"[{paper.MARK}]: quoted from the paper for orientation; other images, other training."] if papers else []
+    notes = [f"[{paper.MARK}]: quoted from the paper for orientation; other images, other training."] * bool(papers)
     return Table(name, caption, rows, records, notes)
 
 
@@ -162,8 +162,8 @@ def comparisons_table(name: str, caption: str, comparisons: Sequence[Comparison]
     notes = [
         "Over the pooled test images of the folds that both methods have; AUCs of pooled images differ from the means "
         "over folds.",
-        "DeLong's and McNemar's tests take images as independent, but a patient has several: their p-values are somewhat "
-        "too small. The interval of the difference resamples patients.",
+        "DeLong's and McNemar's tests take images as independent, but a patient has several: their p-values are "
+        "somewhat too small. The interval of the difference resamples patients.",
         "Holm's correction is over the methods of one p, for each of the two tests.",
     ]
     return Table(name, caption, rows, records, notes)
