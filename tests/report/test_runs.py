@@ -13,13 +13,13 @@ def test_groups_are_ordered_and_know_what_is_missing(experiment):
         ("retinanet", None), ("faster_rcnn", None), ("tsdd_b_sd", 2), ("tsddnet", 2)
     ]  # fmt: skip
     assert [x.extent for x in groups] == ["1 of 2 folds", "1 of 2 folds", "2 folds", "2 folds"]
-    assert [x.complete for x in groups] == [False, False, True, True]
+    assert [x.remark for x in groups] == [" [1/2 folds]", " [1/2 folds]", "", ""]
     assert [x.status for x in groups[1].planned] == ["finished", "failed"]
 
 
 def test_a_fold_without_one_of_its_seeds_is_said():
     (x,) = group(matched([random_run("retinanet")], [descriptor("retinanet", seed=1)]))
-    assert (x.extent, x.share_of_plan, x.complete) == ("1 fold, 1 of 2 runs", "1/2 runs", False)
+    assert (x.extent, x.remark) == ("1 fold, 1 of 2 runs", " [1/2 runs]")
 
 
 def test_what_was_not_planned_is_ignored_and_a_lost_file_is_missing():

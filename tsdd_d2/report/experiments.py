@@ -170,10 +170,10 @@ def _roc(context: Context) -> Content:
                 continue
             auc, brier = group_metrics(x, context.bootstrap)["AUC"], brier_score(x, context.bootstrap)
             rows.append((x, auc, brier))
-            curves.append(ROCCurve(x.method, ROC_GRID, *roc_band(x, ROC_GRID, context.bootstrap), auc))
-            calibration.append(CalibrationCurves(x.method, pooled(x), brier))
+            curves.append(ROCCurve(x, ROC_GRID, *roc_band(x, ROC_GRID, context.bootstrap), auc))
+            calibration.append(CalibrationCurves(x, pooled(x), brier))
         if curves:
-            ours = paper.TSDDNET.auc if any(x.method == OURS for x in curves) else None
+            ours = paper.TSDDNET.auc if any(x.group.method == OURS for x in curves) else None
             remark = "" if ours is None else f"{paper.MARK}: {title(OURS)} {ours}"
             save_figure(roc_figure(curves, remark), context.output_dir, f"roc_p{share(p)}")
             save_figure(calibration_figure(calibration), context.output_dir, f"calibration_p{share(p)}")

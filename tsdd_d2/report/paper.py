@@ -18,12 +18,12 @@ class PaperRow(NamedTuple):
     """
 
     method: str
-    p: Optional[float]
+    p: float
     figures: Dict[str, Tuple[float, float]]
     auc: Optional[float] = None
 
 
-def _row(method: str, p: Optional[float], text: str, auc: Optional[float] = None) -> PaperRow:
+def _row(method: str, p: float, text: str, auc: Optional[float] = None) -> PaperRow:
     figures = dict(zip(METRICS, (tuple(map(float, x.split("±"))) for x in text.split()), strict=True))
     return PaperRow(method, p, figures, auc)
 

@@ -132,15 +132,13 @@ class Group(NamedTuple):
         return text
 
     @property
-    def share_of_plan(self) -> str:
-        """The same in short, such as "3/4 folds"."""
+    def remark(self) -> str:
+        """What stands behind each figure of a group that is not complete, such as " [3/4 folds]"; else nothing."""
+        if len(self.runs) == len(self.planned):
+            return ""
         if len(self.folds) < len(self.planned_folds):
-            return f"{len(self.folds)}/{len(self.planned_folds)} folds"
-        return f"{len(self.runs)}/{len(self.planned)} runs"
-
-    @property
-    def complete(self) -> bool:
-        return len(self.runs) == len(self.planned)
+            return f" [{len(self.folds)}/{len(self.planned_folds)} folds]"
+        return f" [{len(self.runs)}/{len(self.planned)} runs]"
 
 
 def match(planned: Sequence[Mapping], runs: Sequence[Mapping], threshold: str) -> List[Planned]:
