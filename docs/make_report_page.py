@@ -1,8 +1,8 @@
 #!/usr/bin/env python
-"""Makes docs/report_page.png: the report of made-up predictions on phantom images, taken by Chromium (Debian: chromium).
+"""Makes docs/report_page.png: the report of made-up predictions on phantom images, by Chromium (Debian: chromium).
 
-Nothing is trained or predicted for it: malignancies and boxes are drawn at random, and the page says so. It goes through
-the same code as the report of an experiment.
+Nothing is trained or predicted for it: malignancies and boxes are drawn at random, and the page says so. It goes
+through the same code as the report of an experiment.
 
     $ python docs/make_report_page.py
 """
@@ -76,7 +76,8 @@ def main() -> int:
             register_bbui_instances(DATA_SET.format(fold=fold), os.path.join(root, "test.json"), root)
             for method in METHODS:
                 missing = (method, fold) == ("faster_rcnn", 2)
-                planned.append({**description(method, fold), "status": "missing" if missing else "finished", "log": None})
+                status = "missing" if missing else "finished"
+                planned.append({**description(method, fold), "status": status, "log": None})
                 if not missing:
                     runs.append(made_up_run(method, fold, bbui, rng))
         for experiment in ("table1", "roc", "fig6"):

@@ -1,6 +1,9 @@
 #!/usr/bin/env python
-"""Draws a grid of images in the manner of the paper's Fig. 6 and 8, as PNG and PDF: one row per image, and one column for
-each of several models (--predictions) or for each round of a first-stage run (--run)."""
+"""Draws a grid of images in the manner of the paper's Fig. 6 and 8, as PNG and PDF.
+
+It has one row per image, and one column for each of several models (--predictions) or for each round of a first-stage
+run (--run).
+"""
 
 import argparse
 import os
@@ -20,14 +23,14 @@ Examples:
     $ python tools/compare_figures.py --run output/p02
     $ python tools/compare_figures.py --output figures/models --labels RetinaNet TSDDNet \\
         --predictions output/retinanet/predictions.json output/tsddnet/predictions.json
-    $ python tools/compare_figures.py --output figures/stages --labels "stage 1" "stage 2" --image-ids 8 21 --predictions \\
-        output/p02/inference/model_final/found_box/diagnosis_busbra_fold1_test.json \\
+    $ python tools/compare_figures.py --output figures/stages --labels "stage 1" "stage 2" --image-ids 8 21 \\
+        --predictions output/p02/inference/model_final/found_box/diagnosis_busbra_fold1_test.json \\
         output/p02_stage2/inference/model_final/found_box/diagnosis_busbra_fold1_test.json
 
-A file of predictions is the predictions.json of an experiment, or a diagnosis_<data set>.json of tools/train_net.py. The
-images are chosen by rule: half of each class, most of them diagnosed rightly by the last model and some not, first those
-on which the models disagree most. Of a run, the ROIs that changed most often are
-shown, half of them on images that had no manual one in the training.
+A file of predictions is the predictions.json of an experiment, or a diagnosis_<data set>.json of tools/train_net.py.
+The images are chosen by rule: half of each class, most of them diagnosed rightly by the last model and some not, first
+those on which the models disagree most. Of a run, the ROIs that changed most often are shown, half of them on images
+that had no manual one in the training; p is C-Net's probability of the true class in that round.
 """
 
 
@@ -38,12 +41,12 @@ def main(argv=None) -> int:
     source = parser.add_mutually_exclusive_group(required=True)
     source.add_argument("--predictions", nargs="+", metavar="FILE", help="predictions of the models, one file for each")
     source.add_argument("--run", metavar="DIR", help="OUTPUT_DIR of a first-stage run")
-    parser.add_argument("--labels", nargs="+", metavar="NAME", help="titles of the models (default: as their files say)")
+    parser.add_argument("--labels", nargs="+", metavar="NAME", help="titles of the models (default: as files say)")
     parser.add_argument("--data-set", metavar="NAME", help="test set (default: the one that all files have)")
     parser.add_argument("--images", type=int, default=6, help="number of rows (default 6)")
     parser.add_argument("--image-ids", type=int, nargs="+", metavar="ID", help="these images instead of chosen ones")
     parser.add_argument(
-        "--output", metavar="STEM", help="STEM.png and STEM.pdf are written (default: comparison, or DIR/pictures/rounds)"
+        "--output", metavar="STEM", help="of STEM.png and STEM.pdf (default: comparison, or DIR/pictures/rounds)"
     )
     args = parser.parse_args(argv)
     if args.run and (args.labels or args.data_set or args.image_ids):

@@ -152,7 +152,8 @@ def _paper_table(
         caption = f"{title(OURS)} compared with each method on the same images ({context.where})."
         tables.append(comparisons_table(f"{name}_comparisons", caption, comparisons))
     for test_set in external_sets(context.groups):
-        rows = [OurRow(x, group_metrics(x, context.bootstrap, test_set)) for x in context.groups]
+        tested = [x.tested_on(test_set) for x in context.groups]
+        rows = [OurRow(x, group_metrics(x, context.bootstrap, test_set)) for x in tested]
         caption = f"{heading}, external validation on {test_set} ({context.where}). {unit}"
         tables.append(results_table(f"{name}_on_{test_set}", caption, rows, (), by_p))
     return Content(heading, tables, [])
@@ -169,27 +170,26 @@ def _roc(context: Context) -> Content:
                 continue
             auc, brier = group_metrics(x, context.bootstrap)["AUC"], brier_score(x, context.bootstrap)
             rows.append((x, auc, brier))
-            curves.append(ROCCurve(x.method, ROC_GRID, *roc_band(x, ROC_GRID, context.bootstrap), auc))
-            calibration.append(CalibrationCurves(x.method, pooled(x), brier))
-        if not curves:
-            continue
-        remark = "paper, private data: TSDDNet 0.928" if any(x.method == OURS for x in curves) else ""
-        save_figure(roc_figure(curves, remark), context.output_dir, f"roc_p{share(p)}")
-        save_figure(calibration_figure(calibration), context.output_dir, f"calibration_p{share(p)}")
-        figures.append(
-            FigureFile(
-                f"roc_p{share(p)}",
-                f"Fig. 7, p = {share(p)} ({context.where}): ROC curves, averaged over the folds at equal false-positive "
-                "rates, with pointwise 95% bands.",
-            )
-        )
-        figures.append(
-            FigureFile(
-                f"calibration_p{share(p)}",
-                f"Calibration, p = {share(p)} ({context.where}): reliability in ten bins of equally many images, and "
-                "decision curves, over the pooled test images.",
-            )
-        )
+            curves.append(ROCCurve(x, ROC_GRID, *roc_band(x, ROC_GRID, context.bootstrap), auc))
+            calibration.append(CalibrationCurves(x, pooled(x), brier))
+        if curves:
+            ours = paper.TSDDNET.auc if any(x.group.method == OURS for x in curves) else None
+            remark = "" if ours is None else f"{paper.MARK}: {title(OURS)} {ours}"
+            save_figure(roc_figure(curves, remark), context.output_dir, f"roc_p{share(p)}")
+            save_figure(calibration_figure(calibration), context.output_dir, f"calibration_p{share(p)}")
+            where = f"p = {share(p)} ({context.where})"
+            figures += [
+                FigureFile(
+                    f"roc_p{share(p)}",
+                    f"Fig. 7, {where}: ROC curves, averaged over the folds at equal false-positive rates, with "
+                    "pointwise 95% bands.",
+                ),
+                FigureFile(
+                    f"calibration_p{share(p)}",
+                    f"Calibration, {where}: reliability in ten bins of equally many images, and decision curves, over "
+                    "the pooled test images.",
+                ),
+            ]
     caption = f"Area under the ROC curve and Brier score ({context.where}), with 95% intervals."
     return Content("ROC curves, calibration, decision curves", [probabilities_table("roc", caption, rows)], figures)
 
@@ -198,22 +198,24 @@ def _fig6(context: Context) -> Content:
     figures = []
     for p, groups in context.of_p(context.groups).items():
         fold = _fold_of_most(groups)
-        shown = [(x, run) for x in groups if (run := _first_run(x, fold)) is not None]
+        shown = {x.method: run for x in groups for run in x.runs[::-1] if run.key.fold == fold}
         if not shown:
             continue
         columns = [
-            Column(title(x.method), run.threshold, {y["image_id"]: y for y in run.predictions[run.test_set]})
-            for x, run in shown
+            Column(title(method), run.threshold, {x["image_id"]: x for x in run.predictions[run.test_set]})
+            for method, run in shown.items()
         ]
-        methods = [x.method for x, _ in shown]
-        reference = methods.index(OURS) if OURS in methods else len(methods) - 1
+        reference = list(shown).index(OURS) if OURS in shown else len(shown) - 1
         images = choose_images(columns, GALLERY_IMAGES, reference)
-        rows = model_rows(columns, images, shown[0][1].test_set)
-        save_figure(comparison_figure([x.title for x in columns], rows), context.output_dir, f"fig6_p{share(p)}", GALLERY_DPI)
-        missing = [title(x.method) for x in groups if x.method not in methods]
+        test_set = next(iter(shown.values())).test_set
+        if not images:
+            raise InputError(f"No image of {test_set} has a prediction by each of {', '.join(shown)}.")
+        figure = comparison_figure([x.title for x in columns], model_rows(columns, images, test_set))
+        save_figure(figure, context.output_dir, f"fig6_p{share(p)}", GALLERY_DPI)
+        missing = [title(x.method) for x in groups if x.method not in shown]
         caption = (
-            f"Fig. 6 and 8, p = {share(p)} ({context.where}), test images of fold {fold}: manual and predicted boxes, and the "
-            "diagnosis with its probability of malignant. Chosen by rule, to show where the methods differ: both "
+            f"Fig. 6 and 8, p = {share(p)} ({context.where}), test images of fold {fold}: manual and predicted boxes, "
+            "and the diagnosis with its probability of malignant. Chosen by rule, to show where the methods differ: both "
             f"classes, images that {columns[reference].title} gets right and wrong."
         )
         caption += f" Not finished: {', '.join(missing)}." if missing else ""
@@ -242,8 +244,9 @@ def _fig9(context: Context) -> Content:
     for p in dict.fromkeys(x.p for x in groups):
         of_p = [row for row in rows if row.group.p == p]
         if any(row.figures for row in of_p):
-            save_figure(stages_figure(of_p), context.output_dir, f"fig9_p{share(p)}")
-            figures.append(FigureFile(f"fig9_p{share(p)}", f"Fig. 9, p = {share(p)} ({context.where}), with 95% intervals."))
+            name = f"fig9_p{share(p)}"
+            save_figure(stages_figure(of_p), context.output_dir, name)
+            figures.append(FigureFile(name, f"Fig. 9, p = {share(p)} ({context.where}), with 95% intervals."))
     return Content(heading, [table], figures)
 
 
@@ -264,10 +267,6 @@ def _fold_of_most(groups: Sequence[Group]) -> Optional[int]:
         for fold in x.folds:
             counts[fold] = counts.get(fold, 0) + 1
     return min(counts, key=lambda fold: (-counts[fold], fold), default=None)
-
-
-def _first_run(x: Group, fold: Optional[int]):
-    return next((run for run in x.runs if run.key.fold == fold), None)
 
 
 def _run_entry(x: Planned) -> Dict[str, Any]:

@@ -10,7 +10,7 @@ from matplotlib.figure import Figure
 from ..evaluation.calibration import net_benefit, reliability_curve
 from .methods import line_style, stage_title, title
 from .results import METRICS, Estimate
-from .runs import Cases
+from .runs import Cases, Group
 from .tables import OurRow, interval_text
 
 WIDTH = 5.2  # inches
@@ -27,11 +27,12 @@ METRIC_LABELS = {
 class ROCCurve(NamedTuple):
     """
     Attributes:
+        group: whose curve it is.
         false_positive_rates, sensitivity, low, high: (G,), see :func:`~tsdd_d2.report.results.roc_band`.
         auc: with its interval.
     """
 
-    method: str
+    group: Group
     false_positive_rates: np.ndarray
     sensitivity: np.ndarray
     low: np.ndarray
@@ -42,11 +43,12 @@ class ROCCurve(NamedTuple):
 class CalibrationCurves(NamedTuple):
     """
     Attributes:
+        group: whose curves they are.
         cases: pooled test images.
         brier: Brier score with its interval.
     """
 
-    method: str
+    group: Group
     cases: Cases
     brier: Estimate
 
@@ -60,8 +62,8 @@ def roc_figure(curves: Sequence[ROCCurve], remark: str = "") -> Figure:
     figure = Figure(figsize=(WIDTH, WIDTH + 0.2 * len(curves) + 0.2), layout="constrained")
     axes = figure.add_subplot()
     for number, x in enumerate(curves):
-        style = line_style(x.method, number)
-        label = f"{title(x.method)} {x.auc.mean:.3f}{interval_text(x.auc.low, x.auc.high, '.3f')}"
+        style = line_style(x.group.method, number)
+        label = _label(x.group, x.auc)
         rates = np.concatenate([[0], x.false_positive_rates])
         axes.plot(rates, np.concatenate([[0], x.sensitivity]), label=label, **style)
         axes.fill_between(x.false_positive_rates, x.low, x.high, color=style["color"], alpha=0.12, linewidth=0)
@@ -78,8 +80,8 @@ def calibration_figure(curves: Sequence[CalibrationCurves]) -> Figure:
     thresholds = np.linspace(0.01, 0.99, 99)
     highest = 0.0
     for number, x in enumerate(curves):
-        style = line_style(x.method, number)
-        label = f"{title(x.method)} {x.brier.mean:.3f}{interval_text(x.brier.low, x.brier.high, '.3f')}"
+        style = line_style(x.group.method, number)
+        label = _label(x.group, x.brier)
         points = reliability_curve(x.cases.labels, x.cases.probabilities)
         reliability.plot(*points, label=label, marker=".", **style)
         decision.plot(thresholds, net_benefit(x.cases.labels, x.cases.probabilities, thresholds), **style)
@@ -92,7 +94,8 @@ def calibration_figure(curves: Sequence[CalibrationCurves]) -> Figure:
             benefit = net_benefit(labels, np.full(len(labels), probability), thresholds)
             decision.plot(thresholds, benefit, color=colour, linewidth=1, label=name)
         decision.legend(frameon=False, fontsize=8, loc="upper right")
-    decision.set(xlim=(0, 1), ylim=(-0.1 * highest - 0.01, 1.05 * highest + 0.01), xlabel="threshold", ylabel="net benefit")
+    limits = (-0.1 * highest - 0.01, 1.05 * highest + 0.01)
+    decision.set(xlim=(0, 1), ylim=limits, xlabel="threshold", ylabel="net benefit")
     _legend_below(figure, reliability, "Brier score (95% interval)")
     return figure
 
@@ -114,7 +117,7 @@ def stages_figure(rows: Sequence[OurRow]) -> Figure:
             bounds = np.array([[row.figures[x].low, row.figures[x].high] for x in METRICS]).T
             panel.errorbar(
                 positions, means, np.abs(bounds - means), fmt="os"[number % 2], color=style["color"], capsize=3,
-                label=title(row.group.method),
+                label=title(row.group.method) + row.group.remark,
             )  # fmt: skip
         panel.set_xticks(range(len(METRICS)), [METRIC_LABELS[x] for x in METRICS])
         panel.set_title(stage_title(stage), fontsize=10, loc="left")
@@ -142,6 +145,10 @@ def save_figure(figure: Figure, folder: str, name: str, dpi: int = DPI) -> None:
         finally:
             if os.path.exists(temporary):
                 os.remove(temporary)
+
+
+def _label(group: Group, x: Estimate) -> str:
+    return f"{title(group.method)} {x.mean:.3f}{interval_text(x.low, x.high, '.3f')}{group.remark}"
 
 
 def _legend_below(figure: Figure, axes: Axes, heading: str, remark: str = "") -> None:

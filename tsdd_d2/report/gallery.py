@@ -78,10 +78,10 @@ def choose_images(columns: Sequence[Column], count: int, reference: int = -1) ->
     The choice shows where models differ, not how often: it is no sample of the data set.
 
     Args:
-        columns: the models; images that one of them lacks are left out.
+        columns: the models, at least one; images that one of them lacks are left out.
         reference: index of the reference model.
     """
-    common = set.intersection(*(set(x.predictions) for x in columns)) if columns else set()
+    common = set.intersection(*(set(x.predictions) for x in columns))
     right = {image_id: [x.is_right(image_id) for x in columns] for image_id in common}
 
     def agreement(image_id: int) -> int:

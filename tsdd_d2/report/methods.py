@@ -1,4 +1,4 @@
-"""The methods as the report names, orders and colours them. A method that is not listed here has its own name as title."""
+"""The methods as the report names, orders and colours them; one that is not listed has its own name as title."""
 
 from typing import Dict, Optional, Tuple
 

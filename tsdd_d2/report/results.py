@@ -78,9 +78,9 @@ def group_metrics(group: Group, bootstrap: Bootstrap, test_set: Optional[str] = 
     """The metrics of the paper's tables for the runs of a group, as fractions.
 
     Args:
-        test_set: by default that of each run; otherwise an external one.
+        test_set: by default that of each run; otherwise an external one, see :meth:`Group.tested_on`.
     Returns:
-        an estimate for each of :data:`METRICS`; empty if no run has predictions for the set.
+        an estimate for each of :data:`METRICS`; empty if no run is finished.
     """
     return estimate(_diagnosis, _items(group, test_set), bootstrap)
 
@@ -208,8 +208,7 @@ def _diagnosis(x: Cases, weights: Optional[np.ndarray]) -> Dict[str, np.ndarray]
 
 
 def _items(group: Group, test_set: Optional[str] = None) -> List[Tuple[int, Cases]]:
-    runs = [run for run in group.runs if test_set is None or test_set in run.predictions]
-    return [(run.key.fold, cases(run, test_set)) for run in runs]
+    return [(run.key.fold, cases(run, test_set)) for run in group.runs]
 
 
 def _paired_items(a: Group, b: Group) -> List[Tuple[int, CasePair]]:

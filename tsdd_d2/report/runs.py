@@ -106,6 +106,11 @@ class Group(NamedTuple):
     def runs(self) -> List[Run]:
         return [planned.run for planned in self.planned if planned.run is not None]
 
+    def tested_on(self, test_set: str) -> "Group":
+        """The same group, in which a run without predictions for a test set counts as missing."""
+        planned = (x if x.run and test_set in x.run.predictions else x._replace(run=None) for x in self.planned)
+        return self._replace(planned=tuple(planned))
+
     @property
     def folds(self) -> List[int]:
         """Folds with a run that can be shown."""
@@ -127,15 +132,13 @@ class Group(NamedTuple):
         return text
 
     @property
-    def share_of_plan(self) -> str:
-        """The same in short, such as "3/4 folds"."""
+    def remark(self) -> str:
+        """What stands behind each figure of a group that is not complete, such as " [3/4 folds]"; else nothing."""
+        if len(self.runs) == len(self.planned):
+            return ""
         if len(self.folds) < len(self.planned_folds):
-            return f"{len(self.folds)}/{len(self.planned_folds)} folds"
-        return f"{len(self.runs)}/{len(self.planned)} runs"
-
-    @property
-    def complete(self) -> bool:
-        return len(self.runs) == len(self.planned)
+            return f" [{len(self.folds)}/{len(self.planned_folds)} folds]"
+        return f" [{len(self.runs)}/{len(self.planned)} runs]"
 
 
 def match(planned: Sequence[Mapping], runs: Sequence[Mapping], threshold: str) -> List[Planned]:

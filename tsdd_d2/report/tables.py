@@ -86,7 +86,7 @@ def results_table(
         mark = f" [{paper.MARK}]" if isinstance(row, PaperRow) else ""
         rows.append({"method": title(method) + mark, "p": share(p), **texts})
         records.append({"method": method, "stage": stage, "p": p, **numbers})
-    notes = [f"[{paper.MARK}]: quoted from the paper for orientation; other images, other training."] if papers else []
+    notes = [f"[{paper.MARK}]: quoted from the paper for orientation; other images, other training."] * bool(papers)
     return Table(name, caption, rows, records, notes)
 
 
@@ -162,8 +162,8 @@ def comparisons_table(name: str, caption: str, comparisons: Sequence[Comparison]
     notes = [
         "Over the pooled test images of the folds that both methods have; AUCs of pooled images differ from the means "
         "over folds.",
-        "DeLong's and McNemar's tests take images as independent, but a patient has several: their p-values are somewhat "
-        "too small. The interval of the difference resamples patients.",
+        "DeLong's and McNemar's tests take images as independent, but a patient has several: their p-values are "
+        "somewhat too small. The interval of the difference resamples patients.",
         "Holm's correction is over the methods of one p, for each of the two tests.",
     ]
     return Table(name, caption, rows, records, notes)
@@ -180,7 +180,7 @@ def probabilities_table(name: str, caption: str, rows: Sequence[tuple]) -> Table
         entry = {"method": title(group.method), "p": share(group.p), "folds": group.extent}
         record = {"method": group.method, "p": group.p, "folds": len(group.folds)}
         for label, x in (("AUC", auc), ("Brier score", brier)):
-            entry[label] = "missing" if x is None else _estimate_text(x, "AUC")
+            entry[label] = "missing" if x is None else _estimate_text(x, "AUC") + group.remark
             if x is not None:
                 record.update({f"{label}_{part}".replace(" ", "_"): value for part, value in x._asdict().items()})
         texts.append(entry)
@@ -197,10 +197,9 @@ def interval_text(low: float, high: float, pattern: str) -> str:
 
 def _describe_ours(row: OurRow):
     texts = {}
-    incomplete = "" if row.group.complete else f" [{row.group.share_of_plan}]"
     for name in METRICS:
         x = row.figures.get(name)
-        texts[TITLES[name]] = "missing" if x is None else _estimate_text(x, name) + incomplete
+        texts[TITLES[name]] = "missing" if x is None else _estimate_text(x, name) + row.group.remark
     texts["folds"] = row.group.extent
     numbers = {"folds": len(row.group.folds), "planned_folds": len(row.group.planned_folds)}
     return texts, {**_numbers(OURS, row.figures), **numbers}
