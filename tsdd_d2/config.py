@@ -56,8 +56,6 @@ def add_tsdd_config(cfg: CN) -> None:
     _C.MODEL.CNET.LABEL_SMOOTHING = 0.0
     # In training each side of the ROI moves by up to this share of its length; 0 is the paper.
     _C.MODEL.CNET.ROI_JITTER = 0.0
-    # In training C-Net sees each ROI this many times in a minibatch, every second time mirrored; 1 is the paper.
-    _C.MODEL.CNET.CROPS_PER_ROI = 1
     # True: crop by bilinear sampling with a gradient to the box, so that in stage 2 diagnosis trains localisation;
     # False: ROIAlign.
     _C.MODEL.CNET.DIFFERENTIABLE_CROP = False

@@ -57,33 +57,13 @@ def test_no_boxes_at_all(cnet):
 def test_eq_3_and_4_by_hand(cnet):
     """Three ROIs with known logits: one fa, two pa."""
     logits = torch.tensor([[0.0, 0.0], [2.0, 0.0], [0.0, 1.0]])
-    cnet.crop_logits = lambda crops: logits
+    cnet.class_logits = lambda images, boxes: logits
     box = [[0.0, 0.0, 9.0, 9.0]]
     targets = [rois(box, [1], [False]), rois(box, [0], [True]), rois(box, [0], [True])]
-    losses = cnet.losses(torch.rand(3, 3, 40, 40), targets, torch.tensor([False, True, True]))
+    losses = cnet.losses(None, targets, torch.tensor([False, True, True]))
     assert losses["loss_cnet_fa"].item() == pytest.approx(0.693147, rel=1e-5)  # -log 1/2
     # -log(e^2/(e^2+1)) = 0.126928, -log(1/(1+e)) = 1.313262; their mean, times beta
     assert losses["loss_cnet_pa"].item() == pytest.approx(0.5 * (0.126928 + 1.313262) / 2, rel=1e-5)
-
-
-def test_every_second_crop_of_a_roi_is_mirrored(cnet):
-    cnet.crops_per_roi = 3
-    images, boxes = torch.rand(1, 3, 40, 40), [torch.tensor([[2.0, 4, 30, 36], [5, 5, 30, 35]])]
-    first, second, third = cnet.training_crops(images, boxes).split(2)
-    plain = cnet.crop(images, boxes)
-    assert torch.equal(first, plain) and torch.equal(second, plain.flip(-1)) and torch.equal(third, plain)
-
-
-def test_more_crops_of_a_roi_do_not_change_its_weight(cnet):
-    """Each crop has the logits of its ROI, so the losses are those of one crop for each ROI."""
-    targets = [rois([[2.0, 4, 30, 36]], [0], [False]), rois([[5.0, 5, 30, 35]], [1], [True])]
-    logits = torch.tensor([[0.3, 0.0], [2.0, 0.0]])
-    losses = []
-    for cnet.crops_per_roi in (1, 2):
-        cnet.crop_logits = lambda crops: logits.repeat(cnet.crops_per_roi, 1)
-        losses.append(cnet.losses(torch.rand(2, 3, 40, 40), targets, torch.tensor([False, True])))
-    assert {k: v.item() for k, v in losses[0].items()} == pytest.approx({k: v.item() for k, v in losses[1].items()})
-
 
 
 def test_roi_head_contract(cnet):

@@ -41,7 +41,6 @@ class CNet(nn.Module):
         beta: float,
         label_smoothing: float = 0.0,
         roi_jitter: float = 0.0,
-        crops_per_roi: int = 1,
         differentiable_crop: bool = False,
     ):
         """
@@ -53,8 +52,6 @@ class CNet(nn.Module):
             beta: weight of the partially annotated images, Eq. (3).
             label_smoothing: of the cross-entropy, Eq. (4); 0 is the paper.
             roi_jitter: in training each side of the ROI moves by up to this share of its length; 0 is the paper.
-            crops_per_roi: how often each ROI is cropped in training, with a jitter of its own ("batch augmentation",
-                arXiv:1901.09335); every second crop is mirrored. 1 is the paper.
             differentiable_crop: crop so that the gradient reaches the boxes; ROIAlign's reaches the image alone.
         """
         super().__init__()
@@ -64,7 +61,6 @@ class CNet(nn.Module):
         self.beta = beta
         self.label_smoothing = label_smoothing
         self.roi_jitter = roi_jitter
-        self.crops_per_roi = crops_per_roi
         self.resnet = torchvision.models.get_model(
             f"resnet{depth}", weights=None, norm_layer=lambda channels: get_norm(norm, channels)
         )
@@ -84,7 +80,6 @@ class CNet(nn.Module):
             "beta": cfg.MODEL.CNET.BETA,
             "label_smoothing": cfg.MODEL.CNET.LABEL_SMOOTHING,
             "roi_jitter": cfg.MODEL.CNET.ROI_JITTER,
-            "crops_per_roi": cfg.MODEL.CNET.CROPS_PER_ROI,
             "differentiable_crop": cfg.MODEL.CNET.DIFFERENTIABLE_CROP,
         }
 
@@ -116,11 +111,7 @@ class CNet(nn.Module):
 
     def class_logits(self, images: Tensor, boxes: List[Tensor]) -> Tensor:
         """(sum of Ri, 2) logits for the boxes of a minibatch; arguments as in :meth:`crop`."""
-        return self.crop_logits(self.crop(images, boxes))
-
-    def crop_logits(self, crops: Tensor) -> Tensor:
-        """(R, 3, S, S) crops -> (R, 2) logits."""
-        return self.classifier(self.resnet(crops)).float()
+        return self.classifier(self.features(images, boxes)).float()
 
     def class_probabilities(self, images: Tensor, boxes: List[Tensor]) -> List[Tensor]:
         """Class probabilities of arbitrary boxes: the one function that scores candidates and diagnoses.
@@ -148,27 +139,21 @@ class CNet(nn.Module):
             gt_instances: N ``Instances`` with ``gt_boxes`` and ``gt_classes``.
             partially_annotated: (N,) bool.
         """
-        crops = self.training_crops(images, [x.gt_boxes.tensor for x in gt_instances])
-        counts = torch.tensor([len(x) for x in gt_instances], device=partially_annotated.device)
-        is_pa = partially_annotated.repeat_interleave(counts)
+        boxes = [x.gt_boxes.tensor for x in gt_instances]
+        if self.roi_jitter > 0:
+            boxes = [jitter_boxes(b, self.roi_jitter) for b in boxes]
+        counts = torch.tensor([len(b) for b in boxes], device=partially_annotated.device)
         # Eq. (4)
-        loss_per_crop = F.cross_entropy(
-            self.crop_logits(crops),
-            torch.cat([x.gt_classes for x in gt_instances]).repeat(self.crops_per_roi),
+        loss_per_roi = F.cross_entropy(
+            self.class_logits(images, boxes),
+            torch.cat([x.gt_classes for x in gt_instances]),
             label_smoothing=self.label_smoothing,
             reduction="none",
         )
         # Eq. (3): L(fa) + beta L(pa)
-        return fa_and_pa_terms("loss_cnet", loss_per_crop, is_pa.repeat(self.crops_per_roi), self.beta)
-
-    def training_crops(self, images: Tensor, boxes: List[Tensor]) -> Tensor:
-        """(crops_per_roi * sum of Ri, 3, S, S): all ROIs once, then all again, ...; arguments as in :meth:`crop`."""
-        crops = []
-        for i in range(self.crops_per_roi):
-            jittered = [jitter_boxes(b, self.roi_jitter) for b in boxes] if self.roi_jitter > 0 else boxes
-            crop = self.crop(images, jittered)
-            crops.append(crop.flip(-1) if i % 2 else crop)
-        return torch.cat(crops).contiguous(memory_format=torch.channels_last)
+        return fa_and_pa_terms(
+            "loss_cnet", loss_per_roi, partially_annotated.repeat_interleave(counts), self.beta
+        )
 
     def forward(
         self,
