@@ -45,6 +45,10 @@ def score_all_candidates(
     Returns:
         image id -> :class:`ScoredBoxes`.
     """
+    if comm.get_world_size() > 1:
+        # each rank's batch normalisation has statistics of its own; those of rank 0 are in the checkpoints
+        for buffer in model.buffers():
+            torch.distributed.broadcast(buffer, src=0)
     was_training = model.training
     model.eval()
     scored = {}
