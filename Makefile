@@ -2,6 +2,7 @@
 PYTHON ?= python3
 VENV ?= .venv
 DEMO ?= output/demo
+SMALL ?= output/small
 PYTEST_ARGS ?=
 
 BIN := $(VENV)/bin
@@ -9,10 +10,14 @@ PIP := $(BIN)/python -m pip --disable-pip-version-check
 INSTALLED := $(VENV)/.installed
 
 .DEFAULT_GOAL := help
-.PHONY: help install test demo ablation clean distclean
+.PHONY: help install test demo ablation reproduce-small clean distclean
+
+SMALL_STEPS := INPUT.MIN_SIZE_TRAIN '(192,)' INPUT.MIN_SIZE_TEST 192 INPUT.MAX_SIZE_TRAIN 256 INPUT.MAX_SIZE_TEST 256 \
+    REFINEMENT.WARMUP_ITER 30 REFINEMENT.ROUNDS 2 REFINEMENT.MIN_IOU_WITH_MANUAL 0.0 SOLVER.WARMUP_ITERS 10 \
+    SOLVER.MAX_ITER 60 SOLVER.CHECKPOINT_PERIOD 30 TEST.EVAL_PERIOD 60 TEST.BOOTSTRAP 200
 
 help:  ## list the targets
-	@sed -n 's/^\([a-z]*\):.*## \(.*\)/  make \1\t\2/p' $(firstword $(MAKEFILE_LIST)) | expand -t 18
+	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/  make \1\t\2/p' $(firstword $(MAKEFILE_LIST)) | expand -t 26
 
 install: $(INSTALLED)  ## create .venv with the tested versions (about 6 GB), once
 
@@ -24,13 +29,22 @@ demo: $(INSTALLED)  ## generate the phantom data, train all rounds of stage 1, d
 	$(BIN)/python datasets/prepare_phantom.py --root $(DEMO)/datasets/phantom
 	$(BIN)/python tools/train_net.py --config-file configs/tsdd_stage1_demo.yaml --resume OUTPUT_DIR $(DEMO)/stage1
 	$(BIN)/python tools/visualize_rois.py --run $(DEMO)/stage1
+	$(BIN)/python tools/compare_figures.py --run $(DEMO)/stage1
 	$(BIN)/python tools/review_rois.py --run $(DEMO)/stage1
 
 ablation: $(INSTALLED)  ## Table II on BUS-BRA in $$DETECTRON2_DATASETS: hours; the same command goes on
-	$(BIN)/python tools/ablation.py --results results/ablation.json
+	$(BIN)/python tools/reproduce.py --experiment table2 --folds 1 --p 0.2 --seeds 0 1 2 --results results/ablation_p0.2
+	$(BIN)/python tools/reproduce.py --experiment table2 --folds 1 --p 1.0 --results results/ablation_p1.0
 
-clean:  ## remove caches and what the demo wrote; other runs in output/ stay
-	rm -rf $(DEMO) build tsdd_d2.egg-info .pytest_cache
+# Few images and steps: it shows that all parts work together, not what the methods are worth.
+reproduce-small: export DETECTRON2_DATASETS = $(SMALL)/datasets
+reproduce-small: $(INSTALLED)  ## three methods on two folds of a small phantom, with tables: minutes; it goes on too
+	$(BIN)/python datasets/prepare_phantom.py --root $(SMALL)/datasets/phantom --patients 40
+	$(BIN)/python tools/reproduce.py --experiment table1 --data phantom --methods tsddnet retinanet cnet_oracle \
+	    --folds 1 2 --p 0.3 --jobs 2 --output $(SMALL)/runs --overrides $(SMALL_STEPS)
+
+clean:  ## remove caches and what the demo and reproduce-small wrote; other runs in output/ stay
+	rm -rf $(DEMO) $(SMALL) build tsdd_d2.egg-info .pytest_cache
 	find . -path ./$(VENV) -prune -o -name __pycache__ -type d -prune -exec rm -rf {} +
 
 distclean: clean  ## the same, and remove .venv

@@ -11,7 +11,7 @@ setup(
     license_files=["LICENSE"],
     python_requires=">=3.10,<3.13",
     packages=find_packages(include=["tsdd_d2", "tsdd_d2.*"]),
-    package_data={"tsdd_d2.review": ["templates/*"]},
+    package_data={"tsdd_d2.report": ["templates/*"], "tsdd_d2.review": ["templates/*"]},
     # Detectron2 is needed but not listed. PyPI has no distribution of that name (the official one
     # is built from git), and the redistribution that can stand in for it is called sal-detectron2: a
     # requirement on "detectron2" would make pip fail beside it, and would trust whoever registers the name.
@@ -46,5 +46,11 @@ setup(
         # detectron2.model_zoo imports pkg_resources, which setuptools 82 removed; torch needs 77.0.3.
         "setuptools>=77.0.3,<82",
     ],
-    extras_require={"export": EXPORT, "test": ["pytest", "selenium", *EXPORT]},
+    # slurm and ray: --executor of tools/reproduce.py. The tests use them, and supervision to open our annotation files.
+    extras_require={
+        "slurm": ["submitit"],
+        "ray": ["ray"],
+        "export": EXPORT,
+        "test": ["pytest", "selenium", "submitit", "ray", "supervision", "MLstatkit", *EXPORT],
+    },
 )

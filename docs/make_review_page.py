@@ -8,14 +8,12 @@ way from the coarse manual box to the true one, and so are C-Net's scores.
 """
 
 import os
-import shutil
-import subprocess
 import sys
 import tempfile
 
 import numpy as np
 import torch
-from PIL import Image
+from screenshot import require_chromium, take
 
 from tsdd_d2.data.phantom import generate_phantom
 from tsdd_d2.modeling.stage1 import ScoredBoxes
@@ -46,10 +44,7 @@ def of_true_class(score, image):
 
 
 def main() -> int:
-    chromium = shutil.which("chromium")
-    if chromium is None:
-        print("error: there is no chromium on the PATH", file=sys.stderr)
-        return 2
+    require_chromium()
     rng = np.random.default_rng(0)
     with tempfile.TemporaryDirectory() as folder:
         rounds = [generate_phantom(folder, num_patients=12, images_per_patient=1, num_workers=1)]
@@ -61,13 +56,7 @@ def main() -> int:
             rounds.append(refined)
         page = os.path.join(folder, "review.html")
         write_review_page(page, rounds, "phantom_fold1_train", folder)
-        # Chromium's sandbox refuses to start as root, and the page is our own
-        options = ["--headless", "--no-sandbox", "--hide-scrollbars", f"--window-size={WINDOW}"]
-        command = [chromium, *options, f"--screenshot={PICTURE}", f"file://{page}"]
-        subprocess.run(command, check=True, stderr=subprocess.DEVNULL)
-    # 256 colours are enough for grey images with coloured boxes, and halve the file
-    Image.open(PICTURE).convert("RGB").quantize(256).save(PICTURE, optimize=True)
-    print(f"{PICTURE}: {os.path.getsize(PICTURE) / 1e3:.0f} kB")
+        take(page, PICTURE, WINDOW)
     return 0
 
 

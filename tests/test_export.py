@@ -90,27 +90,29 @@ class OfRanking(torch.nn.Module):
         super().__init__()
         self.rank = RANKING_REGISTRY.get(name)
 
-    def forward(self, boxes, quality_logits, anchors, image):
-        return self.rank(boxes, quality_logits, anchors, image.shape)
+    def forward(self, boxes, quality_logits, anchors, image_sizes):
+        return self.rank(boxes, quality_logits, anchors, image_sizes)
 
 
 @pytest.mark.parametrize("name", sorted(name for name, _ in RANKING_REGISTRY))
 def test_every_ranking_can_be_exported(name, tmp_path):
     def inputs(num_anchors, height, width):
+        """For a batch of two images."""
         generator = torch.Generator().manual_seed(num_anchors)
         corners = torch.rand(num_anchors, 2, generator=generator) * torch.tensor([width, height])
         anchors = torch.cat([corners, corners + 10 + 20 * torch.rand(num_anchors, 2, generator=generator)], dim=1)
-        boxes = anchors + 3 * torch.randn(num_anchors, 4, generator=generator)
-        return boxes, torch.randn(num_anchors, generator=generator), anchors, torch.zeros(height, width)
+        boxes = anchors + 3 * torch.randn(2, num_anchors, 4, generator=generator)
+        sizes = torch.tensor([[height, width], [height - 8, width - 16]])
+        return boxes, torch.randn(2, num_anchors, generator=generator), anchors, sizes
 
     # fewer boxes than a ranking looks at in the example, more in the run
     wanted = inputs(2500, 90, 140)
     module = OfRanking(name)
-    anchors, side = {0: torch.export.Dim("anchors", min=2)}, torch.export.Dim.DYNAMIC
+    anchors = torch.export.Dim("anchors", min=2)
     program = torch.export.export(
         module,
         inputs(60, 70, 80),
-        dynamic_shapes=(anchors, anchors, anchors, {0: side, 1: side}),
+        dynamic_shapes=({1: anchors}, {1: anchors}, {0: anchors}, None),
         prefer_deferred_runtime_asserts_over_guards=True,
     )
     path = tmp_path / "ranking.onnx"
@@ -139,7 +141,7 @@ def test_a_network_that_cannot_be_exported(tmp_path, changes, message):
 
 
 def test_a_part_that_the_exporter_does_not_know(stage2, tmp_path, monkeypatch):
-    def depends_on_the_values(boxes, quality_logits, anchors, image_size):
+    def depends_on_the_values(boxes, quality_logits, anchors, image_sizes):
         return quality_logits if quality_logits.sum() > 0 else -quality_logits
 
     monkeypatch.setattr(stage2.model.dnet, "rank", depends_on_the_values)

@@ -2,7 +2,8 @@
 """Writes the tables of the README from the files in results/.
 
 A table stands between two markers; text around them stays as it is:
-    <!-- table: NAME -->          the results, the rankings or the ablation in results/NAME.json
+    <!-- table: NAME -->          the results or the rankings in results/NAME.json, or the tables of an experiment that
+                                  tsdd_d2.report rendered there
     <!-- table: NAME rounds -->   what every round of refinement did, in the same file
     <!-- end of table -->
 """
@@ -15,7 +16,7 @@ import sys
 
 from tsdd_d2.data.files import read_json, write_text
 from tsdd_d2.errors import InputError
-from tsdd_d2.tables import ablation_table, rankings_table, rounds_table, summary_table
+from tsdd_d2.tables import markdown_table, rankings_table, rounds_table, summary_table
 
 EPILOG = """
 Examples:
@@ -92,14 +93,14 @@ def render(results_dir: str, name: str, rounds: bool) -> str:
         return rounds_table(content["rounds"])
     if not rounds and "results" in content:
         return summary_table(content["results"])
-    if not rounds and "ablation" in content:
-        return ablation_table(content["ablation"])
+    if not rounds and "tables" in content:
+        return "\n\n".join(f"{x['caption']}\n\n{markdown_table(x['rows'])}" for x in content["tables"])
     rankings = {name: row for name, row in content.items() if isinstance(row, dict) and "mean IoU" in row}
     if not rounds and rankings:
         return rankings_table(rankings)
     raise InputError(
-        f"{path} holds no {'rounds' if rounds else 'results, rankings or ablation'}: it is none of the files that "
-        "tools/collect_results.py, tools/compare_rankings.py and tools/ablation.py write."
+        f"{path} holds no {'rounds' if rounds else 'results, rankings or tables'}: it is none of the files that "
+        "tools/collect_results.py, tools/compare_rankings.py and tsdd_d2.report write."
     )
 
 

@@ -2,7 +2,7 @@
 
 import importlib
 
-from . import data, modeling
+from . import baselines, data, modeling
 from .config import add_tsdd_config
 from .data import register_bbui_instances
 

@@ -96,6 +96,9 @@ def add_tsdd_config(cfg: CN) -> None:
     # ---- optimisation and evaluation
     # "Adam" (the paper) or "AdamW".
     _C.SOLVER.OPTIMIZER = "Adam"
+    # Decay, for each iteration, of a running average of the weights, which takes the place of the trained ones in the
+    # rounds, in the evaluation and in the checkpoints; 0 is the paper.
+    _C.SOLVER.EMA_DECAY = 0.0
     # False: an image is called malignant from probability 0.5 on. True: from the threshold with the largest Youden
     # index on the validation split on.
     _C.TEST.YOUDEN_THRESHOLD = False

@@ -14,14 +14,6 @@ FIGURES = (
     ("specificity", "diagnosis", "specificity"),
     ("patient AUC", "diagnosis_patient", "AUC"),
 )
-ABLATION_FIGURES = (
-    ("accuracy", "diagnosis", "accuracy"),
-    ("sensitivity", "diagnosis", "sensitivity"),
-    ("specificity", "diagnosis", "specificity"),
-    ("YI", "diagnosis", "youden_index"),
-    ("AUC", "diagnosis", "AUC"),
-    ("IoU >= 0.5", "localisation", "share_iou50"),
-)
 SUMMARY = ("IoU >= 0.5", "mean IoU", "AUC", "accuracy", "patient AUC")
 LABELS = ("weights", "data set", "C-Net sees")
 
@@ -78,20 +70,12 @@ def rankings_table(rankings: Dict[str, Dict[str, float]]) -> str:
     return _markdown(pd.DataFrame(rows))
 
 
-def ablation_table(rows: Sequence[Dict]) -> str:
-    """The paper's Table II on our data, with 95% intervals; a run that was not made is shown as missing.
-
-    Args:
-        rows: "ablation" of :func:`tsdd_d2.experiments.collect_ablation`.
+def markdown_table(rows: Sequence[Dict[str, str]]) -> str:
     """
-    table = []
-    for row in rows:
-        figures = {
-            title: _with_interval((row["results"] or {}).get(group, {}), key) or "missing"
-            for title, group, key in ABLATION_FIGURES
-        }
-        table.append({"variant": row["variant"], "p": str(row["p"]), "seed": str(row["seed"]), **figures})
-    return _markdown(pd.DataFrame(table))
+    Args:
+        rows: title of the column -> text, the same columns in each.
+    """
+    return _markdown(pd.DataFrame(rows))
 
 
 def _results_frame(results: Dict[str, Dict]) -> pd.DataFrame:

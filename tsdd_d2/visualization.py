@@ -1,8 +1,12 @@
-"""Pictures of ROIs: each image with its boxes, and one lesion through the rounds."""
+"""Pictures of ROIs: each image with its boxes, and grids that compare models or rounds on the same images."""
 
-from typing import Dict, List, Optional, Sequence, Tuple
+import textwrap
+from typing import Dict, List, NamedTuple, Optional, Sequence, Tuple
 
 import numpy as np
+from matplotlib.figure import Figure
+from matplotlib.lines import Line2D
+from matplotlib.patches import Rectangle
 
 from detectron2.data import detection_utils
 from detectron2.structures import BoxMode
@@ -19,6 +23,36 @@ COLOURS = {
     "ROI": (1.0, 0.75, 0.1),
     "candidate": (0.7, 0.7, 0.7),
 }
+# In a grid, where no label says what a box is. Dashes tell the boxes apart where colours do not.
+DASHED = {"manual": (0, (4, 3)), "true": (0, (1, 2))}
+RIGHT_OR_WRONG = {None: ("", "#303030"), True: ("✓ ", "#11642f"), False: ("✗ ", "#a3200f")}
+
+
+class Cell(NamedTuple):
+    """What one model or round says about an image.
+
+    Attributes:
+        boxes: (kind, XYXY in pixels) for each box, kind a key of :data:`COLOURS`.
+        text: written on the image.
+        right: whether the diagnosis is right; None if there is nothing to be right about.
+    """
+
+    boxes: Sequence[Tuple[str, Sequence[float]]]
+    text: str = ""
+    right: Optional[bool] = None
+
+
+class ComparisonRow(NamedTuple):
+    """
+    Attributes:
+        pixels: (H, W, 3) uint8 RGB.
+        title: of the image.
+        cells: one for each column.
+    """
+
+    pixels: np.ndarray
+    title: str
+    cells: Sequence[Cell]
 
 
 def draw_boxes(
@@ -79,6 +113,46 @@ def draw_image(
     if title is None:
         title = CLASS_NAMES[image["category_id"] - 1]
     return draw_boxes(pixels, annotation_boxes(image, annotations), title)
+
+
+def comparison_figure(columns: Sequence[str], rows: Sequence[ComparisonRow], roi: str = "predicted box") -> Figure:
+    """A grid in the manner of the paper's Fig. 6 and 8: one row per image, one column per model or round.
+
+    Args:
+        columns: their titles.
+        roi: what the legend calls a box of kind "ROI".
+    """
+    cell_width = 1.9  # inches
+    aspects = [min(1.4, max(0.6, row.pixels.shape[0] / row.pixels.shape[1])) for row in rows]
+    heights = [cell_width * aspect + 0.25 for aspect in aspects]
+    figure = Figure(figsize=(cell_width * len(columns), sum(heights) + 0.6), layout="constrained")
+    figure.get_layout_engine().set(w_pad=0.02, h_pad=0.02, wspace=0.01, hspace=0.01)
+    grid = figure.subplots(len(rows), len(columns), squeeze=False, height_ratios=heights)
+    for axis, title in zip(grid[0], columns):
+        axis.set_title(f"{textwrap.fill(title, 18)}\n", fontsize=10, fontweight="bold")
+    for axes, row in zip(grid, rows):
+        title = axes[0].text(0, 1.01, row.title, transform=axes[0].transAxes, fontsize=8, va="bottom")
+        title.set_in_layout(False)  # it may reach over the next columns
+        for axis, cell in zip(axes, row.cells, strict=True):
+            axis.imshow(row.pixels)
+            axis.set_axis_off()
+            _draw_cell(axis, cell)
+    kinds = dict.fromkeys(kind for row in rows for cell in row.cells for kind, _ in cell.boxes)
+    handles = [Line2D([], [], color=COLOURS[kind], linestyle=DASHED.get(kind, "-"), linewidth=2) for kind in kinds]
+    names = [roi if kind == "ROI" else f"{kind} box" for kind in kinds]
+    figure.legend(handles, names, loc="outside lower left", ncols=len(kinds) or 1, frameon=False, fontsize=9)
+    return figure
+
+
+def _draw_cell(axis, cell: Cell) -> None:
+    for kind, (x0, y0, x1, y1) in cell.boxes:
+        line = {"edgecolor": COLOURS[kind], "linestyle": DASHED.get(kind, "-"), "linewidth": 1.6}
+        axis.add_patch(Rectangle((x0, y0), x1 - x0, y1 - y0, fill=False, **line))
+    if cell.text:
+        mark, colour = RIGHT_OR_WRONG[cell.right]
+        frame = {"facecolor": colour, "edgecolor": "none", "alpha": 0.85, "pad": 1.5}
+        place = {"transform": axis.transAxes, "va": "bottom", "bbox": frame}
+        axis.text(0.02, 0.03, mark + cell.text, fontsize=7.5, color="white", **place).set_in_layout(False)
 
 
 def draw_prediction(image: InputImage, prediction: Prediction) -> np.ndarray:

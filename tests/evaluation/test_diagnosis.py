@@ -187,6 +187,19 @@ def test_bad_malignancy_names_the_image():
             run(DiagnosisEvaluator(DATASET), indices=[0], cases=[("a", 1, [malignancy])])
 
 
+def test_diagnosis_from_the_detections_of_both_classes():
+    input_, output = model_io(0)  # scores 0.9 and 0.5
+    instances = output["instances"]
+    instances.remove("malignancy")
+    instances.pred_classes = torch.tensor([0, 1])
+    evaluator = DiagnosisEvaluator(DATASET, bootstrap=0, from_detections=True)
+    evaluator.reset()
+    evaluator.process([input_], [output])
+    (prediction,) = evaluator._gather()
+    assert prediction["malignancy"] == pytest.approx(0.5 / 1.4) and prediction["score"] == pytest.approx(0.9)
+    assert prediction["box"] == [10, 20, 40, 50]
+
+
 def test_missing_malignancy_names_the_image():
     input_, output = model_io(0)
     output["instances"].remove("malignancy")

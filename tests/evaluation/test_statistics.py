@@ -9,6 +9,7 @@ from tsdd_d2.evaluation.statistics import (
     patient_bootstrap,
     patient_level,
     roc_points,
+    sensitivity_at,
     youden_optimal_threshold,
 )
 
@@ -108,6 +109,30 @@ def test_roc_points_enclose_the_auc():
     assert sklearn_metrics.auc(roc["fpr"], roc["tpr"]) == pytest.approx(
         diagnosis_metrics(labels, probabilities)["AUC"]
     )
+
+
+def test_sensitivity_at_equals_the_roc_curve():
+    _, labels, probabilities = random_cases()
+    fpr, tpr, _ = sklearn_metrics.roc_curve(labels, probabilities, drop_intermediate=False)
+    inside = np.unique(fpr)
+    upper_ends = [tpr[fpr == rate].max() for rate in inside]
+    assert sensitivity_at(labels, probabilities, inside) == pytest.approx(upper_ends)
+    between = (inside[:-1] + inside[1:]) / 2
+    lower_ends = np.array([tpr[fpr == rate].min() for rate in inside])
+    expected = (np.array(upper_ends)[:-1] + lower_ends[1:]) / 2
+    assert sensitivity_at(labels, probabilities, between) == pytest.approx(expected)
+
+
+def test_weighted_sensitivity_at_equals_repeated_images():
+    _, labels, probabilities = random_cases()
+    weights = np.random.default_rng(1).integers(0, 4, size=(2, 3, len(labels)))
+    grid = np.linspace(0, 1, 11)
+    curves = sensitivity_at(labels, probabilities, grid, weights)
+    assert curves.shape == (2, 3, 11)
+    for index in np.ndindex(2, 3):
+        repeated = sensitivity_at(*(np.repeat(x, weights[index]) for x in (labels, probabilities)), grid)
+        assert curves[index] == pytest.approx(repeated)
+    assert np.isnan(sensitivity_at([1, 0], [0.9, 0.1], grid, [[1, 0]])).all()
 
 
 def test_patient_level_averages_and_takes_the_worst_label():

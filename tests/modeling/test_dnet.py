@@ -6,7 +6,7 @@ from detectron2.layers import ShapeSpec
 from detectron2.modeling import build_model
 from detectron2.modeling.box_regression import Box2BoxTransform
 from detectron2.structures import Boxes, Instances
-from tsdd_d2.modeling.dnet import BoxSubnet, DensePredictions, InputPooling, elementwise_iou
+from tsdd_d2.modeling.dnet import BoxSubnet, DensePredictions, InputPooling
 from tsdd_d2.modeling.ranking import get_ranking
 
 
@@ -73,12 +73,6 @@ def test_quality_target_is_the_iou_of_the_anchors_own_box(dnet):
     expected = F.binary_cross_entropy_with_logits(logits, targets, reduction="none")
     expected = (expected * (targets - logits.sigmoid()) ** 2).sum()
     assert losses["loss_quality_fa"].item() == pytest.approx(expected.item(), rel=1e-4)
-
-
-def test_elementwise_iou_by_hand():
-    a = torch.tensor([[0.0, 0.0, 10.0, 10.0], [0.0, 0.0, 4.0, 4.0], [0.0, 0.0, 4.0, 4.0]])
-    b = torch.tensor([[5.0, 0.0, 15.0, 10.0], [0.0, 0.0, 4.0, 4.0], [8.0, 8.0, 9.0, 9.0]])
-    assert elementwise_iou(a, b).tolist() == pytest.approx([50 / 150, 1.0, 0.0])
 
 
 def test_proposals_are_ranked_clipped_and_distinct(dnet):

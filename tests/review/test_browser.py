@@ -1,7 +1,5 @@
 """The review page in a real browser; skipped where there is no Chromium (Debian: chromium and chromium-driver)."""
 
-import shutil
-
 import cv2
 import numpy as np
 import pytest
@@ -10,16 +8,14 @@ from tsdd_d2.data.files import read_json
 from tsdd_d2.refinement import apply_vetoes, read_vetoes
 from tsdd_d2.review import write_review_page
 
+from ..browser import needs_browser, phone, start_browser, webdriver
 from ..refinement.test_rounds import bbui, image, roi
 
-webdriver = pytest.importorskip("selenium.webdriver", reason="selenium is not installed")
 from selenium.webdriver.common.by import By  # noqa: E402
 from selenium.webdriver.common.keys import Keys  # noqa: E402
 from selenium.webdriver.support.wait import WebDriverWait  # noqa: E402
 
-CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
-DRIVER = shutil.which("chromedriver")
-pytestmark = pytest.mark.skipif(not (CHROMIUM and DRIVER), reason="no chromium with chromedriver is installed")
+pytestmark = needs_browser
 
 # annotation id -> patient, shift of the manual box of width 20 to the right, scores before and after. Drift rises with
 # the shift; id 6 is a pseudo ROI.
@@ -59,14 +55,7 @@ def folder(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def browser(folder):
-    options = webdriver.ChromeOptions()
-    options.binary_location = CHROMIUM
-    for argument in ("--headless=new", "--no-sandbox", "--disable-dev-shm-usage", "--window-size=1200,900"):
-        options.add_argument(argument)
-    options.add_argument(f"--user-data-dir={folder / 'profile'}")
-    options.add_experimental_option("prefs", {"download.default_directory": str(folder / "downloads")})
-    options.set_capability("goog:loggingPrefs", {"browser": "ALL"})
-    browser = webdriver.Chrome(options, webdriver.ChromeService(DRIVER))
+    browser = start_browser(folder)
     yield browser
     browser.quit()
 
@@ -202,8 +191,7 @@ def test_every_control_has_a_name(page):
 
 
 def test_a_phone_scrolls_in_one_direction(page):
-    metrics = {"width": 360, "height": 700, "deviceScaleFactor": 2, "mobile": True}
-    page.execute_cdp_cmd("Emulation.setDeviceMetricsOverride", metrics)
+    phone(page, 360)
     try:
         assert page.execute_script("return document.scrollingElement.scrollWidth") == 360
         assert find(page, "#roi-1 [data-decide=veto]").rect["height"] >= 44

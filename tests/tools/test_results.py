@@ -53,12 +53,14 @@ def run(tmp_path):
 
 @pytest.fixture
 def results(run, tmp_path):
-    """A results folder with the run and a comparison of rankings."""
+    """A results folder with the run, a comparison of rankings and a rendered experiment."""
     assert collect(["--run", str(run), "--output", str(tmp_path / "results" / "tiny.json")]) == 0
     rankings = {"dataset": "tiny_fold1_val", "iterations": 8, "images": 4}
     rankings["quality"] = {"IoU >= 0.5": 0.75, "mean IoU": 0.6}
     rankings["consensus"] = {"IoU >= 0.5": 0.5, "mean IoU": 0.25}
     write_json(tmp_path / "results" / "rankings.json", rankings)
+    tables = [{"name": x, "caption": f"{x}.", "rows": [{"method": x, "p": "0.20"}], "notes": []} for x in ("I", "II")]
+    write_json(tmp_path / "results" / "table1.json", {"title": "Table I", "tables": tables})
     return tmp_path / "results"
 
 
@@ -169,6 +171,13 @@ def test_one_table_to_the_letter(results, tmp_path):
         "\n"
         "<!-- end of table -->\n"
     )
+
+
+def test_tables_of_an_experiment(results, tmp_path):
+    update(write_readme(tmp_path, "<!-- table: table1 -->\n<!-- end of table -->\n"))
+    table = "\n\n| method   | p    |\n|:---------|:-----|\n| {:8} | 0.20 |\n\n"
+    expected = "".join(f"{x}.{table.format(x)}" for x in ("I", "II"))
+    assert (tmp_path / "README.md").read_text() == f"<!-- table: table1 -->\n\n{expected}<!-- end of table -->\n"
 
 
 def test_check_tells_an_old_table_and_writes_nothing(results, tmp_path, capsys):

@@ -25,10 +25,13 @@ def run(tool, *arguments):
 
 
 def test_pictures_of_a_run(finished_run, tmp_path):
-    result = run("visualize_rois.py", "--run", finished_run, "--output", tmp_path, "--images", 3, "--lesions", 2)
+    result = run("visualize_rois.py", "--run", finished_run, "--output", tmp_path, "--images", 3)
     assert result.returncode == 0, result.stderr
-    assert len(os.listdir(tmp_path)) == 4
-    grid = cv2.imread(str(tmp_path / "rounds.png"))
+    assert len(os.listdir(tmp_path)) == 3
+    result = run("compare_figures.py", "--run", finished_run, "--output", tmp_path / "grid" / "rounds", "--images", 2)
+    assert result.returncode == 0, result.stderr
+    assert sorted(os.listdir(tmp_path / "grid")) == ["rounds.pdf", "rounds.png"]
+    grid = cv2.imread(str(tmp_path / "grid" / "rounds.png"))
     assert grid.std() > 10 and grid.shape[1] > grid.shape[0]  # two lesions, three rounds
 
 
@@ -42,7 +45,7 @@ def test_review_page_of_a_run(finished_run, tmp_path):
     assert sources.count("pseudo") > 0 and counts in result.stdout
 
 
-@pytest.mark.parametrize("tool", ["visualize_rois.py", "review_rois.py"])
+@pytest.mark.parametrize("tool", ["visualize_rois.py", "review_rois.py", "compare_figures.py"])
 def test_no_run_to_look_at(tool, tmp_path):
     result = run(tool, "--run", tmp_path)
     assert result.returncode == 2 and "config.yaml" in result.stderr and os.listdir(tmp_path) == []
@@ -81,8 +84,10 @@ def test_rankings_are_compared(tmp_path):
         "train_net.py",
         "visualize_rois.py",
         "review_rois.py",
+        "compare_figures.py",
         "benchmark.py",
         "compare_rankings.py",
+        "reproduce.py",
         "collect_results.py",
         "update_readme.py",
     ],

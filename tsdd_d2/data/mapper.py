@@ -1,20 +1,24 @@
 """From a BBUI dataset dict to what the networks take."""
 
+import copy
 from typing import Dict
 
 import torch
 
 from detectron2.config import configurable
 from detectron2.data import DatasetMapper
+from detectron2.data import detection_utils as utils
 from detectron2.data import transforms as T
 
+from .decoding import read_pixels
 from .draws import numpy_seed
 from .roi import is_fully_annotated, rois_xyxy
 
 
 class BBUIMapper(DatasetMapper):
-    """Detectron2's mapper, and beside it:
+    """Detectron2's mapper for boxes, and beside it:
 
+    * the three equal channels of a grey ``image`` (3, H, W) share their memory;
     * in training, ``instances.partially_annotated`` (bool for each ROI), and augmentation seeded by ``draw_seed``
       where :class:`~tsdd_d2.data.draws.TrainingDraws` set one;
     * at inference, ``rois``: the ROIs in the file, (M, 4) absolute XYXY in the *original* image.
@@ -43,15 +47,30 @@ class BBUIMapper(DatasetMapper):
     def __call__(self, dataset_dict: Dict) -> Dict:
         if not self.is_train:
             rois = rois_xyxy(dataset_dict)
-            dataset_dict = super().__call__(dataset_dict)
+            dataset_dict = self._load(dataset_dict)
             dataset_dict["rois"] = torch.from_numpy(rois)
             return dataset_dict
         fully_annotated = is_fully_annotated(dataset_dict["annotations"])
         if "draw_seed" in dataset_dict:
             with numpy_seed(dataset_dict["draw_seed"]):
-                dataset_dict = super().__call__(dataset_dict)
+                dataset_dict = self._load(dataset_dict)
         else:
-            dataset_dict = super().__call__(dataset_dict)
+            dataset_dict = self._load(dataset_dict)
         instances = dataset_dict["instances"]
         instances.partially_annotated = torch.full((len(instances),), not fully_annotated)
+        return dataset_dict
+
+    def _load(self, dataset_dict: Dict) -> Dict:
+        """What ``DatasetMapper.__call__`` does for images and boxes; a grey image goes through in one channel."""
+        dataset_dict = copy.deepcopy(dataset_dict)
+        pixels = read_pixels(dataset_dict["file_name"], self.image_format)
+        utils.check_image_size(dataset_dict, pixels)
+        aug_input = T.AugInput(pixels)
+        transforms = self.augmentations(aug_input)
+        image = torch.from_numpy(aug_input.image.transpose(2, 0, 1).copy())
+        dataset_dict["image"] = image.expand(3, -1, -1)
+        if self.is_train:
+            self._transform_annotations(dataset_dict, transforms, tuple(image.shape[1:]))
+        else:
+            dataset_dict.pop("annotations", None)
         return dataset_dict

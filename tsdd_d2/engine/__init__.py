@@ -2,7 +2,15 @@ from .checkpoint import TSDDCheckpointer, load_weights
 from .run_folder import STAGE1, STAGE2
 from .stage1_trainer import Stage1Trainer
 from .stage2_trainer import Stage2Trainer
+from .supervised_trainer import SupervisedTrainer
 from .trainer import TSDDTrainer
 
-# MODEL.META_ARCHITECTURE -> the trainer of its stage
-TRAINERS = {STAGE1: Stage1Trainer, STAGE2: Stage2Trainer}
+# MODEL.META_ARCHITECTURE -> its trainer
+TRAINERS = {
+    STAGE1: Stage1Trainer,
+    STAGE2: Stage2Trainer,
+    "DiagnosingRetinaNet": SupervisedTrainer,
+    "DiagnosingRCNN": SupervisedTrainer,
+    "CNetOnROI": SupervisedTrainer,
+    "CNetOnImage": SupervisedTrainer,
+}

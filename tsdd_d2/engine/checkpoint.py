@@ -110,8 +110,8 @@ def load_weights(model, cfg) -> None:
     """Initialises a network as ``MODEL.WEIGHTS`` and ``MODEL.CNET.WEIGHTS`` say.
 
     ``MODEL.WEIGHTS`` is a checkpoint of the whole network, or the OUTPUT_DIR of a first-stage run whose D-Net and C-Net
-    the second stage takes, or torchvision weights for D-Net's backbone, or ""; only in the last two cases is
-    ``MODEL.CNET.WEIGHTS`` used.
+    the second stage takes, or torchvision weights for the backbone of D-Net or another detector, or ""; only in the
+    last two cases is ``MODEL.CNET.WEIGHTS`` used.
 
     Raises:
         InputError: a file is missing or does not fit; the message names the keys.
@@ -126,7 +126,7 @@ def load_weights(model, cfg) -> None:
         TSDDCheckpointer(model).load(path, checkpointables=[])
         return
     if path:
-        load_dnet_backbone(model.dnet, path)
+        load_dnet_backbone(getattr(model, "dnet", model), path)
     if cfg.MODEL.CNET.WEIGHTS:
         load_cnet(model.cnet, cfg.MODEL.CNET.WEIGHTS)
 

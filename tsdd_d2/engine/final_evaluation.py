@@ -13,11 +13,15 @@ from detectron2.utils import comm
 from ..data.files import write_json, write_text
 from ..data.mapper import BBUIMapper
 from ..evaluation import DiagnosisEvaluator, LocalisationEvaluator, load_youden_threshold
+from ..modeling.network import TSDDNetwork
 from ..tables import results_table
 from .checkpoint import TSDDCheckpointer
 from .hooks import WeightsBeforeRefinement
 
 logger = logging.getLogger(__name__)
+
+# What is diagnosed, in the results of a run. A network that is given its boxes has a name of its own for them.
+FOUND_BOX, MANUAL_ROI = "found box", "manual ROI"
 
 
 def checkpoints(cfg) -> Dict[str, str]:
@@ -40,8 +44,21 @@ def on_given_rois(model) -> Iterator[None]:
         model.inference = inference
 
 
-def evaluate(cfg, model, dataset_name: str, *, oracle: bool = False, threshold: float = 0.5, output_dir: Optional[str] = None) -> Dict:
-    """Diagnosis and localisation on one data set.
+def diagnosed_boxes(model) -> str:
+    """What the network's inference diagnoses: the boxes that it found, or those that it was given."""
+    return getattr(model, "given_boxes", FOUND_BOX)
+
+
+def evaluate(
+    cfg,
+    model,
+    dataset_name: str,
+    *,
+    oracle: bool = False,
+    threshold: float = 0.5,
+    output_dir: Optional[str] = None,
+) -> Dict:
+    """Diagnosis and, where the network found the boxes itself, localisation on one data set.
 
     Args:
         oracle: C-Net sees the manual ROI instead of D-Net's box; images without a ROI are left out.
@@ -60,17 +77,19 @@ def evaluate(cfg, model, dataset_name: str, *, oracle: bool = False, threshold: 
     if oracle:
         with on_given_rois(model):
             return inference_on_dataset(model, loader, DatasetEvaluators(evaluators)) or {}
-    evaluators.append(
-        LocalisationEvaluator(dataset_name, output_dir, bootstrap=cfg.TEST.BOOTSTRAP, seed=cfg.SEED)
-    )
+    if diagnosed_boxes(model) == FOUND_BOX:
+        evaluators.append(
+            LocalisationEvaluator(dataset_name, output_dir, bootstrap=cfg.TEST.BOOTSTRAP, seed=cfg.SEED)
+        )
     return inference_on_dataset(model, loader, DatasetEvaluators(evaluators)) or {}
 
 
 def evaluate_model(cfg, model, output_dir: str) -> Dict[str, Dict]:
-    """Results on every set of DATASETS.TEST, on the found box and with the oracle.
+    """Results on every set of DATASETS.TEST, on the boxes that the network diagnoses and, for TSDDNet, with the oracle.
 
     Returns:
-        data set -> {"found box": results, "manual ROI": results}.
+        data set -> {"found box": results, "manual ROI": results}; for a network that is given its boxes these alone,
+        under their name.
     """
     threshold = 0.5
     if cfg.TEST.YOUDEN_THRESHOLD:
@@ -80,22 +99,20 @@ def evaluate_model(cfg, model, output_dir: str) -> Dict[str, Dict]:
         threshold = load_youden_threshold(
             os.path.join(validation_dir, f"diagnosis_{cfg.DATASETS.VAL[0]}.json")
         )
-    results = {}
-    for name in cfg.DATASETS.TEST:
-        results[name] = {
-            "found box": evaluate(
-                cfg, model, name, threshold=threshold, output_dir=os.path.join(output_dir, "found_box")
-            ),
-            "manual ROI": evaluate(
-                cfg,
-                model,
-                name,
-                oracle=True,
-                threshold=threshold,
-                output_dir=os.path.join(output_dir, "manual_roi"),
-            ),
-        }
+    oracles = {diagnosed_boxes(model): False}
+    if isinstance(model, TSDDNetwork):
+        oracles[MANUAL_ROI] = True
+    results = {name: {} for name in cfg.DATASETS.TEST}
+    for name, by_boxes in results.items():
+        for boxes, oracle in oracles.items():
+            folder = os.path.join(output_dir, folder_of(boxes))
+            by_boxes[boxes] = evaluate(cfg, model, name, oracle=oracle, threshold=threshold, output_dir=folder)
     return results
+
+
+def folder_of(boxes: str) -> str:
+    """The folder of the evaluators' reports on "found box", "manual ROI" or "whole image"."""
+    return boxes.lower().replace(" ", "_")
 
 
 def evaluate_run(cfg) -> Dict[str, Dict]:

@@ -1,6 +1,60 @@
 """Small hooks of the trainers."""
 
+from typing import Dict
+
+import torch
+from torch import nn
+from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
+
 from detectron2.engine import HookBase, hooks
+
+
+class WeightAveraging(HookBase):
+    """Keeps an exponential moving average of a network's weights, a "mean teacher" (arXiv:1703.01780).
+
+    The average of the last steps predicts better than any of them while the learning rate is high, which is when the
+    rounds of candidate selection run.
+
+    A checkpoint holds the average as its "model"; the weights that training goes on from are a part of this hook's state.
+    """
+
+    def __init__(self, model: nn.Module, decay: float):
+        """
+        Args:
+            model: what is trained (not its DDP wrapper).
+            decay: of the average for each step; the first steps count less, see :func:`decay_at`.
+        """
+        self.model = model
+        self.decay = decay
+        # the statistics of batch normalisation belong to the weights
+        self._average = AveragedModel(model, multi_avg_fn=self._update, use_buffers=True)
+
+    @property
+    def averaged(self) -> nn.Module:
+        """The network with the averaged weights."""
+        return self._average.module
+
+    def _update(self, averaged, current, num_averaged: torch.Tensor) -> None:
+        get_ema_multi_avg_fn(decay_at(int(num_averaged), self.decay))(averaged, current, num_averaged)
+
+    def before_train(self):
+        if self._average.n_averaged == 0:  # initial weights were loaded after the average was built
+            self.averaged.load_state_dict(self.model.state_dict())
+
+    def after_step(self):
+        self._average.update_parameters(self.model)
+
+    def state_dict(self) -> Dict:
+        return {"training_weights": self.model.state_dict(), "num_averaged": int(self._average.n_averaged)}
+
+    def load_state_dict(self, state: Dict) -> None:
+        self.model.load_state_dict(state["training_weights"])
+        self._average.n_averaged.fill_(state["num_averaged"])
+
+
+def decay_at(step: int, decay: float) -> float:
+    """The decay of a running average after ``step`` steps: it forgets the random weights at the start quickly."""
+    return min(decay, (1 + step) / (10 + step))
 
 
 class ResumableBestCheckpointer(hooks.BestCheckpointer):

@@ -18,6 +18,7 @@ from ..errors import InputError
 from ..modeling.fnet import DNET_POOLINGS
 from ..modeling.ranking import RANKING_REGISTRY, split_ranking_name
 from ..refinement import SELECTION_RULES
+from . import TRAINERS
 from .checkpoint import load_weights
 from .run_folder import STAGE1, STAGE2, check_first_stage
 from .stage1_trainer import initial_annotation
@@ -86,8 +87,8 @@ def check_config(cfg) -> None:
         f"(or one of them with +cnet), not {cfg.MODEL.DNET.RANKING}.",
     )
     require(
-        cfg.MODEL.META_ARCHITECTURE in (STAGE1, STAGE2),
-        f"MODEL.META_ARCHITECTURE must be {STAGE1} or {STAGE2}, not {cfg.MODEL.META_ARCHITECTURE}.",
+        cfg.MODEL.META_ARCHITECTURE in TRAINERS,
+        f"MODEL.META_ARCHITECTURE must be one of {', '.join(TRAINERS)}, not {cfg.MODEL.META_ARCHITECTURE}.",
     )
     require(
         cfg.MODEL.FNET.DNET_POOLING in DNET_POOLINGS,
@@ -97,6 +98,7 @@ def check_config(cfg) -> None:
         not cfg.TEST.YOUDEN_THRESHOLD or bool(cfg.DATASETS.VAL),
         "TEST.YOUDEN_THRESHOLD needs DATASETS.VAL.",
     )
+    require(0 <= cfg.SOLVER.EMA_DECAY < 1, f"SOLVER.EMA_DECAY must be in [0, 1), not {cfg.SOLVER.EMA_DECAY}.")
     refinement = cfg.REFINEMENT
     require(
         refinement.RULE in SELECTION_RULES,
@@ -105,7 +107,7 @@ def check_config(cfg) -> None:
     if refinement.ENABLED:
         require(
             cfg.MODEL.META_ARCHITECTURE == STAGE1,
-            "The second stage has no rounds: REFINEMENT.ENABLED must be False.",
+            f"Only {STAGE1} has rounds: REFINEMENT.ENABLED must be False for {cfg.MODEL.META_ARCHITECTURE}.",
         )
         for key in ("ROUNDS", "CANDIDATES_PER_ROUND"):
             require(

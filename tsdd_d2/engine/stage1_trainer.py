@@ -38,6 +38,7 @@ class Stage1Trainer(TSDDTrainer):
             if comm.is_main_process() and self.schedule.rounds
             else None,
             CandidateSelectionHook(
+                model=self.network,
                 dataset_name=cfg.DATASETS.TRAIN[0],
                 bank=self.bank,
                 schedule=self.schedule,

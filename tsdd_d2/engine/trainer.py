@@ -17,7 +17,7 @@ from ..data.mapper import BBUIMapper
 from ..evaluation import DiagnosisEvaluator, LocalisationEvaluator
 from ..refinement import ROIBank
 from .checkpoint import TSDDCheckpointer, load_weights
-from .hooks import ResumableBestCheckpointer
+from .hooks import ResumableBestCheckpointer, WeightAveraging
 from .run_folder import RunRecord
 
 OPTIMIZERS = {"Adam": torch.optim.Adam, "AdamW": torch.optim.AdamW}
@@ -38,17 +38,21 @@ class TSDDTrainer(DefaultTrainer):
         TrainerBase.__init__(self)
         model = self.build_model(cfg)
         optimizer = self.build_optimizer(cfg, model)
+        self.averaging = WeightAveraging(model, cfg.SOLVER.EMA_DECAY) if cfg.SOLVER.EMA_DECAY > 0 else None
+        self.trained_network = model
+        # what predicts: in the rounds, in the evaluation and from the checkpoints
+        self.network = self.averaging.averaged if self.averaging else model
         on_cpu = {"device_ids": None} if cfg.MODEL.DEVICE == "cpu" else {}
         model = create_ddp_model(model, broadcast_buffers=False, **on_cpu)
         # the loader comes with the ROIs, see load_images
         self._trainer = SimpleTrainer(model, None, optimizer)
         self.scheduler = self.build_lr_scheduler(cfg, optimizer)
-        self.checkpointer = TSDDCheckpointer(model, cfg.OUTPUT_DIR, trainer=weakref.proxy(self))
+        self.checkpointer = TSDDCheckpointer(self.network, cfg.OUTPUT_DIR, trainer=weakref.proxy(self))
         self.start_iter = 0
         self.max_iter = cfg.SOLVER.MAX_ITER
         self.cfg = cfg
         self.bank = ROIBank(os.path.join(cfg.OUTPUT_DIR, "rois"))
-        self.weights_only = TSDDCheckpointer(model, cfg.OUTPUT_DIR, resumable=False)
+        self.weights_only = TSDDCheckpointer(self.network, cfg.OUTPUT_DIR, resumable=False)
         self.register_hooks(self.build_hooks())
 
     def initial_rois(self) -> Dict:
@@ -64,7 +68,7 @@ class TSDDTrainer(DefaultTrainer):
         if resume and self.checkpointer.has_checkpoint():
             super().resume_or_load(resume=True)
             return
-        load_weights(self.checkpointer.model, self.cfg)
+        load_weights(self.trained_network, self.cfg)
         if comm.is_main_process():
             self.bank.write(0, self.initial_rois())
         comm.synchronize()
@@ -83,6 +87,7 @@ class TSDDTrainer(DefaultTrainer):
         return [
             hooks.IterationTimer(),
             hooks.LRScheduler(),
+            self.averaging,
             *self.stage_hooks(),
             # Evaluation and best checkpoint come before the periodic checkpoint, which then holds their outcome: a
             # run resumed from it neither repeats nor forgets an evaluation.
@@ -107,7 +112,7 @@ class TSDDTrainer(DefaultTrainer):
         cfg.defrost()
         cfg.DATASETS.TEST = cfg.DATASETS.VAL
         cfg.TEST.BOOTSTRAP = 0
-        return self.test(cfg, self.checkpointer.model)
+        return self.test(cfg, self.network)
 
     def load_images(self, dataset_dicts: List[Dict], first_iter: int, end_iter: int, seed: int) -> None:
         """Rebuilds the train loader, which goes on at the current iteration.

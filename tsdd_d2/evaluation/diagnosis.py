@@ -3,6 +3,7 @@ from collections import OrderedDict
 from typing import Any, Dict, Optional
 
 from tsdd_d2.data.files import read_json
+from tsdd_d2.detections import MALIGNANCY_WITHOUT_INSTANCE, diagnose_detections
 
 from .records import RecordEvaluator, relative_file_name
 from .statistics import (
@@ -13,12 +14,6 @@ from .statistics import (
     roc_points,
     youden_optimal_threshold,
 )
-
-# The malignancy of an image in which the model found nothing. Every image of a BBUI data set holds a lesion,
-# so finding none is evidence for neither class: 0.5 is what an uninformed model answers. A value of 0 would
-# reward a detector for overlooking benign lesions, and turn an overlooked cancer into the most confident
-# "benign". At the default threshold of 0.5 the image is called malignant, that is, handed to a human.
-MALIGNANCY_WITHOUT_INSTANCE = 0.5
 
 
 class DiagnosisEvaluator(RecordEvaluator):
@@ -35,7 +30,8 @@ class DiagnosisEvaluator(RecordEvaluator):
 
     The inputs must carry "image_id", "file_name", "patient_id" and "category_id" (0 benign, 1 malignant),
     the outputs "instances" with "pred_boxes" (absolute pixels of the original image), "scores" and
-    "malignancy" (N,), the probability of malignant in [0, 1].
+    "malignancy" (N,), the probability of malignant in [0, 1]. A detector with the classes benign and malignant
+    needs no "malignancy" with ``from_detections``.
     """
 
     def __init__(
@@ -46,11 +42,14 @@ class DiagnosisEvaluator(RecordEvaluator):
         distributed: bool = True,
         bootstrap: int = 1000,
         seed: int = 0,
+        from_detections: bool = False,
     ):
         """
         Args:
             threshold: an image with ``malignancy >= threshold`` is called malignant. For the Youden-optimal
                 one of a validation set, see :func:`load_youden_threshold`.
+            from_detections: the outputs are those of a detector with "pred_classes" 0 (benign) and 1
+                (malignant): their diagnosis is :func:`~tsdd_d2.detections.diagnose_detections`.
             dataset_name, output_dir, distributed, bootstrap, seed: see :class:`RecordEvaluator`.
 
         Raises:
@@ -60,10 +59,13 @@ class DiagnosisEvaluator(RecordEvaluator):
             raise ValueError(f"threshold must be a probability in [0, 1], not {threshold}")
         super().__init__(dataset_name, output_dir, distributed, bootstrap, seed)
         self._threshold = float(threshold)
+        self._from_detections = from_detections
 
     def process(self, inputs, outputs):
         for input_, output in zip(inputs, outputs):
             instances = output["instances"]
+            if self._from_detections:
+                instances = diagnose_detections(instances)
             prediction = {
                 "image_id": input_["image_id"],
                 "file_name": relative_file_name(input_["file_name"], self._dataset_name),
@@ -78,7 +80,8 @@ class DiagnosisEvaluator(RecordEvaluator):
                     raise ValueError(
                         f"Image {input_['image_id']} ({input_['file_name']}): the model's instances have no "
                         f"field 'malignancy', only {sorted(instances.get_fields())}. Give every box a "
-                        "probability of malignant before the diagnosis is evaluated."
+                        "probability of malignant before the diagnosis is evaluated; from_detections=True takes "
+                        "it from the scores of a detector with both classes."
                     )
                 prediction["malignancy"] = float(instances.malignancy[0])
                 prediction["box"] = instances.pred_boxes.tensor[0].tolist()

@@ -82,6 +82,39 @@ def roc_points(labels: Sequence[int], probabilities: Sequence[float]) -> Dict[st
     return {"fpr": fpr.tolist(), "tpr": tpr.tolist(), "thresholds": thresholds.tolist()}
 
 
+def sensitivity_at(
+    labels: Sequence[int],
+    probabilities: Sequence[float],
+    false_positive_rates: Sequence[float],
+    weights: Optional[np.ndarray] = None,
+) -> np.ndarray:
+    """
+    The ROC curve on a grid: curves of several test sets or resamples can be averaged there (Fawcett, "An
+    introduction to ROC analysis", Pattern Recognition Letters 27, 2006, vertical averaging).
+
+    Args:
+        labels, probabilities: (N,) each.
+        false_positive_rates: (G,), ascending in [0, 1].
+        weights: (..., N), how often each case counts; None counts each once.
+
+    Returns:
+        (..., G): the sensitivity, linear between the corners of the curve; where the curve rises
+        vertically, its upper end. nan where the weights leave one class only.
+    """
+    labels, probabilities = _check_cases(labels, probabilities)
+    weights = np.ones(len(labels)) if weights is None else np.asarray(weights, dtype=float)
+    order = np.argsort(-probabilities, kind="stable")
+    starts_of_ties = np.flatnonzero(np.diff(-probabilities[order], prepend=-np.inf))
+    rates = []
+    for is_class in (labels == 0, labels == 1):
+        counts = np.add.reduceat((weights * is_class)[..., order], starts_of_ties, axis=-1).cumsum(axis=-1)
+        counts = np.concatenate([np.zeros_like(counts[..., :1]), counts], axis=-1)
+        rates.append(_divide(counts, counts[..., -1:]))
+    corners = zip(*(rate.reshape(-1, rate.shape[-1]) for rate in rates))
+    curves = [np.interp(false_positive_rates, *corner) for corner in corners]
+    return np.reshape(curves, (*weights.shape[:-1], len(false_positive_rates)))
+
+
 def youden_optimal_threshold(labels: Sequence[int], probabilities: Sequence[float]) -> float:
     """
     The probability at which "malignant from here on" has the largest Youden index; of several, the highest.

@@ -1,2 +1,6 @@
-from .ablation import VARIANTS, collect_ablation, plan_ablation
-from .runs import Run, execute
+from .execution import execute
+from .executors import EXECUTORS, Resources
+from .methods import METHODS, PROFILES, Method
+from .plan import EXPERIMENTS, Experiment, Run, check_plan, estimated_seconds, runs_to_train, shown_runs
+from .predictions import copy_predictions, read_predictions
+from .training import Outcome, evaluate_run_on, train_run, training_environment

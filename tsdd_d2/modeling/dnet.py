@@ -6,7 +6,7 @@ from typing import Dict, List, NamedTuple, Optional, Tuple
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
-from torchvision.ops import batched_nms, clip_boxes_to_image
+from torchvision.ops import nms
 
 from detectron2.config import configurable
 from detectron2.layers import ShapeSpec, get_norm
@@ -16,6 +16,7 @@ from detectron2.modeling.matcher import Matcher
 from detectron2.modeling.meta_arch.dense_detector import DenseDetector
 from detectron2.structures import Boxes, ImageList, Instances, pairwise_iou
 
+from .boxes import clip_boxes, elementwise_iou, sizes_as_tensor
 from .groups import partially_annotated_images
 from .ranking import get_ranking, needs_quality
 
@@ -321,15 +322,9 @@ class DNet(DenseDetector):
     # --------------------------------------------------------------- inference
 
     @torch.no_grad()
-    def _rank(self, predictions: DensePredictions, boxes: Tensor, image: int, image_size) -> Tensor:
-        """(R,) scores of one image's regressed boxes by the ranking of the configuration."""
-        quality_logits = predictions.quality_logits
-        return self.rank(
-            boxes,
-            None if quality_logits is None else quality_logits[image],
-            predictions.anchors,
-            image_size,
-        )
+    def _rank(self, predictions: DensePredictions, boxes: Tensor, image_sizes: Tensor) -> Tensor:
+        """(N, R) scores of the regressed boxes by the ranking of the configuration."""
+        return self.rank(boxes, predictions.quality_logits, predictions.anchors, image_sizes)
 
     @torch.no_grad()
     def propose(
@@ -341,25 +336,29 @@ class DNet(DenseDetector):
             N ``Instances`` in the image tensor with ``pred_boxes`` (clipped to the image), ``scores`` in [0, 1] and
             ``pred_classes`` (zeros).
         """
-        all_boxes = self.decode(predictions)
-        proposals = []
-        for i, image_size in enumerate(image_sizes):
-            scores = self._rank(predictions, all_boxes[i], i, image_size)
-            # the single best box needs no NMS
-            num_candidates = 1 if max_per_image == 1 else min(self.topk_candidates, len(scores))
-            scores, top = scores.topk(num_candidates)
-            boxes = Boxes(clip_boxes_to_image(all_boxes[i][top], image_size))
-            classes = torch.zeros_like(top)
-            if num_candidates > 1:
-                keep = boxes.nonempty() & (scores > 0)
-                keep[0] = True  # there is always a best box
-                boxes, scores, classes = boxes[keep], scores[keep], classes[keep]
-                keep = batched_nms(boxes.tensor, scores, classes, self.nms_thresh)[:max_per_image]
-                boxes, scores, classes = boxes[keep], scores[keep], classes[keep]
-            proposals.append(
-                Instances(image_size, pred_boxes=boxes, scores=scores, pred_classes=classes)
-            )
-        return proposals
+        boxes = self.decode(predictions)
+        sizes = sizes_as_tensor(image_sizes, like=boxes)
+        scores = self._rank(predictions, boxes, sizes)
+        # the single best box needs no NMS
+        num_candidates = 1 if max_per_image == 1 else min(self.topk_candidates, scores.shape[1])
+        scores, top = scores.topk(num_candidates, dim=1)
+        boxes = clip_boxes(boxes.gather(1, top[:, :, None].expand(-1, -1, 4)), sizes)
+        # an exported network has no assertions
+        assert torch.compiler.is_exporting() or boxes.isfinite().all(), "D-Net's boxes are infinite or NaN"
+        proposals = [
+            Instances(size, pred_boxes=Boxes(b), scores=s, pred_classes=torch.zeros_like(t))
+            for size, b, s, t in zip(image_sizes, boxes, scores, top)
+        ]
+        if num_candidates == 1:
+            return proposals
+        return [self._distinct(x, max_per_image) for x in proposals]
+
+    def _distinct(self, ranked: Instances, max_per_image: int) -> Instances:
+        """NMS on ``Instances`` that are sorted by their scores; there is always a best box."""
+        keep = ranked.pred_boxes.nonempty() & (ranked.scores > 0)
+        keep[0] = True
+        ranked = ranked[keep]
+        return ranked[nms(ranked.pred_boxes.tensor, ranked.scores, self.nms_thresh)[:max_per_image]]
 
     def best_boxes(
         self, predictions: DensePredictions, image_sizes: List[Tuple[int, int]]
@@ -370,23 +369,10 @@ class DNet(DenseDetector):
             (N, 4) absolute XYXY in the image tensor.
         """
         boxes = self.decode(predictions)
-        best = []
-        for i, (height, width) in enumerate(image_sizes):
-            scores = self._rank(predictions, boxes[i], i, (height, width))
-            limit = boxes.new_tensor([width, height, width, height])
-            best.append(boxes[i, scores.argmax()].clamp(min=0).minimum(limit))
-        return torch.stack(best)
+        sizes = sizes_as_tensor(image_sizes, like=boxes)
+        best = self._rank(predictions, boxes, sizes).argmax(dim=1)
+        return clip_boxes(boxes[torch.arange(len(best)), best][:, None], sizes)[:, 0]
 
     def forward_inference(self, images, features, predictions) -> List[Instances]:
         dense = self.predict(features, predictions)
         return self.propose(dense, images.image_sizes, self.max_detections_per_image)
-
-
-def elementwise_iou(boxes: Tensor, other: Tensor) -> Tensor:
-    """IoU of corresponding boxes: (..., 4) and (..., 4) absolute XYXY -> (...)."""
-    top_left = torch.maximum(boxes[..., :2], other[..., :2])
-    bottom_right = torch.minimum(boxes[..., 2:], other[..., 2:])
-    intersection = (bottom_right - top_left).clamp(min=0).prod(dim=-1)
-    area = (boxes[..., 2:] - boxes[..., :2]).clamp(min=0).prod(dim=-1)
-    other_area = (other[..., 2:] - other[..., :2]).clamp(min=0).prod(dim=-1)
-    return intersection / (area + other_area - intersection).clamp(min=1e-6)

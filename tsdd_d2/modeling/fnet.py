@@ -19,6 +19,7 @@ from torchvision.ops import roi_align
 
 from detectron2.layers import ShapeSpec
 
+from .boxes import sizes_as_tensor
 from .cnet import NUM_CLASSES
 
 class FNet(nn.Module):
@@ -58,16 +59,10 @@ def pool_globally(
     features: List[Tensor], strides: List[int], boxes: List[Tensor], image_sizes: List[tuple]
 ) -> Tensor:
     """The mean of every level over the image without its padding, repeated for each box, levels concatenated."""
-    whole = [box_of_image(size, like=b) for size, b in zip(image_sizes, boxes)]
-    pooled = pool_rois(features, strides, whole, image_sizes)
+    sizes = sizes_as_tensor(image_sizes, like=boxes[0])
+    whole = torch.cat([torch.zeros_like(sizes), sizes.flip(1)], dim=1)
+    pooled = pool_rois(features, strides, list(whole.split(1)), image_sizes)
     return torch.cat([vector.expand(len(b), -1) for vector, b in zip(pooled.split(1), boxes)])
-
-
-def box_of_image(image_size: tuple, like: Tensor) -> Tensor:
-    """(1, 4) XYXY of a whole image, of the type and on the device of ``like``; a size may be symbolic."""
-    height, width = image_size
-    # new_tensor([...]) would write the size of one image into an exported network
-    return torch.cat([like.new_full((1, 1), x) for x in (0, 0, width, height)], dim=1)
 
 
 DNET_POOLINGS = {"global": pool_globally, "roi": pool_rois}

@@ -3,15 +3,16 @@
 D-Net keeps no class score (paper III.A), so nothing in the paper orders its regressed boxes. Each ranking below is
 a pure function, found by name in :data:`RANKING_REGISTRY`, with the signature::
 
-    ranking(boxes, quality_logits, anchors, image_size) -> scores
+    ranking(boxes, quality_logits, anchors, image_sizes) -> scores
 
-Shapes, here and in :mod:`tsdd_d2.modeling.dnet`: R is the number of anchors of one image over all levels.
+Shapes, here and in :mod:`tsdd_d2.modeling.dnet`: N is the number of images of a batch, R the number of anchors of one
+image over all levels.
 
-* ``boxes`` (R, 4): regressed boxes, absolute XYXY in the image tensor, *not clipped* to the image;
-* ``quality_logits`` (R,): the localisation-quality channel before the sigmoid, or None if D-Net has none;
+* ``boxes`` (N, R, 4): regressed boxes, absolute XYXY in the image tensor, *not clipped* to the image;
+* ``quality_logits`` (N, R): the localisation-quality channel before the sigmoid, or None if D-Net has none;
 * ``anchors`` (R, 4): the anchors the boxes were regressed from, absolute XYXY;
-* ``image_size``: (height, width) of the image before padding;
-* ``scores`` (R,): in [0, 1], higher is better. A box outside the image by more than its tolerance scores 0.
+* ``image_sizes`` (N, 2): height and width of each image before padding;
+* ``scores`` (N, R): in [0, 1], higher is better. A box outside the image by more than its tolerance scores 0.
 """
 
 from typing import Callable, Optional, Tuple
@@ -21,6 +22,8 @@ from torch import Tensor
 from torchvision.ops import box_iou
 
 from detectron2.utils.registry import Registry
+
+from .boxes import elementwise_iou
 
 RANKING_REGISTRY = Registry("DNET_RANKING")
 RANKING_REGISTRY.__doc__ = "Rankings of D-Net's regressed boxes; see :mod:`tsdd_d2.modeling.ranking`."
@@ -59,43 +62,43 @@ def needs_quality(name: str) -> bool:
     return getattr(get_ranking(name), "needs_quality", True)
 
 
-def inside_image(boxes: Tensor, image_size: Tuple[int, int]) -> Tensor:
-    """(R,) bool: boxes of positive area that stay in the image but for :data:`BORDER_TOLERANCE` of their sides."""
-    height, width = image_size
-    sides = boxes[:, 2:] - boxes[:, :2]
-    slack = BORDER_TOLERANCE * sides
-    low = (boxes[:, :2] >= -slack).all(dim=1)
-    high = (boxes[:, 2] <= width + slack[:, 0]) & (boxes[:, 3] <= height + slack[:, 1])
-    return low & high & (sides > 1).all(dim=1)
+def inside_image(boxes: Tensor, image_sizes: Tensor) -> Tensor:
+    """(N, R) bool: boxes of positive area that stay in the image but for :data:`BORDER_TOLERANCE` of their sides."""
+    x0, y0, x1, y1 = boxes.unbind(dim=-1)
+    height, width = image_sizes[:, :1], image_sizes[:, 1:]
+    slack_x, slack_y = BORDER_TOLERANCE * (x1 - x0), BORDER_TOLERANCE * (y1 - y0)
+    in_width = (x0 >= -slack_x) & (x1 <= width + slack_x) & (x1 - x0 > 1)
+    in_height = (y0 >= -slack_y) & (y1 <= height + slack_y) & (y1 - y0 > 1)
+    return in_width & in_height
 
 
 @RANKING_REGISTRY.register()
-def quality(
-    boxes: Tensor, quality_logits: Optional[Tensor], anchors: Tensor, image_size: Tuple[int, int]
-) -> Tensor:
+def quality(boxes: Tensor, quality_logits: Optional[Tensor], anchors: Tensor, image_sizes: Tensor) -> Tensor:
     """The predicted IoU of each box with the ROI, as in IoU-aware detectors and OLN (arXiv:2108.06753)."""
-    return torch.where(inside_image(boxes, image_size), quality_logits.sigmoid(), 0.0)
+    return torch.where(inside_image(boxes, image_sizes), quality_logits.sigmoid(), 0.0)
 
 
 @RANKING_REGISTRY.register()
 def expected_iou(
-    boxes: Tensor, quality_logits: Optional[Tensor], anchors: Tensor, image_size: Tuple[int, int]
+    boxes: Tensor, quality_logits: Optional[Tensor], anchors: Tensor, image_sizes: Tensor
 ) -> Tensor:
     """The mean IoU of a box with all others, weighted by their quality: ``sum_j q_j IoU(i, j) / sum_j q_j``.
 
     If the qualities say where the lesion may be, this is the IoU to be expected of a box (a minimum Bayes risk
     choice). One high quality among low ones no longer decides alone.
     """
-    qualities = quality(boxes, quality_logits, anchors, image_size)
-    scores = torch.zeros_like(qualities)
-    weights, top = qualities.topk(torch.sym_min(MAX_QUALITY_VOTERS, qualities.shape[0]))
-    scores[top] = box_iou(boxes[top], boxes[top]) @ weights / weights.sum().clamp(min=1e-6)
-    return scores
+    qualities = quality(boxes, quality_logits, anchors, image_sizes)
+    weights, top = qualities.topk(torch.sym_min(MAX_QUALITY_VOTERS, qualities.shape[1]), dim=1)
+    # one plane for each coordinate: three times as fast
+    voters = torch.stack([x.gather(1, top) for x in boxes.unbind(dim=-1)]).movedim(0, -1)
+    iou = elementwise_iou(voters[:, :, None], voters[:, None])
+    expected = (iou @ weights[:, :, None]).squeeze(-1) / weights.sum(dim=1, keepdim=True).clamp(min=1e-6)
+    return torch.zeros_like(qualities).scatter(1, top, expected * (weights > 0))
 
 
 @RANKING_REGISTRY.register()
 def consensus(
-    boxes: Tensor, quality_logits: Optional[Tensor], anchors: Tensor, image_size: Tuple[int, int]
+    boxes: Tensor, quality_logits: Optional[Tensor], anchors: Tensor, image_sizes: Tensor
 ) -> Tensor:
     """How many regressed boxes agree with a box, over the number of *anchors* that overlap it as much.
 
@@ -103,7 +106,12 @@ def consensus(
     close together, many boxes agree although nothing pulled them there. Boxes are compared before clipping, since
     clipped boxes agree with each other at the border.
     """
-    valid = inside_image(boxes, image_size)
+    valid = inside_image(boxes, image_sizes)
+    return torch.stack([_consensus_of_image(b, v, anchors) for b, v in zip(boxes, valid)])
+
+
+def _consensus_of_image(boxes: Tensor, valid: Tensor, anchors: Tensor) -> Tensor:
+    """(R,) scores of the (R, 4) boxes of one image; all but the ``valid`` ones score 0."""
     step = (valid.sum().clamp(min=1) - 1).div(MAX_VOTERS, rounding_mode="floor") + 1
     # masks instead of slices: the step stays a tensor, which an exported network can compute
     candidates = (valid & ((valid.cumsum(0) - 1) % step == 0)).nonzero().flatten()

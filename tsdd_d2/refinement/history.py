@@ -8,7 +8,7 @@ from torchvision.ops import box_iou
 from detectron2.structures import BoxMode
 
 from ..data.roi import is_fully_annotated
-from ..modeling.dnet import elementwise_iou
+from ..modeling.boxes import elementwise_iou
 
 
 def round_history(rounds: Sequence[Dict], complete: Optional[Dict] = None) -> List[Dict[str, float]]:

@@ -6,7 +6,7 @@ from typing import Callable, Dict, Iterable, List, NamedTuple
 from detectron2.data import DatasetCatalog, MetadataCatalog
 from detectron2.engine import HookBase
 from detectron2.utils import comm
-from torch.nn.parallel import DistributedDataParallel
+from torch import nn
 
 from ..data.bbui import register_bbui_instances
 from .roi_bank import ROIBank
@@ -51,6 +51,7 @@ class CandidateSelectionHook(HookBase):
     def __init__(
         self,
         *,
+        model: nn.Module,
         dataset_name: str,
         bank: ROIBank,
         schedule: RoundSchedule,
@@ -62,6 +63,7 @@ class CandidateSelectionHook(HookBase):
     ):
         """
         Args:
+            model: scores the candidates: the network that is trained (not its DDP wrapper), or an average of it.
             dataset_name: the registered training set.
             bank: holds at least round 0 when training begins.
             build_round_loader: dataset dicts -> batches of inference inputs with ``rois``; this rank's shard.
@@ -69,6 +71,7 @@ class CandidateSelectionHook(HookBase):
             rule: a name in :data:`~tsdd_d2.refinement.selection.SELECTION_RULES`.
             candidates_per_round, min_iou_with_manual: see ``REFINEMENT`` in :mod:`tsdd_d2.config`.
         """
+        self.model = model
         self.dataset_name = dataset_name
         self.image_root = MetadataCatalog.get(dataset_name).image_root
         self.original_json = MetadataCatalog.get(dataset_name).json_file
@@ -98,11 +101,8 @@ class CandidateSelectionHook(HookBase):
         self.reset_train_loader(round_number)
 
     def _run_round(self, round_number: int):
-        model = self.trainer.model
-        if isinstance(model, DistributedDataParallel):
-            model = model.module
         scored = score_all_candidates(
-            model,
+            self.model,
             self.build_round_loader(DatasetCatalog.get(self.dataset_name)),
             self.candidates_per_round,
             description=f"Round {round_number}/{self.schedule.rounds}: scoring candidates",

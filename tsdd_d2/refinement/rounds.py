@@ -12,7 +12,7 @@ from detectron2.utils import comm
 from torchvision.ops import box_iou
 
 from ..data.roi import MANUAL, PSEUDO, REFINED
-from ..modeling.dnet import elementwise_iou
+from ..modeling.boxes import elementwise_iou
 from ..modeling.stage1 import ScoredBoxes
 from .selection import ROISlots, Selection
 
@@ -45,6 +45,10 @@ def score_all_candidates(
     Returns:
         image id -> :class:`ScoredBoxes`.
     """
+    if comm.get_world_size() > 1:
+        # each rank's batch normalisation has statistics of its own; those of rank 0 are in the checkpoints
+        for buffer in model.buffers():
+            torch.distributed.broadcast(buffer, src=0)
     was_training = model.training
     model.eval()
     scored = {}

@@ -5,7 +5,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from ..modeling.dnet import elementwise_iou
+from ..modeling.boxes import elementwise_iou
 
 
 class ROISlots(NamedTuple):

@@ -7,7 +7,7 @@ import torch
 from detectron2.structures import BoxMode
 
 from ..data.roi import MANUAL
-from ..modeling.dnet import elementwise_iou
+from ..modeling.boxes import elementwise_iou
 from ..refinement.rounds import manual_box
 
 

@@ -7,7 +7,6 @@ import json
 import os
 from typing import Dict, Iterable, List, NamedTuple, Sequence
 
-import jinja2
 from detectron2.data.detection_utils import read_image
 from PIL import Image
 from tqdm import tqdm
@@ -17,6 +16,7 @@ from ..data.files import write_text
 from ..data.roi import REFINED
 from ..errors import InputError
 from ..refinement import veto
+from ..templates import environment
 from .changes import ChangedROI, changed_rois
 
 # An image takes 4/3 of this in the page, as base64: 1,000 images stay below 40 MB.
@@ -75,15 +75,8 @@ def review_page(
         data_set, run: name of the training set and :func:`run_fingerprint`, which go into the veto file.
         earlier_vetoes: those that the run was given; the veto file will hold them too.
     """
-    environment = jinja2.Environment(
-        loader=jinja2.PackageLoader("tsdd_d2.review"),
-        autoescape=True,
-        undefined=jinja2.StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
     encoded = [base64.b64encode(jpeg).decode("ascii") for jpeg in thumbnails]
-    return environment.get_template("page.html").render(
+    return environment("tsdd_d2.review").get_template("page.html").render(
         cards=[(roi, jpeg, veto(roi.image, roi.annotation)) for roi, jpeg in zip(rois, encoded, strict=True)],
         patients=sorted({roi.image["patient_id"] for roi in rois}),
         class_names=dict(enumerate(CLASS_NAMES, start=1)),

@@ -1,0 +1,91 @@
+#!/usr/bin/env python
+"""Makes docs/report_page.png: the report of made-up predictions on phantom images, by Chromium (Debian: chromium).
+
+Nothing is trained or predicted for it: malignancies and boxes are drawn at random, and the page says so. It goes
+through the same code as the report of an experiment.
+
+    $ python docs/make_report_page.py
+"""
+
+import os
+import sys
+import tempfile
+
+import numpy as np
+from scipy.special import expit
+from screenshot import require_chromium, take
+
+from tsdd_d2.data import register_bbui_instances
+from tsdd_d2.data.files import write_json
+from tsdd_d2.data.phantom import generate_phantom
+from tsdd_d2.report import render, write_report
+
+PICTURE = os.path.join(os.path.dirname(os.path.abspath(__file__)), "report_page.png")
+WINDOW = "1000,1500"
+NOTICE = "All predictions on this page are made up at random: it shows what a report looks like, and no result."
+# Method -> how far apart its scores of the classes are.
+METHODS = {"cnet_oracle": 2.4, "retinanet": 1.4, "faster_rcnn": 1.6, "tsddnet": 2.0}
+FOLDS = (1, 2)
+DATA_SET = "phantom_fold{fold}_test"
+
+
+def made_up_run(method, fold, bbui, rng):
+    """The predictions.json of a run that never was."""
+    boxes = {x["image_id"]: np.array(x["bbox"]) for x in bbui["annotations"]}
+    predictions = []
+    for image in bbui["images"]:
+        manual = boxes[image["id"]] + np.concatenate([[0, 0], boxes[image["id"]][:2]])
+        label = image["category_id"] - 1
+        predictions.append(
+            {
+                "image_id": image["id"],
+                "file_name": image["file_name"],
+                "patient_id": image["patient_id"],
+                "label": label,
+                "malignancy": float(expit(1.5 * (METHODS[method] * (label - 0.5) + rng.normal()))),
+                "box": (manual + rng.normal(0, 8, 4)).clip(0, image["width"]).tolist(),
+                "score": 0.5,
+                "roi": manual.tolist(),
+            }
+        )
+    return {
+        **description(method, fold),
+        "seconds": float(rng.uniform(600, 900)),
+        "git_revision": None,
+        "youden_threshold": None,
+        "predictions": {DATA_SET.format(fold=fold): predictions},
+    }
+
+
+def description(method, fold):
+    stage = 2 if method == "tsddnet" else None
+    return {"method": method, "stage": stage, "data": "phantom", "profile": "cpu", "fold": fold, "p": 0.2, "seed": 0}
+
+
+def main() -> int:
+    require_chromium()
+    rng = np.random.default_rng(0)
+    with tempfile.TemporaryDirectory() as folder:
+        planned, runs = [], []
+        for fold in FOLDS:
+            root = os.path.join(folder, f"fold{fold}")
+            bbui = generate_phantom(root, num_patients=20, images_per_patient=2, seed=fold, num_workers=1)
+            for image in bbui["images"]:
+                image["patient_id"] += f" of fold {fold}"
+            write_json(os.path.join(root, "test.json"), bbui)
+            register_bbui_instances(DATA_SET.format(fold=fold), os.path.join(root, "test.json"), root)
+            for method in METHODS:
+                missing = (method, fold) == ("faster_rcnn", 2)
+                status = "missing" if missing else "finished"
+                planned.append({**description(method, fold), "status": status, "log": None})
+                if not missing:
+                    runs.append(made_up_run(method, fold, bbui, rng))
+        for experiment in ("table1", "roc", "fig6"):
+            render(experiment, planned, runs, os.path.join(folder, "report"))
+        page = write_report(os.path.join(folder, "report"), NOTICE)
+        take(page, PICTURE, WINDOW)
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,115 @@
+"""The same runs in every executor: first stages first, failures contained, lost workers repeated."""
+
+import os
+import signal
+import threading
+
+import pytest
+
+from tsdd_d2.errors import InputError
+from tsdd_d2.experiments import EXECUTORS, Outcome, Resources, execute
+
+
+def stages(run):
+    """A first stage and the two methods that go on from it."""
+    first = run._replace(method="tsddnet_stage1")
+    return [first, first._replace(method="tsddnet"), first._replace(method="tsdd_b_cs")]
+
+
+def local(jobs=2):
+    return EXECUTORS["local"](Resources(jobs=jobs), "", {})
+
+
+def test_a_run_starts_when_the_one_that_it_needs_has_ended(run):
+    log, runs = [], [*stages(run), run]
+
+    def function(run):
+        log.append(f"+{run.method}")
+        return Outcome()
+
+    ended = lambda run, outcome: log.append(f"-{run.method}")  # noqa: E731
+    assert all(x.error is None for x in execute(runs, function, local(), ended).values())
+    for method in ("tsddnet", "tsdd_b_cs"):
+        assert log.index("-tsddnet_stage1") < log.index(f"+{method}")
+    assert sorted(log) == sorted(f"{sign}{x.method}" for x in runs for sign in "+-")
+
+
+def test_a_failure_stops_those_that_need_the_run_alone(run):
+    def function(run):
+        if run.method == "tsddnet_stage1":
+            raise OSError("no space left")
+        return Outcome()
+
+    told = []
+    outcomes = execute([*stages(run), run], function, local(), lambda run, outcome: told.append(run))
+    errors = {x.method: outcome.error for x, outcome in outcomes.items()}
+    assert errors["retinanet"] is None and errors["tsddnet_stage1"] == "OSError: no space left"
+    assert errors["tsddnet"] == errors["tsdd_b_cs"] and errors["tsddnet"].startswith("tsddnet_stage1_tiny")
+    assert len(told) == 4
+
+
+def test_local_runs_so_many_at_a_time_in_the_order_of_the_plan(run):
+    runs = [run._replace(fold=fold) for fold in range(1, 7)]
+    active, most, order, lock = set(), [], [], threading.Lock()
+    barrier = threading.Barrier(2)
+
+    def function(run):
+        with lock:
+            active.add(run)
+            order.append(run.fold)
+            most.append(len(active))
+        barrier.wait(timeout=20)  # two at a time, or this fails
+        with lock:
+            active.remove(run)
+        return Outcome()
+
+    execute(runs, function, local(jobs=2), lambda *_: None)
+    assert max(most) == 2 and sorted(order[:2]) == [1, 2] and sorted(order[2:4]) == [3, 4]
+
+
+@pytest.mark.parametrize("name", ["slurm", "ray"])
+def test_cluster_keeps_the_order_and_repeats_a_lost_worker(name, run, tmp_path, monkeypatch):
+    pytest.importorskip({"slurm": "submitit", "ray": "ray"}[name], reason=f"the extra [{name}] is not installed")
+    monkeypatch.setenv("RAY_AUTH_MODE", "disabled")
+    options = {"cluster": "local"} if name == "slurm" else {"object_store_memory": 100 * 2**20}
+    executor = EXECUTORS[name](Resources(jobs=2, cpus=1, retries=1), str(tmp_path), options)
+    log = str(tmp_path / "log")
+
+    def function(run):
+        with open(log, "a") as file:
+            file.write(f"+{run.method}\n")
+        if run.method == "tsddnet_stage1":
+            with open(log) as file:
+                if file.read().count("+") == 1:
+                    os.kill(os.getpid(), signal.SIGKILL)
+        with open(log, "a") as file:
+            file.write(f"-{run.method}\n")
+        return Outcome()
+
+    try:
+        outcomes = execute(stages(run)[:2], function, executor, lambda *_: None)
+    finally:
+        executor.close()
+    assert [x.error for x in outcomes.values()] == [None, None]
+    expected = ["+tsddnet_stage1", "+tsddnet_stage1", "-tsddnet_stage1", "+tsddnet", "-tsddnet"]
+    with open(log) as file:
+        assert file.read().split() == expected
+
+
+def test_slurm_gets_the_resources_of_a_run(tmp_path):
+    pytest.importorskip("submitit", reason="the extra [slurm] is not installed")
+    options = {"cluster": "debug", "slurm_partition": "gpu", "timeout_min": 90}
+    executor = EXECUTORS["slurm"](Resources(cpus=3, gpus=1), str(tmp_path), options)
+    parameters = executor._executor._executor.parameters
+    assert parameters == {} or parameters["cpus_per_task"] == 3
+
+
+def test_what_an_executor_does_not_know_is_refused(tmp_path):
+    with pytest.raises(InputError, match="slurm_partition"):
+        EXECUTORS["local"](Resources(), str(tmp_path), {"slurm_partition": "gpu"})
+
+
+def test_a_missing_package_names_its_extra(tmp_path, monkeypatch):
+    monkeypatch.setitem(__import__("sys").modules, "submitit", None)
+    with pytest.raises(InputError, match=r"tsdd_d2\[slurm\]"):
+        EXECUTORS["slurm"](Resources(), str(tmp_path), {})

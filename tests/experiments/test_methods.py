@@ -1,0 +1,99 @@
+"""Every method has its configurations, and they differ in what they must."""
+
+import os
+
+import pytest
+
+from tsdd_d2.engine import TRAINERS
+from tsdd_d2.engine.setup import check_config, load_config
+from tsdd_d2.experiments import METHODS, PROFILES
+from tsdd_d2.experiments.methods import ABLATIONS, compared_methods
+
+from ..conftest import ROOT
+
+
+def configuration(method, profile="cpu"):
+    return load_config(os.path.join(ROOT, METHODS[method].config_file(profile)))
+
+
+@pytest.mark.parametrize("profile", PROFILES)
+@pytest.mark.parametrize("method", METHODS)
+def test_every_method_has_a_valid_configuration_in_every_profile(method, profile):
+    cfg = configuration(method, profile)
+    check_config(cfg)
+    assert (cfg.MODEL.META_ARCHITECTURE == "TSDDStage2") == (METHODS[method].stage == 2)
+    assert (cfg.MODEL.META_ARCHITECTURE == "TSDDStage1") == (METHODS[method].stage == 1)
+
+
+def test_stages():
+    assert {name: x.stage for name, x in METHODS.items() if x.stage == 1} == {"tsddnet_stage1": 1, "tsdd_b_stage1": 1}
+    assert METHODS["retinanet"].stage is None and METHODS["tsddnet"].stage == 2
+    assert set(compared_methods()) == {"tsddnet", "retinanet", "faster_rcnn", "cnet_oracle", "cnet_whole_image"}
+
+
+@pytest.mark.parametrize("profile", PROFILES)
+def test_a_method_in_one_stage_draws_as_many_images_as_tsddnet_in_two(profile):
+    def images(*methods):
+        configurations = [configuration(method, profile) for method in methods]
+        return sum(cfg.SOLVER.MAX_ITER * cfg.SOLVER.IMS_PER_BATCH for cfg in configurations)
+
+    expected = images("tsddnet_stage1", "tsddnet")
+    for name, method in METHODS.items():
+        if method.stage is None:
+            assert images(name) == expected, name
+
+
+@pytest.mark.parametrize("profile", PROFILES)
+def test_all_methods_share_images_augmentation_and_optimiser_with_the_first_stage(profile):
+    first = configuration("tsddnet_stage1", profile)
+    for name, method in METHODS.items():
+        if method.stage is None:
+            cfg = configuration(name, profile)
+            assert cfg.INPUT == first.INPUT and cfg.DATASETS == first.DATASETS and cfg.SEED == first.SEED, name
+            for key in ("OPTIMIZER", "BASE_LR", "WEIGHT_DECAY", "LR_SCHEDULER_NAME", "WARMUP_ITERS", "IMS_PER_BATCH"):
+                assert cfg.SOLVER[key] == first.SOLVER[key], (name, key)
+            assert cfg.MODEL.RESNETS.DEPTH == first.MODEL.RESNETS.DEPTH, name
+            assert cfg.MODEL.FPN.OUT_CHANNELS == first.MODEL.FPN.OUT_CHANNELS, name
+
+
+@pytest.mark.parametrize("profile", PROFILES)
+def test_ablations_differ_from_the_full_model_in_what_is_removed_alone(profile):
+    def less_what_is_removed(method):
+        cfg = configuration(method, profile)
+        cfg.defrost()
+        first = configuration(METHODS[method].starts_from, profile)
+        removed = first.REFINEMENT.RULE, cfg.REFINEMENT.pop("RULE"), cfg.MODEL.FNET.pop("SELF_DISTILLATION")
+        first.defrost()
+        first.REFINEMENT.pop("RULE")
+        return removed, cfg, first
+
+    removed, *full = less_what_is_removed("tsddnet")
+    assert removed == ("class_guided", "class_guided", True)
+    expected = {
+        "tsdd_b": ("pseudo_label", "pseudo_label", False),
+        "tsdd_b_cs": ("class_guided", "class_guided", False),
+        "tsdd_b_sd": ("pseudo_label", "pseudo_label", True),
+    }
+    for method in ABLATIONS:
+        removed, *rest = less_what_is_removed(method)
+        assert removed == expected[method] and rest == full
+
+
+def test_detectors_keep_every_score_and_both_classes():
+    for method in ("retinanet", "faster_rcnn"):
+        for profile in PROFILES:
+            cfg = configuration(method, profile)
+            assert cfg.MODEL.RETINANET.SCORE_THRESH_TEST == 0 or cfg.MODEL.ROI_HEADS.SCORE_THRESH_TEST == 0
+            assert cfg.TEST.DETECTIONS_PER_IMAGE == 100
+            assert 2 in (cfg.MODEL.RETINANET.NUM_CLASSES, cfg.MODEL.ROI_HEADS.NUM_CLASSES)
+
+
+def test_the_papers_profile_has_the_papers_backbone():
+    for method in ("tsddnet_stage1", "retinanet", "faster_rcnn"):
+        cfg = configuration(method, "paper")
+        assert cfg.MODEL.RESNETS.DEPTH == 34 and cfg.MODEL.BACKBONE.NAME.endswith("resnet_fpn_backbone")
+        assert cfg.MODEL.WEIGHTS.startswith("torchvision://ResNet34")
+
+
+def test_every_architecture_of_a_method_has_a_trainer():
+    assert {configuration(method).MODEL.META_ARCHITECTURE for method in METHODS} == set(TRAINERS)

@@ -1,0 +1,92 @@
+"""Which runs an experiment has, what they share, and what is refused before anything is trained."""
+
+import os
+
+import pytest
+
+from tsdd_d2.data.files import write_json
+from tsdd_d2.errors import InputError
+from tsdd_d2.experiments import EXPERIMENTS, check_plan, estimated_seconds, runs_to_train, shown_runs
+
+
+def methods(runs):
+    return [run.method for run in runs]
+
+
+def test_the_defaults_are_those_of_the_paper():
+    sizes = {name: len(shown_runs(x, "out", "busbra", "cpu")) for name, x in EXPERIMENTS.items()}
+    assert sizes == {"table1": 20, "table2": 16, "table3": 10, "roc": 20, "fig6": 20, "fig9": 4}
+    assert {run.p for _, run in shown_runs(EXPERIMENTS["table3"], "out", "busbra", "cpu")} == {0.2, 0.4, 0.6, 0.8, 1.0}
+
+
+def test_variants_share_the_first_stage_of_their_rule(tmp_path):
+    experiment = EXPERIMENTS["table2"]._replace(folds=(1,))
+    runs = [run for _, run in shown_runs(experiment, str(tmp_path), "busbra", "cpu")]
+    to_train = runs_to_train(runs)
+    # each first stage before the first one that needs it
+    assert methods(to_train) == ["tsddnet_stage1", "tsddnet", "tsdd_b_stage1", "tsdd_b", "tsdd_b_cs", "tsdd_b_sd"]
+    for run in to_train:
+        if run.needs is not None:
+            assert run.command[-2:] == ["MODEL.WEIGHTS", run.needs.folder]
+
+
+def test_a_finished_run_asks_for_nothing(tmp_path):
+    experiment = EXPERIMENTS["table3"]._replace(methods=["tsddnet"], p=(0.2,))
+    ((_, run),) = shown_runs(experiment, str(tmp_path), "busbra", "cpu")
+    write_json(os.path.join(run.folder, "predictions.json"), {})
+    assert runs_to_train([run]) == []
+
+
+def test_fig_9_shows_a_shared_first_stage_under_both_methods():
+    shown = shown_runs(EXPERIMENTS["fig9"]._replace(methods=["tsddnet", "tsdd_b_cs"]), "out", "busbra", "cpu")
+    assert [(name, run.method, run.descriptor["stage"]) for name, run in shown] == [
+        ("tsddnet", "tsddnet_stage1", 1),
+        ("tsddnet", "tsddnet", 2),
+        ("tsdd_b_cs", "tsddnet_stage1", 1),
+        ("tsdd_b_cs", "tsdd_b_cs", 2),
+    ]
+
+
+def test_the_command_is_the_run(run):
+    command = run._replace(overrides=("SEED", "7", "SOLVER.MAX_ITER", "3")).command
+    values = dict(zip(command[-12::2], command[-11::2]))
+    assert values == {
+        "DATASETS.TRAIN": "('tiny_fold1_train',)",
+        "DATASETS.VAL": "('tiny_fold1_val',)",
+        "DATASETS.TEST": "('tiny_fold1_test',)",
+        "DATASETS.P": "0.5",
+        "SEED": "0",  # after the user's: the name of the folder says so
+        "OUTPUT_DIR": run.folder,
+    }
+    assert command[command.index("--config-file") + 1].endswith("configs/retinanet_cpu.yaml") and "--resume" in command
+    assert command.index("SOLVER.MAX_ITER") < command.index("DATASETS.TRAIN")
+
+
+def test_status(run):
+    assert run.status == "missing"
+    record = {"attempts": [{"exit_code": 1}]}
+    write_json(os.path.join(run.folder, "experiment.json"), record)
+    assert run.status == "failed"
+    record["attempts"].append({"exit_code": None})  # it was killed, or trains
+    write_json(os.path.join(run.folder, "experiment.json"), record)
+    assert run.status == "missing"
+    write_json(os.path.join(run.folder, "predictions.json"), {})
+    assert run.status == "finished"
+
+
+def test_all_that_cannot_be_run_in_one_message(run, tiny_dataset):
+    check_plan([run], [run])
+    content = {"config_file": "configs/retinanet_cpu.yaml", "overrides": ["SOLVER.MAX_ITER", "9"]}
+    write_json(os.path.join(run.folder, "predictions.json"), content)
+    absent = run._replace(fold=2)
+    with pytest.raises(InputError) as error:
+        check_plan([run, absent], [absent], ["absent_fold1_test"])
+    for part in ("fold2_train.json", "fold2_test.json", "absent_fold1_test", "['SOLVER.MAX_ITER', '9'], not []"):
+        assert part in str(error.value)
+
+
+def test_the_estimate_is_the_mean_of_the_methods_finished_runs(run):
+    for fold, seconds in ((1, 10), (2, 20)):
+        write_json(os.path.join(run._replace(fold=fold).folder, "predictions.json"), {"seconds": seconds})
+    third, other = run._replace(fold=3), run._replace(method="faster_rcnn")
+    assert estimated_seconds([third, other]) == {third: 15, other: None}

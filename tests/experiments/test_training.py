@@ -1,0 +1,117 @@
+"""One run with a stand-in for the training tool: attempts, records, predictions, and lost parents."""
+
+import json
+import multiprocessing
+import os
+import time
+
+import pytest
+
+from tsdd_d2.data.files import read_json, write_json
+from tsdd_d2.experiments import evaluate_run_on, read_predictions, train_run
+from tsdd_d2.experiments.predictions import copy_predictions
+from tsdd_d2.experiments.training import training_environment
+
+from .conftest import calls
+
+pytestmark = pytest.mark.usefixtures("stand_in")
+
+
+def record(run):
+    return read_json(os.path.join(run.folder, "experiment.json"))
+
+
+def test_a_finished_run_leaves_its_record_and_is_not_repeated(run):
+    assert train_run(run, {}).error is None
+    assert train_run(run, {}) == (None, None) and calls(run) == 1
+    content = read_predictions(run)
+    assert {key: content[key] for key in run.descriptor} == {
+        "method": "retinanet", "stage": None, "data": "tiny", "profile": "cpu", "fold": 1, "p": 0.5, "seed": 0,
+    }  # fmt: skip
+    assert content["youden_threshold"] == 0.43 and content["seconds"] > 0
+    assert {"torch", "numpy", "detectron2", "tsdd_d2", "python"} <= set(content["versions"])
+    (attempt,) = record(run)["attempts"]
+    assert attempt["exit_code"] == 0 and attempt["git_revision"] == content["git_revision"]
+
+
+def test_predictions_are_those_of_the_networks_own_boxes_one_image_on_a_line(run):
+    train_run(run, {})
+    first, second = read_predictions(run)["predictions"]["tiny_fold1_test"]
+    assert first == {
+        "image_id": 21, "file_name": "images/021.png", "patient_id": "p10", "label": 0, "malignancy": 0.12346,
+        "box": [1.2346, 2, 30, 123.46], "score": 0.98765, "roi": [30, 20, 56, 40],
+    }  # fmt: skip
+    assert second["box"] is None and second["score"] is None
+    with open(os.path.join(run.folder, "predictions.json")) as file:
+        assert sum(line.startswith('{"image_id"') for line in file) == 2
+
+
+def test_a_failure_is_reported_with_its_message_and_tried_again(run):
+    os.makedirs(os.path.dirname(run.folder))
+    open(run.folder + ".fails", "w").close()
+    outcome = train_run(run, {})
+    assert "exit code 2" in outcome.error and outcome.error.endswith("error: DATASETS.TRAIN is missing")
+    assert run.status == "failed" and outcome.busy[0] < outcome.busy[1]
+    os.remove(run.folder + ".fails")
+    assert train_run(run, {}).error is None and calls(run) == 2
+    assert [x["exit_code"] for x in record(run)["attempts"]] == [2, 0]
+
+
+def test_seconds_leave_out_what_an_interruption_made_it_repeat(run):
+    """An attempt of 100 s whose last checkpoint was written after 60 s, then the one that ended the run."""
+    started = time.time() - 1000
+    attempts = [{"started": started, "seconds": None, "exit_code": None}]
+    content = {**run.descriptor, **run.configuration, "attempts": attempts}
+    write_json(os.path.join(run.folder, "experiment.json"), content)
+    checkpoint = os.path.join(run.folder, "last_checkpoint")
+    open(checkpoint, "w").close()
+    os.utime(checkpoint, (started + 60, started + 60))
+    train_run(run, {})
+    last = record(run)["attempts"][-1]["seconds"]
+    assert read_predictions(run)["seconds"] == pytest.approx(60 + last, abs=0.2) and last < 30
+
+
+def test_a_run_whose_parent_was_killed_is_waited_for_and_not_repeated(run):
+    os.makedirs(os.path.dirname(run.folder))
+    open(run.folder + ".sleeps", "w").close()
+    parent = multiprocessing.get_context("fork").Process(target=train_run, args=(run, {}))
+    parent.start()
+    while not os.path.exists(os.path.join(run.folder, "calls")):
+        time.sleep(0.01)
+    parent.kill()
+    parent.join()
+    assert run.status == "missing" and not os.path.exists(os.path.join(run.folder, "results.json"))
+    assert train_run(run, {}).error is None and calls(run) == 1
+    assert record(run)["attempts"][0]["exit_code"] == 0 and read_predictions(run)["seconds"] >= 1.4
+
+
+def test_other_data_sets_are_added_once_without_training(run, monkeypatch):
+    train_run(run, {})
+    before = read_predictions(run)
+    assert evaluate_run_on(run, ["tiny_fold1_val"], {}).error is None
+    after = read_predictions(run)
+    assert list(after["predictions"]) == ["tiny_fold1_test", "tiny_fold1_val"] and calls(run) == 1
+    assert after["predictions"]["tiny_fold1_val"][0]["malignancy"] == 0.1
+    del after["predictions"]["tiny_fold1_val"]
+    assert after == before
+    os.remove(os.path.join(run.folder, "model_final.pth"))
+    assert evaluate_run_on(run, ["tiny_fold1_val"], {}).error is None
+    assert "without the model" in evaluate_run_on(run, ["tiny_fold1_train"], {}).error
+
+
+def test_copied_predictions_are_a_finished_run(run, tmp_path):
+    train_run(run, {})
+    copy_predictions([run, run._replace(fold=2)], str(tmp_path / "kept"))
+    kept = run._replace(output=str(tmp_path / "kept"))
+    assert kept.status == "finished" and read_predictions(kept) == read_predictions(run)
+    assert os.listdir(tmp_path / "kept") == [run.id] and json.dumps(os.listdir(kept.folder)) == '["predictions.json"]'
+
+
+def test_training_processes_get_the_threads_and_the_place_of_the_data(monkeypatch, tmp_path):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("DETECTRON2_DATASETS", "data")
+    monkeypatch.delenv("OMP_NUM_THREADS", raising=False)
+    environment = training_environment(3)
+    assert environment["OMP_NUM_THREADS"] == "3" and environment["DETECTRON2_DATASETS"] == str(tmp_path / "data")
+    monkeypatch.setenv("OMP_NUM_THREADS", "1")
+    assert training_environment(3)["OMP_NUM_THREADS"] == "1"

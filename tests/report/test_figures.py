@@ -1,0 +1,79 @@
+import os
+
+import numpy as np
+import pytest
+from matplotlib.figure import Figure
+
+from tsdd_d2.report.figures import (
+    CalibrationCurves,
+    ROCCurve,
+    calibration_figure,
+    roc_figure,
+    save_figure,
+    stages_figure,
+)
+from tsdd_d2.report.results import METRICS, Estimate
+from tsdd_d2.report.runs import cases, group
+from tsdd_d2.report.tables import OurRow
+
+from .conftest import descriptor, matched, random_run, run
+
+ESTIMATE = Estimate(0.8, 0.1, 0.7, 0.9)
+
+
+def groups(*methods, missing=()):
+    return group(matched([random_run(x) for x in methods], missing))
+
+
+def labels(legend):
+    return [x.get_text() for x in legend.get_texts()]
+
+
+def test_roc_curves_with_their_bands():
+    x, ours = groups("retinanet", "tsddnet", missing=[descriptor("retinanet", 2)])
+    grid = np.array([0, 0.5, 1])
+    sensitivity = np.array([0.4, 0.8, 1])
+    figure = roc_figure([ROCCurve(g, grid, sensitivity, sensitivity - 0.1, sensitivity, ESTIMATE) for g in (x, ours)])
+    assert labels(figure.legends[0]) == ["RetinaNet 0.800 (0.700–0.900) [1/2 folds]", "TSDDNet 0.800 (0.700–0.900)"]
+    (axes,) = figure.axes
+    first, second, diagonal = axes.lines
+    assert first.get_xydata().tolist() == [[0, 0], [0, 0.4], [0.5, 0.8], [1, 1]]  # from the corner upwards
+    assert second.get_linewidth() > first.get_linewidth() and second.get_color() != first.get_color()
+    assert axes.collections[0].get_datalim(axes.transData).y0 == pytest.approx(0.3)  # the lower end of the band
+
+
+def test_calibration_and_decision_curves():
+    (x,) = group(matched([run("retinanet", [0.125, 0.25, 0.75, 1.0] * 10, [0, 0, 1, 1] * 10)]))
+    figure = calibration_figure([CalibrationCurves(x, cases(x.runs[0]), ESTIMATE)])
+    reliability, decision = figure.axes
+    points = reliability.lines[0].get_xydata()
+    assert {tuple(point) for point in points} == {(0.125, 0), (0.25, 0), (0.75, 1), (1, 1)}
+    # between 0.25 and 0.75 the model acts on all malignant images and on no other
+    thresholds, benefit = decision.lines[0].get_xydata().T
+    assert benefit[(thresholds > 0.26) & (thresholds < 0.74)] == pytest.approx(0.5)
+    assert labels(decision.get_legend()) == ["act on all", "act on none"]
+
+
+def test_a_panel_for_each_stage():
+    contents = [random_run(x, stage=stage) for stage in (1, 2) for x in ("tsdd_b_sd", "tsddnet")]
+    of_stages = group(matched(contents, [descriptor("tsddnet", 2, stage=2)]), stages=(1, 2))
+    figures = dict.fromkeys(METRICS, ESTIMATE)
+    figure = stages_figure([OurRow(x, figures) for x in of_stages[:-1]] + [OurRow(of_stages[-1], {})])
+    assert [x.get_title(loc="left") for x in figure.axes] == ["first stage", "second stage"]
+    assert [labels(x.get_legend()) for x in figure.axes] == [["TSDDNet-B+SD", "TSDDNet"], ["TSDDNet-B+SD"]]
+
+
+def test_a_figure_is_written_completely_or_not_at_all(tmp_path, monkeypatch):
+    save_figure(Figure(), str(tmp_path), "x")
+    before = {name: (tmp_path / name).read_bytes() for name in os.listdir(tmp_path)}
+    assert set(before) == {"x.png", "x.pdf"}
+
+    def breaks(self, path, **options):
+        with open(path, "wb") as file:
+            file.write(b"half")
+        raise OSError("no space left")
+
+    monkeypatch.setattr(Figure, "savefig", breaks)
+    with pytest.raises(OSError):
+        save_figure(Figure(), str(tmp_path), "x")
+    assert {name: (tmp_path / name).read_bytes() for name in os.listdir(tmp_path)} == before

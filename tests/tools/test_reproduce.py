@@ -1,0 +1,134 @@
+"""tools/reproduce.py with a stand-in for the training tool, and once with the real one."""
+
+import os
+import runpy
+import subprocess
+import sys
+import types
+
+import pytest
+
+import tsdd_d2
+from tsdd_d2.data.files import read_json
+
+from ..baselines.tiny import tiny_overrides
+from ..conftest import ROOT
+from ..experiments.conftest import stand_in  # noqa: F401
+
+TOOL = os.path.join(ROOT, "tools", "reproduce.py")
+
+
+@pytest.fixture
+def rendered(monkeypatch):
+    """What the report was asked to render, instead of a report."""
+    calls = []
+    report = types.ModuleType("tsdd_d2.report")
+    report.render = lambda *arguments: calls.append(arguments)
+    monkeypatch.setitem(sys.modules, "tsdd_d2.report", report)
+    monkeypatch.setattr(tsdd_d2, "report", report, raising=False)
+    return calls
+
+
+@pytest.fixture
+def reproduce(tmp_path, rendered, stand_in):  # noqa: F811
+    """The tool in this process, on the tiny data set; returns its exit code."""
+    main = runpy.run_path(TOOL)["main"]
+
+    def call(experiment, *arguments, output="out"):
+        options = ["--experiment", experiment, "--data", "tiny", "--folds", "1", "--output", str(tmp_path / output)]
+        return main([*options, *arguments])
+
+    return call
+
+
+def test_dry_run_prints_the_plan_and_writes_nothing(reproduce, rendered, tmp_path, capsys):
+    assert reproduce("table2", "--p", "0.5", "--dry-run") == 0
+    printed = capsys.readouterr().out
+    assert printed.count("missing") == 6 and "tsdd_b_stage1_tiny_cpu_fold1_p0.5_seed0" in printed
+    assert "6 runs, 6 to train: unknown for tsddnet_stage1" in printed
+    assert not (tmp_path / "out").exists() and rendered == []
+
+
+def test_a_table_from_its_runs_and_another_from_the_same(reproduce, rendered, tmp_path, capsys):
+    assert reproduce("table1", "--methods", "tsddnet", "retinanet", "--p", "0.5", "--jobs", "2") == 0
+    printed = capsys.readouterr().out
+    assert "3 training processes took" in printed and "none of them ran in" in printed
+    (experiment, planned, runs, folder, threshold), = rendered
+    assert (experiment, folder, threshold) == ("table1", str(tmp_path / "out" / "results"), "0.5")
+    assert [(x["method"], x["stage"], x["status"]) for x in planned] == [
+        ("tsddnet", 2, "finished"), ("retinanet", None, "finished"),
+    ]  # fmt: skip
+    assert [run["predictions"]["tiny_fold1_test"][0]["malignancy"] for run in runs] == [0.12346] * 2
+    # the estimate is from what has finished
+    assert reproduce("fig9", "--methods", "tsddnet", "--p", "0.5", "--threshold", "youden-val") == 0
+    assert "0 to train: nothing" in capsys.readouterr().out
+    experiment, planned, runs, _, threshold = rendered[1]
+    assert [(x["method"], x["stage"]) for x in planned] == [(x["method"], x["stage"]) for x in runs] == [
+        ("tsddnet", 1), ("tsddnet", 2),
+    ]  # fmt: skip
+    assert threshold == "youden-val"
+
+
+def test_a_failed_run_is_reported_and_stops_no_other(reproduce, rendered, tmp_path, capsys):
+    os.makedirs(tmp_path / "out")
+    (tmp_path / "out" / "tsddnet_stage1_tiny_cpu_fold1_p0.5_seed0.fails").write_text("")
+    assert reproduce("table1", "--methods", "tsddnet", "retinanet", "--p", "0.5") == 1
+    assert "failed: tsddnet_stage1_tiny_cpu_fold1_p0.5_seed0: exit code 2" in capsys.readouterr().err
+    _, planned, runs, _, _ = rendered[0]
+    assert [x["status"] for x in planned] == ["missing", "finished"] and len(runs) == 1
+
+
+def test_kept_predictions_render_without_training(reproduce, rendered, tmp_path):
+    kept = str(tmp_path / "kept")
+    assert reproduce("table1", "--methods", "retinanet", "--p", "0.5", "--results", kept) == 0
+    arguments = ["--no-train", "--methods", "retinanet", "faster_rcnn", "--p", "0.5", "--results", kept]
+    assert reproduce("table1", *arguments, output="kept/runs") == 0
+    assert [x["status"] for x in rendered[1][1]] == ["finished", "missing"]
+    assert rendered[1][2] == rendered[0][2]
+
+
+def test_external_validation_of_every_stored_model(reproduce, rendered):
+    arguments = ["--methods", "retinanet", "--p", "0.5", "--test-data", "tiny_fold1_val"]
+    assert reproduce("roc", *arguments) == 0
+    assert list(rendered[0][2][0]["predictions"]) == ["tiny_fold1_test", "tiny_fold1_val"]
+
+
+@pytest.mark.parametrize(
+    "arguments, message",
+    [
+        (["--folds", "2"], "fold2_train.json does not exist"),
+        (["--test-data", "absent_fold1_test"], "absent_fold1_test"),
+        (["--executor-options", "slurm_partition=gpu"], "slurm_partition"),
+    ],
+)
+def test_bad_input_exits_with_2_and_trains_nothing(reproduce, rendered, tmp_path, capsys, arguments, message):
+    assert reproduce("table1", *arguments) == 2
+    assert message in capsys.readouterr().err and not (tmp_path / "out").exists() and rendered == []
+
+
+def test_without_a_report_the_runs_are_there(reproduce, tmp_path, monkeypatch, capsys):
+    monkeypatch.delattr(tsdd_d2, "report")
+    monkeypatch.setitem(sys.modules, "tsdd_d2.report", None)
+    assert reproduce("table1", "--methods", "retinanet", "--p", "0.5") == 0
+    assert "Nothing is rendered" in capsys.readouterr().out
+
+
+def test_with_the_real_training_tool(tiny_environment, session_datasets, tmp_path):
+    """C-Net on the manual ROI, trained and then evaluated on another split without training."""
+    command = [sys.executable, TOOL, "--experiment", "table1", "--data", "tiny", "--methods", "cnet_oracle"]
+    command += ["--folds", "1", "--p", "0.5", "--output", str(tmp_path), "--test-data", "tiny_fold1_train"]
+    opts = tiny_overrides(iterations=2)
+    drop = opts.index("DATASETS.TRAIN")
+    result = subprocess.run([*command, "--overrides", *opts[drop + 8 :]], capture_output=True, text=True, timeout=300)
+    assert result.returncode == 0, result.stdout + result.stderr
+    folder = tmp_path / "cnet_oracle_tiny_cpu_fold1_p0.5_seed0"
+    assert {"config.yaml", "log.txt", "console.log", "metrics.json", "experiment.json"} <= set(os.listdir(folder))
+    content = read_json(folder / "predictions.json")
+    numbers = {name: len(x) for name, x in content["predictions"].items()}
+    assert numbers == {"tiny_fold1_test": 8, "tiny_fold1_train": 16}
+    rois = read_json(session_datasets / "tiny" / "annotations" / "fold1_test.json")["annotations"]
+    for record, annotation in zip(content["predictions"]["tiny_fold1_test"], rois):
+        x, y, width, height = annotation["bbox"]
+        assert record["image_id"] == annotation["image_id"] and record["roi"] == [x, y, x + width, y + height]
+        assert record["box"] == pytest.approx(record["roi"], abs=0.01) and 0 <= record["malignancy"] <= 1
+    assert 0 <= content["youden_threshold"] <= 1

@@ -1,0 +1,265 @@
+#!/usr/bin/env python
+"""Makes a table or figure of the paper: trains what is missing, and renders it from the predictions of the runs.
+
+The plan is printed first. A finished run is never repeated, an interrupted one goes on, a failed one is reported and
+does not stop the others. The same command goes on where it was stopped, also on another machine that has the folder of
+the runs; all experiments can share one folder, and so do their runs.
+
+A run is a folder <method>_<data>_<profile>_fold<K>_p<p>_seed<seed>: config.yaml, console.log and log.txt, metrics.json,
+predictions.json (all that rendering needs), experiment.json (attempts, package versions, git revision), the model.
+"""
+
+import time
+
+START = time.time()  # what follows takes seconds, which count
+
+import argparse
+import functools
+import os
+import sys
+
+import yaml
+from tabulate import tabulate
+from tqdm import tqdm
+
+from tsdd_d2.errors import InputError
+from tsdd_d2.experiments import (
+    EXECUTORS,
+    EXPERIMENTS,
+    METHODS,
+    PROFILES,
+    Outcome,
+    Resources,
+    check_plan,
+    copy_predictions,
+    estimated_seconds,
+    evaluate_run_on,
+    execute,
+    read_predictions,
+    runs_to_train,
+    shown_runs,
+    train_run,
+    training_environment,
+)
+
+EPILOG = """
+Examples:
+
+What Table I needs, and how long it will take:
+    $ python tools/reproduce.py --experiment table1 --data busbra --dry-run
+
+The same with two runs at a time; then Table III, which shares runs with it:
+    $ python tools/reproduce.py --experiment table1 --data busbra --jobs 2
+    $ python tools/reproduce.py --experiment table3 --data busbra --jobs 2
+
+On Slurm, and on a Ray cluster that is up:
+    $ python tools/reproduce.py --experiment table1 --profile paper --executor slurm --cpus 8 --gpus 1 \\
+        --executor-options slurm_partition=gpu timeout_min=720
+    $ python tools/reproduce.py --experiment table1 --profile paper --executor ray --cpus 8 --gpus 1 \\
+        --executor-options address=auto
+
+Every model of Table I on another data set, without training:
+    $ python tools/reproduce.py --experiment table1 --data busbra --no-train --test-data busi_fold1_test
+
+Keep the predictions, and render from them alone:
+    $ python tools/reproduce.py --experiment table1 --data busbra --no-train --results results
+    $ python tools/reproduce.py --experiment table1 --data busbra --no-train --output results/runs --results results
+"""
+
+DEFAULTS = "\n".join(
+    f"  {name:8} {x.title:10} p {' '.join(map(str, x.p))}, folds {' '.join(map(str, x.folds))}: {', '.join(x.methods)}"
+    for name, x in EXPERIMENTS.items()
+)
+
+
+def parse(argv):
+    parser = argparse.ArgumentParser(
+        description=f"{__doc__}\nWithout --methods, --folds, --p and --seeds (default: 0):\n{DEFAULTS}\n",
+        epilog=EPILOG,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    add = parser.add_argument
+    add("--experiment", required=True, choices=EXPERIMENTS)
+    add("--data", default="busbra", metavar="NAME", help="see datasets/README.md (default: busbra)")
+    add("--profile", default="cpu", choices=PROFILES, help="cpu: configs/*_cpu.yaml; paper: its values (default: cpu)")
+    add("--methods", nargs="+", choices=[x.name for x in METHODS.values() if x.stage != 1], metavar="NAME")
+    add("--folds", nargs="+", type=int, metavar="K")
+    add("--p", nargs="+", type=float, help="shares of the training patients that keep their ROIs")
+    add("--seeds", nargs="+", type=int, metavar="SEED")
+    add(
+        "--threshold",
+        default="0.5",
+        choices=["0.5", "youden-val"],
+        help="malignancy from which on an image is called malignant; youden-val: the best on a run's validation split",
+    )
+    add("--test-data", nargs="+", default=[], metavar="NAME", help="evaluate the models on these too: busi_fold1_test")
+    add("--output", default="output/experiments", metavar="DIR", help="folder of the runs (default: %(default)s)")
+    add(
+        "--results",
+        metavar="DIR",
+        help="folder of tables and figures (default: OUTPUT/results); if given, the predictions are copied to DIR/runs",
+    )
+    add("--dry-run", action="store_true", help="print the plan, and stop")
+    add("--no-train", action="store_true", help="render what is finished; the rest is shown as missing")
+    add("--overrides", nargs="+", default=[], metavar="KEY VALUE", help="of the configuration, for every run")
+    add("--executor", default="local", choices=EXECUTORS, help="where the runs take place (default: local)")
+    add("--jobs", type=int, default=1, metavar="N", help="runs at a time here, or on a local Ray (default: 1)")
+    add("--cpus", type=int, metavar="N", help="CPU cores of a run (default: those of this machine / JOBS)")
+    add("--gpus", type=int, default=0, choices=[0, 1], help="that Slurm or Ray reserves for a run (default: 0)")
+    add("--retries", type=int, default=2, metavar="N", help="of a run whose Slurm or Ray node is lost (default: 2)")
+    add(
+        "--executor-options",
+        nargs="+",
+        default=[],
+        metavar="KEY=VALUE",
+        help="submitit's parameters of a Slurm job, or those of ray.init",
+    )
+    args = parser.parse_args(argv)
+    if args.jobs < 1:
+        parser.error("--jobs must be 1 or more")
+    if not all("=" in x for x in args.executor_options):
+        parser.error("--executor-options takes KEY=VALUE")
+    return args
+
+
+def main(argv=None) -> int:
+    args = parse(argv)
+    chosen = {"methods": args.methods, "folds": args.folds, "p": args.p, "seeds": args.seeds}
+    experiment = EXPERIMENTS[args.experiment]._replace(**{key: value for key, value in chosen.items() if value})
+    shown = shown_runs(experiment, args.output, args.data, args.profile, args.overrides)
+    runs = list(dict.fromkeys(run for _, run in shown))
+    to_train = [] if args.no_train else runs_to_train(runs)
+    try:
+        check_plan(runs, to_train, args.test_data)
+        print_plan(list(dict.fromkeys((*to_train, *runs))), to_train)
+        if args.dry_run:
+            return 0
+        outcomes = train_and_evaluate(args, runs, to_train)
+    except InputError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 2
+    except KeyboardInterrupt:
+        print("Interrupted; the same command goes on.", file=sys.stderr)
+        return 130
+    print_times(outcomes, time.time() - START)
+    results = args.results or os.path.join(args.output, "results")
+    if args.results:
+        copy_predictions(runs, os.path.join(results, "runs"))
+    render(args.experiment, shown, results, args.threshold)
+    failed = {run.id: outcome.error for run, outcome in outcomes.items() if outcome.error}
+    for name, error in failed.items():
+        print(f"failed: {name}: {error}", file=sys.stderr)
+    return int(bool(failed))
+
+
+def train_and_evaluate(args, runs, to_train):
+    """Run -> :class:`Outcome` of what was trained and, where that is finished, evaluated on other data sets."""
+    cpus = args.cpus or max(1, len(os.sched_getaffinity(0)) // args.jobs)
+    resources = Resources(jobs=args.jobs, cpus=cpus, gpus=args.gpus, retries=args.retries)
+    options = {key: yaml.safe_load(value) for key, value in (x.split("=", 1) for x in args.executor_options)}
+    environment = training_environment(cpus)
+    outcomes = {}
+    if not to_train and not args.test_data:
+        return outcomes
+    executor = EXECUTORS[args.executor](resources, os.path.abspath(args.output), options)
+    try:
+        if to_train:
+            with Progress(to_train, "Training") as progress:
+                function = functools.partial(train_run, environment=environment)
+                outcomes.update(execute(to_train, function, executor, progress.ended))
+        if args.test_data:
+            finished = [run for run in runs if run.status == "finished"]
+            with Progress(finished, f"Testing on {', '.join(args.test_data)}") as progress:
+                function = functools.partial(evaluate_run_on, names=args.test_data, environment=environment)
+                evaluated = execute(finished, function, executor, progress.ended, after_needs=False)
+            outcomes.update({run: x for run, x in evaluated.items() if x.error})
+    finally:
+        executor.close()
+    return outcomes
+
+
+class Progress:
+    """A bar over runs, with the time that the unfinished ones will take as far as finished ones tell."""
+
+    def __init__(self, runs, title):
+        self.left = list(runs)
+        self.bar = tqdm(total=len(runs), desc=title, unit="run")
+
+    def __enter__(self):
+        return self
+
+    def __exit__(self, *_):
+        self.bar.close()
+
+    def ended(self, run, outcome: Outcome) -> None:
+        if outcome.error:
+            tqdm.write(f"{run.id}: {outcome.error}", file=sys.stderr)
+        self.left.remove(run)
+        self.bar.update()
+        if self.bar.desc.startswith("Training"):
+            self.bar.set_postfix_str(f"left: {total_time(self.left)}")
+
+
+def print_plan(runs, to_train) -> None:
+    seconds = estimated_seconds(runs)
+    rows = [
+        [
+            run.id,
+            "fa, pa" if run.definition.uses_pa_images else "fa",
+            run.status,
+            duration(seconds[run]) if run in to_train and seconds[run] else "",
+        ]
+        for run in runs
+    ]
+    print(tabulate(rows, headers=["run", "trains on", "status", "estimated time"]))
+    print(f"{len(runs)} runs, {len(to_train)} to train: {total_time(to_train)}")
+
+
+def total_time(runs) -> str:
+    """Of runs one after the other."""
+    seconds = estimated_seconds(runs)
+    known = [x for x in seconds.values() if x is not None]
+    unknown = dict.fromkeys(run.method for run, x in seconds.items() if x is None)
+    parts = [f"about {duration(sum(known))} one after the other"] if known else []
+    parts += [f"unknown for {', '.join(unknown)}, none of which has finished yet"] if unknown else []
+    return ", and ".join(parts) or "nothing"
+
+
+def print_times(outcomes, wall: float) -> None:
+    """What the training processes took, and how much of the time none of them ran."""
+    busy = sorted(x.busy for x in outcomes.values() if x.busy is not None)
+    if not busy:
+        return
+    covered, end = 0.0, 0.0
+    for first, last in busy:
+        covered += max(0.0, last - max(first, end))
+        end = max(end, last)
+    total = sum(last - first for first, last in busy)
+    print(
+        f"{len(busy)} training processes took {duration(total)}, the whole {duration(wall)}; none of them ran in "
+        f"{(wall - covered) / wall:.1%} of it."
+    )
+
+
+def duration(seconds: float) -> str:
+    minutes, seconds = divmod(round(seconds), 60)
+    hours, minutes = divmod(minutes, 60)
+    if hours:
+        return f"{hours} h {minutes} min"
+    return f"{minutes} min {seconds} s" if minutes else f"{seconds} s"
+
+
+def render(experiment: str, shown, results: str, threshold: str) -> None:
+    """Hands what was planned and what is finished to the report."""
+    planned = [{**run.descriptor, "method": name, "status": run.status} for name, run in shown]
+    finished = [{**read_predictions(run), "method": name} for name, run in shown if run.status == "finished"]
+    try:
+        from tsdd_d2 import report
+    except ImportError:
+        print("Nothing is rendered: this tsdd_d2 has no report.")
+        return
+    report.render(experiment, planned, finished, results, threshold)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

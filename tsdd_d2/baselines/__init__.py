@@ -1,0 +1,2 @@
+from .cnet_alone import CNetOnImage, CNetOnROI
+from .detectors import DiagnosingRCNN, DiagnosingRetinaNet

@@ -1,0 +1,122 @@
+"""C-Net without a detector: the two yardsticks of what localisation is worth."""
+
+from typing import Dict, List
+
+import torch
+from torch import Tensor, nn
+
+from detectron2.config import configurable
+from detectron2.layers import move_device_like
+from detectron2.modeling import META_ARCH_REGISTRY, build_roi_heads
+from detectron2.modeling.postprocessing import detector_postprocess
+from detectron2.structures import Boxes, ImageList, Instances
+
+from ..modeling.cnet import CNet, add_diagnoses
+from ..modeling.network import output_size, rois_in_tensor
+
+
+class CNetAlone(nn.Module):
+    """C-Net on boxes that nobody had to find.
+
+    Obeys the contract of :class:`~tsdd_d2.modeling.network.TSDDNetwork`, with a score of 1 for each box. A kind of box
+    defines :meth:`training_boxes` and :meth:`inference_boxes`.
+    """
+
+    # whether SupervisedTrainer leaves out the images without a ROI
+    needs_rois: bool
+    # what C-Net sees, as in the results of a run
+    given_boxes: str
+
+    @configurable
+    def __init__(self, *, cnet: CNet, pixel_mean: List[float], pixel_std: List[float], bfloat16: bool):
+        """
+        Args:
+            pixel_mean, pixel_std: of the channels, in 0-255.
+            bfloat16: train in bfloat16 mixed precision (autocast), which needs no gradient scaler.
+        """
+        super().__init__()
+        self.cnet = cnet
+        self.bfloat16 = bfloat16
+        self.register_buffer("pixel_mean", torch.tensor(pixel_mean).view(-1, 1, 1), False)
+        self.register_buffer("pixel_std", torch.tensor(pixel_std).view(-1, 1, 1), False)
+
+    @classmethod
+    def from_config(cls, cfg):
+        return {
+            "cnet": build_roi_heads(cfg, {}),
+            "pixel_mean": cfg.MODEL.PIXEL_MEAN,
+            "pixel_std": cfg.MODEL.PIXEL_STD,
+            "bfloat16": cfg.SOLVER.AMP.ENABLED,
+        }
+
+    def training_boxes(self, batched_inputs: List[Dict], images: ImageList) -> List[Instances]:
+        """N ``Instances`` in the image tensor with ``gt_boxes`` and ``gt_classes``."""
+        raise NotImplementedError
+
+    def inference_boxes(self, batched_inputs: List[Dict], images: ImageList) -> List[Tensor]:
+        """N tensors (Ri, 4), absolute XYXY in the image tensor."""
+        raise NotImplementedError
+
+    def forward(self, batched_inputs: List[Dict]):
+        """
+        Args:
+            batched_inputs: outputs of :class:`~tsdd_d2.data.mapper.BBUIMapper`.
+        """
+        pixels = [move_device_like(x["image"], self.pixel_mean) for x in batched_inputs]
+        images = ImageList.from_tensors([(x - self.pixel_mean) / self.pixel_std for x in pixels])
+        if not self.training:
+            return self.inference(batched_inputs, images)
+        targets = self.training_boxes(batched_inputs, images)
+        # all of them in the fa half of Eq. (3): there is no other
+        partially_annotated = torch.zeros(len(targets), dtype=torch.bool, device=images.tensor.device)
+        with torch.autocast(images.tensor.device.type, torch.bfloat16, enabled=self.bfloat16):
+            losses = self.cnet.losses(images.tensor, targets, partially_annotated)
+        return {"loss_cnet": losses["loss_cnet_fa"]}
+
+    @torch.no_grad()
+    def inference(self, batched_inputs: List[Dict], images: ImageList) -> List[Dict[str, Instances]]:
+        boxes = self.inference_boxes(batched_inputs, images)
+        given = [
+            Instances(size, pred_boxes=Boxes(b), scores=torch.ones_like(b[:, 0]))
+            for b, size in zip(boxes, images.image_sizes)
+        ]
+        add_diagnoses(given, self.cnet.class_probabilities(images.tensor, boxes))
+        return [
+            {"instances": detector_postprocess(x, *output_size(inputs, size))}
+            for x, inputs, size in zip(given, batched_inputs, images.image_sizes)
+        ]
+
+
+@META_ARCH_REGISTRY.register()
+class CNetOnROI(CNetAlone):
+    """C-Net on the manual ROI, in training and at test time: what it would diagnose if localisation were solved.
+
+    An image without ROI has no diagnosis: the evaluation counts it as one in which nothing was found.
+    """
+
+    needs_rois = True
+    given_boxes = "manual ROI"
+
+    def training_boxes(self, batched_inputs: List[Dict], images: ImageList) -> List[Instances]:
+        return [x["instances"].to(images.tensor.device) for x in batched_inputs]
+
+    def inference_boxes(self, batched_inputs: List[Dict], images: ImageList) -> List[Tensor]:
+        return rois_in_tensor(batched_inputs, images)
+
+
+@META_ARCH_REGISTRY.register()
+class CNetOnImage(CNetAlone):
+    """C-Net on the whole image: diagnosis without localisation, which needs no ROI and trains on every image."""
+
+    needs_rois = False
+    given_boxes = "whole image"
+
+    def training_boxes(self, batched_inputs: List[Dict], images: ImageList) -> List[Instances]:
+        boxes = self.inference_boxes(batched_inputs, images)
+        return [
+            Instances(size, gt_boxes=Boxes(b), gt_classes=torch.tensor([inputs["category_id"]], device=b.device))
+            for b, inputs, size in zip(boxes, batched_inputs, images.image_sizes)
+        ]
+
+    def inference_boxes(self, batched_inputs: List[Dict], images: ImageList) -> List[Tensor]:
+        return [images.tensor.new_tensor([[0, 0, width, height]]) for height, width in images.image_sizes]

@@ -1,0 +1,208 @@
+"""From the name of a table or figure to the list of its training runs."""
+
+import itertools
+import os
+import sys
+from typing import Dict, Iterable, List, NamedTuple, Optional, Sequence, Tuple
+
+import tsdd_d2
+
+from ..data import ensure_registered
+from ..data.files import read_json
+from ..errors import InputError
+from .methods import ABLATIONS, METHODS, Method, compared_methods
+
+ROOT = os.path.dirname(os.path.dirname(os.path.abspath(tsdd_d2.__file__)))
+TRAIN_TOOL = os.path.join(ROOT, "tools", "train_net.py")
+
+# What a run leaves beside the files of tools/train_net.py.
+RECORD, PREDICTIONS = "experiment.json", "predictions.json"
+
+
+class Run(NamedTuple):
+    """One training run: one method on one fold with one p and one seed.
+
+    Attributes:
+        output: absolute path of the folder of all runs.
+        overrides: ``KEY VALUE`` pairs of the user for tools/train_net.py.
+    """
+
+    output: str
+    method: str
+    data: str
+    profile: str
+    fold: int
+    p: float
+    seed: int
+    overrides: Tuple[str, ...] = ()
+
+    @property
+    def id(self) -> str:
+        return f"{self.method}_{self.data}_{self.profile}_fold{self.fold}_p{self.p}_seed{self.seed}"
+
+    @property
+    def folder(self) -> str:
+        """Its OUTPUT_DIR."""
+        return os.path.join(self.output, self.id)
+
+    @property
+    def definition(self) -> Method:
+        return METHODS[self.method]
+
+    @property
+    def needs(self) -> Optional["Run"]:
+        """The run that must be finished before."""
+        first = self.definition.starts_from
+        return None if first is None else self._replace(method=first)
+
+    def split(self, name: str) -> str:
+        """The data set "train", "val" or "test" of its fold."""
+        return f"{self.data}_fold{self.fold}_{name}"
+
+    @property
+    def command(self) -> List[str]:
+        """The training tool, which goes on where an earlier process stopped."""
+        arguments = ["--config-file", os.path.join(ROOT, self.definition.config_file(self.profile)), "--resume"]
+        options = {
+            "DATASETS.TRAIN": f"('{self.split('train')}',)",
+            "DATASETS.VAL": f"('{self.split('val')}',)",
+            "DATASETS.TEST": f"('{self.split('test')}',)",
+            "DATASETS.P": str(self.p),
+            "SEED": str(self.seed),
+            "OUTPUT_DIR": self.folder,
+        }
+        if self.needs is not None:
+            options["MODEL.WEIGHTS"] = self.needs.folder
+        # the run's own last: they are in its name
+        return [sys.executable, TRAIN_TOOL, *arguments, *self.overrides, *(x for pair in options.items() for x in pair)]
+
+    @property
+    def descriptor(self) -> Dict:
+        """What the run is, for its record and for the tables."""
+        return {
+            "method": self.method,
+            "stage": self.definition.stage,
+            "data": self.data,
+            "profile": self.profile,
+            "fold": self.fold,
+            "p": self.p,
+            "seed": self.seed,
+        }
+
+    @property
+    def configuration(self) -> Dict:
+        """What beside the descriptor decides the outcome."""
+        return {"config_file": self.definition.config_file(self.profile), "overrides": list(self.overrides)}
+
+    @property
+    def status(self) -> str:
+        """"finished", "failed" (the last attempt ended with an error) or "missing"."""
+        if os.path.isfile(os.path.join(self.folder, PREDICTIONS)):
+            return "finished"
+        record = os.path.join(self.folder, RECORD)
+        attempts = read_json(record)["attempts"] if os.path.isfile(record) else []
+        return "failed" if attempts and attempts[-1]["exit_code"] not in (None, 0) else "missing"
+
+
+class Experiment(NamedTuple):
+    """A table or figure of the paper: its runs unless the user says otherwise.
+
+    Attributes:
+        title: the paper's name of it.
+        methods, folds, p, seeds: their product are the runs.
+        stages: it shows the first stages too.
+    """
+
+    title: str
+    methods: Sequence[str]
+    folds: Sequence[int] = (1, 2, 3, 4)
+    p: Sequence[float] = (0.2,)
+    seeds: Sequence[int] = (0,)
+    stages: bool = False
+
+
+EXPERIMENTS = {
+    "table1": Experiment("Table I", compared_methods()),
+    "table2": Experiment("Table II", ("tsddnet", *ABLATIONS)),
+    "table3": Experiment("Table III", ("tsddnet", "retinanet"), folds=(1,), p=(0.2, 0.4, 0.6, 0.8, 1.0)),
+    "roc": Experiment("Fig. 7", compared_methods()),
+    "fig6": Experiment("Fig. 6", compared_methods()),
+    "fig9": Experiment("Fig. 9", ("tsddnet", "tsdd_b_sd"), folds=(1,), p=(1.0,), stages=True),
+}
+
+
+def shown_runs(
+    experiment: Experiment, output: str, data: str, profile: str, overrides: Sequence[str] = ()
+) -> List[Tuple[str, Run]]:
+    """
+    What a table or figure shows, seed by seed and fold by fold.
+
+    Returns:
+        the method as it is named there, and its run: a first stage belongs to every method that goes on from it.
+    """
+    shown = []
+    for seed, p, fold, name in itertools.product(experiment.seeds, experiment.p, experiment.folds, experiment.methods):
+        run = Run(os.path.abspath(output), name, data, profile, fold, float(p), seed, tuple(overrides))
+        if experiment.stages and run.needs is not None:
+            shown.append((name, run.needs))
+        shown.append((name, run))
+    return shown
+
+
+def runs_to_train(runs: Iterable[Run]) -> List[Run]:
+    """The unfinished ones and, before them, those unfinished ones that they need; each once."""
+    found: Dict[Run, None] = {}
+    for run in runs:
+        if run.status != "finished":
+            if run.needs is not None:
+                found.update(dict.fromkeys(runs_to_train([run.needs])))
+            found[run] = None
+    return list(found)
+
+
+def check_plan(runs: Iterable[Run], to_train: Sequence[Run], test_data: Sequence[str] = ()) -> None:
+    """
+    Args:
+        runs: all that are shown.
+        to_train: :func:`runs_to_train`, or none of them.
+        test_data: data sets for external validation.
+
+    Raises:
+        InputError: with every data set that is not there, and every run that was made with another configuration.
+    """
+    problems: Dict[str, None] = {}
+    splits = dict.fromkeys(run.split(name) for run in to_train for name in ("train", "val", "test"))
+    for name in (*splits, *test_data):
+        try:
+            ensure_registered(name)
+        except InputError as error:
+            problems[str(error)] = None
+    for run in dict.fromkeys((*runs, *to_train)):
+        for file_name in (RECORD, PREDICTIONS):
+            path = os.path.join(run.folder, file_name)
+            if not os.path.isfile(path):
+                continue
+            found = read_json(path)
+            for key, value in run.configuration.items():
+                if found.get(key) != value:
+                    problems[f"{path} was made with {key} {found.get(key)}, not {value}: name another --output."] = None
+    if problems:
+        raise InputError("The experiment cannot be run:\n  " + "\n  ".join(problems))
+
+
+def estimated_seconds(runs: Sequence[Run]) -> Dict[Run, Optional[float]]:
+    """How long each run will take: the mean over the finished runs of its method in the same folder, with the same data
+    set and profile; None without one.
+    """
+    estimates = {}
+    for kind in dict.fromkeys((run.output, run.method, run.data, run.profile) for run in runs):
+        estimates[kind] = _mean_seconds(*kind)
+    return {run: estimates[run.output, run.method, run.data, run.profile] for run in runs}
+
+
+def _mean_seconds(output: str, method: str, data: str, profile: str) -> Optional[float]:
+    prefix = f"{method}_{data}_{profile}_fold"
+    folders = [x for x in os.listdir(output) if x.startswith(prefix)] if os.path.isdir(output) else []
+    files = [os.path.join(output, folder, PREDICTIONS) for folder in folders]
+    seconds = [read_json(path)["seconds"] for path in files if os.path.isfile(path)]
+    return sum(seconds) / len(seconds) if seconds else None

@@ -1,0 +1,103 @@
+"""``predictions.json``: all that tables and figures need of a run, small enough to be kept under version control."""
+
+import json
+import os
+from typing import Any, Dict, Iterable, List
+
+from detectron2.data import MetadataCatalog
+
+from ..data import ensure_registered
+from ..data.files import read_json, write_text
+from .plan import PREDICTIONS, RECORD, Run
+
+# The weights whose predictions count, for every method: those of the last iteration. The best ones on the validation
+# split would be chosen among few images.
+WEIGHTS = "model_final"
+
+# Where the evaluators report on what a network diagnoses by itself, see tsdd_d2.engine.final_evaluation. TSDDNet also
+# reports on the manual ROI, which is not its diagnosis.
+BOXES = ("found_box", "manual_roi", "whole_image")
+
+SIGNIFICANT_DIGITS = 5
+
+
+def collect_predictions(run: Run) -> None:
+    """
+    Writes ``predictions.json`` of a run whose training tool has finished: the run's descriptor and configuration,
+    "seconds" of wall time without what interruptions made it repeat, "versions" and "git_revision" of its last attempt,
+    "youden_threshold" of the validation split with the same weights (None if it has one class), and "predictions",
+    data set -> one record for each image.
+    """
+    attempts = read_json(os.path.join(run.folder, RECORD))["attempts"]
+    validation = read_json(os.path.join(run.folder, "inference", f"diagnosis_{run.split('val')}.json"))
+    test = run.split("test")
+    _write(
+        run,
+        {
+            **run.descriptor,
+            **run.configuration,
+            "seconds": round(attempts[-1]["seconds"] + sum(x["kept_seconds"] for x in attempts[:-1]), 1),
+            "versions": attempts[-1]["versions"],
+            "git_revision": attempts[-1]["git_revision"],
+            "youden_threshold": validation["youden_threshold"],
+            "predictions": {test: _predictions(os.path.join(run.folder, "inference", WEIGHTS), test)},
+        },
+    )
+
+
+def add_external_predictions(run: Run, name: str, inference_dir: str) -> None:
+    """Adds the predictions of an evaluation with ``--eval-only`` to the run's file."""
+    content = read_predictions(run)
+    content["predictions"][name] = _predictions(inference_dir, name)
+    _write(run, content)
+
+
+def read_predictions(run: Run) -> Dict[str, Any]:
+    """The content of a finished run's ``predictions.json``."""
+    return read_json(os.path.join(run.folder, PREDICTIONS))
+
+
+def copy_predictions(runs: Iterable[Run], output: str) -> None:
+    """Copies the predictions of the finished runs to another folder of runs."""
+    for run in runs:
+        path = os.path.join(output, run.id, PREDICTIONS)
+        if run.status == "finished" and os.path.abspath(path) != os.path.join(run.folder, PREDICTIONS):
+            with open(os.path.join(run.folder, PREDICTIONS), encoding="utf-8") as file:
+                write_text(path, file.read())
+
+
+def _predictions(inference_dir: str, name: str) -> List[Dict[str, Any]]:
+    """The evaluator's record of each image, and "roi", its (first) manual box in absolute XYXY or None."""
+    files = [os.path.join(inference_dir, boxes, f"diagnosis_{name}.json") for boxes in BOXES]
+    report = read_json(next(path for path in files if os.path.isfile(path)))
+    rois = _manual_rois(name)
+    return [{**prediction, "roi": rois.get(prediction["image_id"])} for prediction in report["predictions"]]
+
+
+def _manual_rois(name: str) -> Dict[int, List[float]]:
+    ensure_registered(name)
+    rois: Dict[int, List[float]] = {}
+    for annotation in read_json(MetadataCatalog.get(name).json_file)["annotations"]:
+        x, y, width, height = annotation["bbox"]
+        rois.setdefault(annotation["image_id"], [x, y, x + width, y + height])
+    return rois
+
+
+def _write(run: Run, content: Dict[str, Any]) -> None:
+    """Writes one image on a line, floats with five significant digits."""
+    head = {key: value for key, value in content.items() if key != "predictions"}
+    fields = [f"{json.dumps(key)}: {json.dumps(value)}" for key, value in head.items()]
+    sets = []
+    for name, records in content["predictions"].items():
+        lines = ",\n".join(json.dumps(_rounded(record), separators=(",", ":")) for record in records)
+        sets.append(f"{json.dumps(name)}: [\n{lines}\n]")
+    fields.append('"predictions": {\n' + ",\n".join(sets) + "\n}")
+    write_text(os.path.join(run.folder, PREDICTIONS), "{\n" + ",\n".join(fields) + "\n}\n")
+
+
+def _rounded(value: Any) -> Any:
+    if isinstance(value, dict):
+        return {key: _rounded(item) for key, item in value.items()}
+    if isinstance(value, list):
+        return [_rounded(item) for item in value]
+    return float(f"{value:.{SIGNIFICANT_DIGITS}g}") if isinstance(value, float) else value

@@ -1,0 +1,195 @@
+"""One run, wherever an executor puts it: a process of the training tool, resumed, recorded, and its predictions."""
+
+import contextlib
+import fcntl
+import logging
+import os
+import platform
+import subprocess
+import sys
+import time
+from importlib import metadata
+from typing import Dict, Iterator, List, NamedTuple, Optional, TextIO, Tuple
+
+import detectron2
+
+import tsdd_d2
+
+from ..data import dataset_folder
+from ..data.files import read_json, write_json
+from .plan import PREDICTIONS, RECORD, ROOT, TRAIN_TOOL, Run
+from .predictions import add_external_predictions, collect_predictions, read_predictions
+
+logger = logging.getLogger(__name__)
+
+LOG = "console.log"
+# of tools/train_net.py
+LAST_FILE = "results.json"
+
+
+class Outcome(NamedTuple):
+    """What came of a run.
+
+    Attributes:
+        error: None if it is finished, else why not.
+        busy: (start, end) of its training process in seconds since the epoch, None if there was nothing to train.
+    """
+
+    error: Optional[str] = None
+    busy: Optional[Tuple[float, float]] = None
+
+
+def train_run(run: Run, environment: Dict[str, str]) -> Outcome:
+    """
+    Trains what is left of a run and writes its predictions; every executor calls this, on any machine that has the
+    software, the data and the folder of the runs.
+
+    Args:
+        environment: variables for the training process, beside those of this one.
+    """
+    os.makedirs(run.folder, exist_ok=True)
+    busy = None
+    with _only_one(run.folder) as lock:
+        if run.status == "finished":
+            return Outcome()
+        if not os.path.isfile(os.path.join(run.folder, LAST_FILE)):
+            start = time.time()
+            _begin_attempt(run, start)
+            exit_code = _call(run.command, run.folder, environment, lock)
+            busy = start, time.time()
+            _end_attempt(run, busy[1], exit_code)
+            if exit_code != 0:
+                return Outcome(_reason(run.folder, exit_code), busy)
+        else:  # what started the training process was lost, and the process went on to its end
+            _end_attempt(run, os.path.getmtime(os.path.join(run.folder, LAST_FILE)), 0)
+        collect_predictions(run)
+    return Outcome(busy=busy)
+
+
+def evaluate_run_on(run: Run, names: List[str], environment: Dict[str, str]) -> Outcome:
+    """Adds the predictions of a finished run's stored model on other data sets; those that it has stay.
+
+    The report of the evaluation is in ``external/<name>`` of the run's folder.
+    """
+    names = [name for name in names if name not in read_predictions(run)["predictions"]]
+    weights = os.path.join(run.folder, "model_final.pth")
+    if not names:
+        return Outcome()
+    if not os.path.isfile(weights):
+        return Outcome(f"{weights} is not there: without the model nothing can be predicted")
+    with _only_one(run.folder) as lock:
+        for name in names:
+            folder = os.path.join(run.folder, "external", name)
+            config_file = os.path.join(run.folder, "config.yaml")
+            command = [sys.executable, TRAIN_TOOL, "--eval-only", "--config-file", config_file]
+            # the run's own data sets may not be on this machine
+            options = ["MODEL.WEIGHTS", weights, "DATASETS.VAL", "()", "DATASETS.TEST", f"('{name}',)"]
+            options += ["TEST.YOUDEN_THRESHOLD", "False", "OUTPUT_DIR", folder]
+            os.makedirs(folder, exist_ok=True)
+            exit_code = _call([*command, *options], folder, environment, lock)
+            if exit_code != 0:
+                return Outcome(_reason(folder, exit_code))
+            add_external_predictions(run, name, os.path.join(folder, "inference"))
+    return Outcome()
+
+
+def training_environment(threads: int) -> Dict[str, str]:
+    """The variables of this process that training processes elsewhere need too; what the user set stays."""
+    variables = {"OMP_NUM_THREADS": os.environ.get("OMP_NUM_THREADS", str(threads))}
+    variables["DETECTRON2_DATASETS"] = os.path.abspath(dataset_folder(""))
+    if "PYTHONPATH" in os.environ:
+        variables["PYTHONPATH"] = os.environ["PYTHONPATH"]
+    return variables
+
+
+@contextlib.contextmanager
+def _only_one(folder: str) -> Iterator[TextIO]:
+    """
+    Waits until no other process trains in the folder.
+
+    The training process inherits the lock: where its parent alone is killed, it trains on to the end, and whoever is to
+    repeat the run waits for it instead of training beside it. The system releases the lock when both are gone.
+    """
+    with open(os.path.join(folder, "lock"), "w") as lock:
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            logger.warning("Waiting for another process that works in %s", folder)
+            fcntl.flock(lock, fcntl.LOCK_EX)
+        yield lock
+
+
+def _call(command: List[str], folder: str, environment: Dict[str, str], lock: TextIO) -> int:
+    """Runs a command with its output appended to the folder's log; returns its exit code."""
+    with open(os.path.join(folder, LOG), "a", encoding="utf-8") as log:
+        return subprocess.run(
+            command,
+            stdin=subprocess.DEVNULL,
+            stdout=log,
+            stderr=subprocess.STDOUT,
+            env={**os.environ, **environment},
+            pass_fds=[lock.fileno()],
+        ).returncode
+
+
+def _begin_attempt(run: Run, start: float) -> None:
+    """Adds an attempt to the run's record, which is made if there is none."""
+    path = os.path.join(run.folder, RECORD)
+    record = read_json(path) if os.path.isfile(path) else {**run.descriptor, **run.configuration, "attempts": []}
+    if record["attempts"]:
+        previous = record["attempts"][-1]
+        previous["kept_seconds"] = _kept_seconds(previous, run.folder)
+    record["attempts"].append(
+        {
+            "started": round(start, 1),
+            "host": platform.node(),
+            "seconds": None,
+            "exit_code": None,
+            "versions": package_versions(),
+            "git_revision": git_revision(),
+        }
+    )
+    write_json(path, record)
+
+
+def _end_attempt(run: Run, end: float, exit_code: int) -> None:
+    path = os.path.join(run.folder, RECORD)
+    record = read_json(path)
+    attempt = record["attempts"][-1]
+    attempt.update(seconds=round(end - attempt["started"], 1), exit_code=exit_code)
+    write_json(path, record)
+
+
+def _kept_seconds(attempt: Dict, folder: str) -> float:
+    """How much of an interrupted attempt need not be repeated: up to its last checkpoint."""
+    checkpoint = os.path.join(folder, "last_checkpoint")
+    kept = os.path.getmtime(checkpoint) - attempt["started"] if os.path.isfile(checkpoint) else 0.0
+    return round(max(kept, 0.0), 1)
+
+
+def package_versions() -> Dict[str, str]:
+    """The versions that a training process in this environment runs with."""
+    packages = ("torch", "torchvision", "numpy", "opencv-python")
+    return {
+        "python": platform.python_version(),
+        **{name: metadata.version(name) for name in packages},
+        "detectron2": detectron2.__version__,
+        "tsdd_d2": tsdd_d2.__version__,
+    }
+
+
+def git_revision() -> Optional[str]:
+    """The commit of the software, followed by "-dirty" where files differ from it; None outside a repository."""
+    command = ["git", "-C", ROOT, "describe", "--always", "--abbrev=40", "--dirty", "--exclude=*"]
+    try:
+        return subprocess.run(command, capture_output=True, text=True, check=True).stdout.strip()
+    except (OSError, subprocess.CalledProcessError):
+        return None
+
+
+def _reason(folder: str, exit_code: int) -> str:
+    """Exit code, log, and the last line of the log, which is the message of an error."""
+    path = os.path.join(folder, LOG)
+    with open(path, encoding="utf-8", errors="replace") as log:
+        lines = [line.strip() for line in log if line.strip()]
+    return f"exit code {exit_code}, see {path}: {lines[-1] if lines else 'it is empty'}"

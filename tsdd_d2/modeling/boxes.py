@@ -1,0 +1,30 @@
+"""Arithmetic on boxes, absolute XYXY."""
+
+from typing import List, Tuple
+
+import torch
+from torch import Tensor
+
+
+def elementwise_iou(boxes: Tensor, other: Tensor) -> Tensor:
+    """IoU of corresponding boxes: (..., 4) and (..., 4) absolute XYXY -> (...); the shapes are broadcast."""
+    x0, y0, x1, y1 = boxes.unbind(dim=-1)
+    other_x0, other_y0, other_x1, other_y1 = other.unbind(dim=-1)
+    width = (torch.minimum(x1, other_x1) - torch.maximum(x0, other_x0)).clamp(min=0)
+    height = (torch.minimum(y1, other_y1) - torch.maximum(y0, other_y0)).clamp(min=0)
+    intersection = width * height
+    area = (x1 - x0).clamp(min=0) * (y1 - y0).clamp(min=0)
+    other_area = (other_x1 - other_x0).clamp(min=0) * (other_y1 - other_y0).clamp(min=0)
+    return intersection / (area + other_area - intersection).clamp(min=1e-6)
+
+
+def clip_boxes(boxes: Tensor, image_sizes: Tensor) -> Tensor:
+    """Clips (N, K, 4) boxes of N images to these; image_sizes: (N, 2), height and width."""
+    limit = image_sizes.flip(1).repeat(1, 2)[:, None].to(boxes)
+    return boxes.clamp(min=0).minimum(limit)
+
+
+def sizes_as_tensor(image_sizes: List[Tuple[int, int]], like: Tensor) -> Tensor:
+    """N pairs (height, width) -> (N, 2), of the type and on the device of ``like``."""
+    # torch.tensor(image_sizes) would write the size of one image into an exported network
+    return torch.stack([torch.stack([like.new_full((), side) for side in size]) for size in image_sizes])
