@@ -73,6 +73,7 @@ def test_local_runs_so_many_at_a_time_in_the_order_of_the_plan(run):
 def test_cluster_keeps_the_order_and_repeats_a_lost_worker(name, run, tmp_path, monkeypatch):
     pytest.importorskip({"slurm": "submitit", "ray": "ray"}[name], reason=f"the extra [{name}] is not installed")
     monkeypatch.setenv("RAY_AUTH_MODE", "disabled")
+    monkeypatch.setenv("RAY_worker_niceness", "0")  # 15 would wait for whatever else the machine does
     options = {"cluster": "local"} if name == "slurm" else {"object_store_memory": 100 * 2**20}
     executor = EXECUTORS[name](Resources(jobs=2, cpus=1, retries=1), str(tmp_path), options)
     log = str(tmp_path / "log")
