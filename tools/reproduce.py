@@ -145,7 +145,11 @@ def main(argv=None) -> int:
     results = args.results or os.path.join(args.output, "results")
     if args.results:
         copy_predictions(runs, os.path.join(results, "runs"))
-    render(args.experiment, shown, results, args.threshold)
+    try:
+        render(args.experiment, shown, results, args.threshold)
+    except InputError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 2
     failed = {run.id: outcome.error for run, outcome in outcomes.items() if outcome.error}
     for name, error in failed.items():
         print(f"failed: {name}: {error}", file=sys.stderr)
@@ -197,7 +201,8 @@ class Progress:
         self.left.remove(run)
         self.bar.update()
         if self.bar.desc.startswith("Training"):
-            self.bar.set_postfix_str(f"left: {total_time(self.left)}")
+            known = [x for x in estimated_seconds(self.left).values() if x is not None]
+            self.bar.set_postfix_str(f"about {duration(sum(known))} of training left for {len(known)} of {len(self.left)}")
 
 
 def print_plan(runs, to_train) -> None:
@@ -221,8 +226,8 @@ def total_time(runs) -> str:
     known = [x for x in seconds.values() if x is not None]
     unknown = dict.fromkeys(run.method for run, x in seconds.items() if x is None)
     parts = [f"about {duration(sum(known))} one after the other"] if known else []
-    parts += [f"unknown for {', '.join(unknown)}, none of which has finished yet"] if unknown else []
-    return ", and ".join(parts) or "nothing"
+    parts += [f"unknown for {', '.join(unknown)}: none has finished yet"] if unknown else []
+    return "; ".join(parts) or "nothing"
 
 
 def print_times(outcomes, wall: float) -> None:
@@ -251,14 +256,16 @@ def duration(seconds: float) -> str:
 
 def render(experiment: str, shown, results: str, threshold: str) -> None:
     """Hands what was planned and what is finished to the report."""
-    planned = [{**run.descriptor, "method": name, "status": run.status} for name, run in shown]
-    finished = [{**read_predictions(run), "method": name} for name, run in shown if run.status == "finished"]
-    try:
-        from tsdd_d2 import report
-    except ImportError:
-        print("Nothing is rendered: this tsdd_d2 has no report.")
-        return
-    report.render(experiment, planned, finished, results, threshold)
+    # drawing packages, which training does without
+    from tsdd_d2 import report
+
+    planned, finished = [], []
+    for name, run in shown:
+        log = os.path.relpath(run.log, results) if os.path.isfile(run.log) else None
+        planned.append({**run.descriptor, "method": name, "status": run.status, "log": log})
+        if run.status == "finished":
+            finished.append({**read_predictions(run), "method": name})
+    print(f"Written: {report.render(experiment, planned, finished, results, threshold)}")
 
 
 if __name__ == "__main__":

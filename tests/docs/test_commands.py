@@ -9,6 +9,8 @@ import os
 import re
 import runpy
 import shlex
+import shutil
+import subprocess
 import sys
 
 import pytest
@@ -51,11 +53,23 @@ def parse(script, arguments, monkeypatch):
     def parse_args(parser, args=None, namespace=None):
         raise Parsed(original(parser, args, namespace))
 
-    monkeypatch.setattr(argparse.ArgumentParser, "parse_args", parse_args)
-    monkeypatch.setattr(sys, "argv", [script, *arguments])
-    with pytest.raises(Parsed) as parsed:
-        runpy.run_path(os.path.join(ROOT, script), run_name="__main__")
+    with monkeypatch.context() as patch:
+        patch.setattr(argparse.ArgumentParser, "parse_args", parse_args)
+        patch.setattr(sys, "argv", [script, *arguments])
+        patch.chdir(ROOT)
+        with pytest.raises(Parsed) as parsed:
+            runpy.run_path(os.path.join(ROOT, script), run_name="__main__")
     return parsed.value.args[0]
+
+
+def check_python(words, monkeypatch):
+    """That a script takes its arguments, and that the configurations in them are there and have the keys."""
+    args = parse(words[0], words[1:], monkeypatch)
+    if getattr(args, "config_file", ""):
+        load_config(os.path.join(ROOT, args.config_file), getattr(args, "opts", []))
+    for stem in ("tsdd_stage1", "tsdd_stage2", "retinanet") if hasattr(args, "overrides") else ():
+        load_config(os.path.join(ROOT, "configs", f"{stem}_cpu.yaml"), args.overrides)
+    assert all(os.path.isfile(os.path.join(ROOT, word)) for word in words if word.startswith("configs/"))
 
 
 def test_the_pages_show_commands():
@@ -77,15 +91,25 @@ def test_a_shown_command_can_be_given(page, command, monkeypatch):
     elif words[0] == "python" and len(words) == 2:
         assert os.path.isfile(words[1])  # it may take no options and have no parser
     elif words[0] == "python":
-        args = parse(words[1], words[2:], monkeypatch)
-        if getattr(args, "config_file", ""):
-            load_config(args.config_file, getattr(args, "opts", []))
-        assert all(os.path.isfile(word) for word in words if word.startswith("configs/"))
+        check_python(words[1:], monkeypatch)
     else:
         assert words[0] == "export"
 
 
+@pytest.mark.parametrize("target", ["demo", "ablation", "reproduce-small"])
+def test_the_commands_of_make_can_be_given(target, tmp_path, monkeypatch):
+    if shutil.which("make") is None:
+        pytest.skip("make is not installed")
+    (tmp_path / ".installed").touch()
+    make = ["make", "-C", ROOT, "--no-print-directory", "--dry-run", target, f"VENV={tmp_path}"]
+    printed = subprocess.run(make, env={"PATH": os.environ["PATH"]}, capture_output=True, text=True, check=True).stdout
+    commands = [shlex.split(line) for line in printed.replace("\\\n", " ").splitlines()]
+    assert len(commands) >= 2
+    for python, *words in commands:
+        assert python == f"{tmp_path}/bin/python"
+        check_python(words, monkeypatch)
+
+
 def test_a_command_that_has_rotted_is_noticed(monkeypatch):
-    monkeypatch.chdir(ROOT)
     with pytest.raises(SystemExit):
         parse("tools/review_rois.py", ["--runs", "output/p02"], monkeypatch)

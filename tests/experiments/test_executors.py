@@ -2,12 +2,14 @@
 
 import os
 import signal
+import sys
 import threading
 
 import pytest
 
 from tsdd_d2.errors import InputError
 from tsdd_d2.experiments import EXECUTORS, Outcome, Resources, execute
+from tsdd_d2.experiments.executors import Resumable
 
 
 def stages(run):
@@ -71,6 +73,7 @@ def test_local_runs_so_many_at_a_time_in_the_order_of_the_plan(run):
 def test_cluster_keeps_the_order_and_repeats_a_lost_worker(name, run, tmp_path, monkeypatch):
     pytest.importorskip({"slurm": "submitit", "ray": "ray"}[name], reason=f"the extra [{name}] is not installed")
     monkeypatch.setenv("RAY_AUTH_MODE", "disabled")
+    monkeypatch.setenv("RAY_worker_niceness", "0")  # 15 would wait for whatever else the machine does
     options = {"cluster": "local"} if name == "slurm" else {"object_store_memory": 100 * 2**20}
     executor = EXECUTORS[name](Resources(jobs=2, cpus=1, retries=1), str(tmp_path), options)
     log = str(tmp_path / "log")
@@ -96,12 +99,21 @@ def test_cluster_keeps_the_order_and_repeats_a_lost_worker(name, run, tmp_path, 
         assert file.read().split() == expected
 
 
-def test_slurm_gets_the_resources_of_a_run(tmp_path):
+def test_slurm_gets_the_resources_of_a_run(tmp_path, monkeypatch):
+    submitit = pytest.importorskip("submitit", reason="the extra [slurm] is not installed")
+    asked = {}
+    monkeypatch.setattr(submitit.AutoExecutor, "__init__", lambda self, folder, cluster: asked.update(cluster=cluster))
+    monkeypatch.setattr(submitit.AutoExecutor, "update_parameters", lambda self, **parameters: asked.update(parameters))
+    options = {"slurm_partition": "gpu", "timeout_min": 90}
+    EXECUTORS["slurm"](Resources(cpus=3, gpus=1), str(tmp_path), options)
+    assert asked == {"cluster": "slurm", "name": "tsdd_d2", "cpus_per_task": 3, "gpus_per_node": 1, **options}
+
+
+def test_slurm_calls_a_preempted_run_again(run):
     pytest.importorskip("submitit", reason="the extra [slurm] is not installed")
-    options = {"cluster": "debug", "slurm_partition": "gpu", "timeout_min": 90}
-    executor = EXECUTORS["slurm"](Resources(cpus=3, gpus=1), str(tmp_path), options)
-    parameters = executor._executor._executor.parameters
-    assert parameters == {} or parameters["cpus_per_task"] == 3
+    function = Resumable(lambda run: run.id)
+    again = function.checkpoint(run)
+    assert again.function(*again.args, **again.kwargs) == function(run) == run.id
 
 
 def test_what_an_executor_does_not_know_is_refused(tmp_path):
@@ -110,6 +122,6 @@ def test_what_an_executor_does_not_know_is_refused(tmp_path):
 
 
 def test_a_missing_package_names_its_extra(tmp_path, monkeypatch):
-    monkeypatch.setitem(__import__("sys").modules, "submitit", None)
+    monkeypatch.setitem(sys.modules, "submitit", None)
     with pytest.raises(InputError, match=r"tsdd_d2\[slurm\]"):
         EXECUTORS["slurm"](Resources(), str(tmp_path), {})

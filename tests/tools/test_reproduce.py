@@ -23,7 +23,7 @@ def rendered(monkeypatch):
     """What the report was asked to render, instead of a report."""
     calls = []
     report = types.ModuleType("tsdd_d2.report")
-    report.render = lambda *arguments: calls.append(arguments)
+    report.render = lambda *arguments: calls.append(arguments) or "report.html"
     monkeypatch.setitem(sys.modules, "tsdd_d2.report", report)
     monkeypatch.setattr(tsdd_d2, "report", report, raising=False)
     return calls
@@ -45,7 +45,7 @@ def test_dry_run_prints_the_plan_and_writes_nothing(reproduce, rendered, tmp_pat
     assert reproduce("table2", "--p", "0.5", "--dry-run") == 0
     printed = capsys.readouterr().out
     assert printed.count("missing") == 6 and "tsdd_b_stage1_tiny_cpu_fold1_p0.5_seed0" in printed
-    assert "6 runs, 6 to train: unknown for tsddnet_stage1" in printed
+    assert "6 runs, 6 to train: unknown for tsddnet_stage1, tsddnet" in printed
     assert not (tmp_path / "out").exists() and rendered == []
 
 
@@ -58,6 +58,7 @@ def test_a_table_from_its_runs_and_another_from_the_same(reproduce, rendered, tm
     assert [(x["method"], x["stage"], x["status"]) for x in planned] == [
         ("tsddnet", 2, "finished"), ("retinanet", None, "finished"),
     ]  # fmt: skip
+    assert planned[1]["log"] == "../retinanet_tiny_cpu_fold1_p0.5_seed0/console.log"
     assert [run["predictions"]["tiny_fold1_test"][0]["malignancy"] for run in runs] == [0.12346] * 2
     # the estimate is from what has finished
     assert reproduce("fig9", "--methods", "tsddnet", "--p", "0.5", "--threshold", "youden-val") == 0
@@ -106,13 +107,6 @@ def test_bad_input_exits_with_2_and_trains_nothing(reproduce, rendered, tmp_path
     assert message in capsys.readouterr().err and not (tmp_path / "out").exists() and rendered == []
 
 
-def test_without_a_report_the_runs_are_there(reproduce, tmp_path, monkeypatch, capsys):
-    monkeypatch.delattr(tsdd_d2, "report")
-    monkeypatch.setitem(sys.modules, "tsdd_d2.report", None)
-    assert reproduce("table1", "--methods", "retinanet", "--p", "0.5") == 0
-    assert "Nothing is rendered" in capsys.readouterr().out
-
-
 def test_with_the_real_training_tool(tiny_environment, session_datasets, tmp_path):
     """C-Net on the manual ROI, trained and then evaluated on another split without training."""
     command = [sys.executable, TOOL, "--experiment", "table1", "--data", "tiny", "--methods", "cnet_oracle"]
@@ -121,6 +115,7 @@ def test_with_the_real_training_tool(tiny_environment, session_datasets, tmp_pat
     drop = opts.index("DATASETS.TRAIN")
     result = subprocess.run([*command, "--overrides", *opts[drop + 8 :]], capture_output=True, text=True, timeout=300)
     assert result.returncode == 0, result.stdout + result.stderr
+    assert "1 training processes took" in result.stdout and "report.html" in result.stdout
     folder = tmp_path / "cnet_oracle_tiny_cpu_fold1_p0.5_seed0"
     assert {"config.yaml", "log.txt", "console.log", "metrics.json", "experiment.json"} <= set(os.listdir(folder))
     content = read_json(folder / "predictions.json")

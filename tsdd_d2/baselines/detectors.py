@@ -1,6 +1,5 @@
 """Detectron2's own detectors with the classes benign and malignant, as TSDDNet's peers."""
 
-import math
 from typing import Dict, List
 
 import torch
@@ -50,10 +49,10 @@ class DiagnosingRetinaNet(Diagnosing, RetinaNet):
     # Detectron2 keeps the running normaliser of the loss as a plain attribute, and a run that resumes would start it
     # anew: as extra state it is in the checkpoint.
     def get_extra_state(self) -> torch.Tensor:
-        return torch.tensor(getattr(self, "loss_normalizer", math.nan), dtype=torch.float64)
+        return torch.tensor(getattr(self, "loss_normalizer", 0.0), dtype=torch.float64)  # 0: no step yet
 
     def set_extra_state(self, state: torch.Tensor) -> None:
-        if not state.isnan():
+        if state > 0:
             self.loss_normalizer = state.item()
 
 

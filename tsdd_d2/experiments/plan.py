@@ -46,6 +46,11 @@ class Run(NamedTuple):
         return os.path.join(self.output, self.id)
 
     @property
+    def log(self) -> str:
+        """What the processes of the run printed."""
+        return os.path.join(self.folder, "console.log")
+
+    @property
     def definition(self) -> Method:
         return METHODS[self.method]
 

@@ -22,7 +22,6 @@ from .predictions import add_external_predictions, collect_predictions, read_pre
 
 logger = logging.getLogger(__name__)
 
-LOG = "console.log"
 # of tools/train_net.py
 LAST_FILE = "results.json"
 
@@ -55,11 +54,11 @@ def train_run(run: Run, environment: Dict[str, str]) -> Outcome:
         if not os.path.isfile(os.path.join(run.folder, LAST_FILE)):
             start = time.time()
             _begin_attempt(run, start)
-            exit_code = _call(run.command, run.folder, environment, lock)
+            exit_code = _call(run.command, run.log, environment, lock)
             busy = start, time.time()
             _end_attempt(run, busy[1], exit_code)
             if exit_code != 0:
-                return Outcome(_reason(run.folder, exit_code), busy)
+                return Outcome(_reason(run.log, exit_code), busy)
         else:  # what started the training process was lost, and the process went on to its end
             _end_attempt(run, os.path.getmtime(os.path.join(run.folder, LAST_FILE)), 0)
         collect_predictions(run)
@@ -85,10 +84,9 @@ def evaluate_run_on(run: Run, names: List[str], environment: Dict[str, str]) -> 
             # the run's own data sets may not be on this machine
             options = ["MODEL.WEIGHTS", weights, "DATASETS.VAL", "()", "DATASETS.TEST", f"('{name}',)"]
             options += ["TEST.YOUDEN_THRESHOLD", "False", "OUTPUT_DIR", folder]
-            os.makedirs(folder, exist_ok=True)
-            exit_code = _call([*command, *options], folder, environment, lock)
+            exit_code = _call([*command, *options], run.log, environment, lock)
             if exit_code != 0:
-                return Outcome(_reason(folder, exit_code))
+                return Outcome(_reason(run.log, exit_code))
             add_external_predictions(run, name, os.path.join(folder, "inference"))
     return Outcome()
 
@@ -119,9 +117,9 @@ def _only_one(folder: str) -> Iterator[TextIO]:
         yield lock
 
 
-def _call(command: List[str], folder: str, environment: Dict[str, str], lock: TextIO) -> int:
-    """Runs a command with its output appended to the folder's log; returns its exit code."""
-    with open(os.path.join(folder, LOG), "a", encoding="utf-8") as log:
+def _call(command: List[str], log_file: str, environment: Dict[str, str], lock: TextIO) -> int:
+    """Runs a command with its output appended to the log; returns its exit code."""
+    with open(log_file, "a", encoding="utf-8") as log:
         return subprocess.run(
             command,
             stdin=subprocess.DEVNULL,
@@ -187,9 +185,8 @@ def git_revision() -> Optional[str]:
         return None
 
 
-def _reason(folder: str, exit_code: int) -> str:
+def _reason(log_file: str, exit_code: int) -> str:
     """Exit code, log, and the last line of the log, which is the message of an error."""
-    path = os.path.join(folder, LOG)
-    with open(path, encoding="utf-8", errors="replace") as log:
+    with open(log_file, encoding="utf-8", errors="replace") as log:
         lines = [line.strip() for line in log if line.strip()]
-    return f"exit code {exit_code}, see {path}: {lines[-1] if lines else 'it is empty'}"
+    return f"exit code {exit_code}, see {log_file}: {lines[-1] if lines else 'it is empty'}"
