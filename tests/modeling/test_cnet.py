@@ -60,7 +60,7 @@ def test_eq_3_and_4_by_hand(cnet):
     cnet.class_logits = lambda images, boxes: logits
     box = [[0.0, 0.0, 9.0, 9.0]]
     targets = [rois(box, [1], [False]), rois(box, [0], [True]), rois(box, [0], [True])]
-    losses = cnet.losses(None, targets, torch.tensor([False, True, True]))
+    losses = cnet.losses(None, [x.gt_boxes.tensor for x in targets], targets, torch.tensor([False, True, True]))
     assert losses["loss_cnet_fa"].item() == pytest.approx(0.693147, rel=1e-5)  # -log 1/2
     # -log(e^2/(e^2+1)) = 0.126928, -log(1/(1+e)) = 1.313262; their mean, times beta
     assert losses["loss_cnet_pa"].item() == pytest.approx(0.5 * (0.126928 + 1.313262) / 2, rel=1e-5)

@@ -3,6 +3,7 @@ import torch
 
 from detectron2.modeling import build_model
 from detectron2.structures import Boxes, Instances
+from tsdd_d2.modeling.stage1 import mix_in_dnet_boxes
 
 
 @pytest.fixture
@@ -84,3 +85,16 @@ def test_cnet_can_weigh_in_the_ranking(tiny_cfg):
     confidence = model.cnet.class_probabilities(images.tensor, [proposals.pred_boxes.tensor])[0].max(dim=1).values
     expected = (proposals.scores * confidence).max()
     torch.testing.assert_close(output["instances"].scores[0], expected, atol=1e-5, rtol=1e-4)
+
+
+def test_dnets_box_takes_the_place_of_the_roi_that_it_shows():
+    rois = [
+        torch.tensor([[0.0, 0.0, 10.0, 10.0], [20.0, 20.0, 40.0, 40.0]]),
+        torch.tensor([[0.0, 0.0, 10.0, 10.0]]),
+        torch.zeros(0, 4),
+    ]
+    # IoU 0.5 with the second ROI of the first image, 0.4 with that of the second image
+    found = torch.tensor([[20.0, 20.0, 40.0, 30.0], [0.0, 0.0, 10.0, 4.0], [0.0, 0.0, 5.0, 5.0]])
+    mixed = mix_in_dnet_boxes(rois, found, probability=1.0)
+    assert [x.tolist() for x in mixed] == [[[0, 0, 10, 10], [20, 20, 40, 30]], [[0, 0, 10, 10]], []]
+    assert all(torch.equal(a, b) for a, b in zip(mix_in_dnet_boxes(rois, found, probability=0.0), rois))

@@ -70,7 +70,8 @@ class CNetAlone(nn.Module):
         # all of them in the fa half of Eq. (3): there is no other
         partially_annotated = torch.zeros(len(targets), dtype=torch.bool, device=images.tensor.device)
         with torch.autocast(images.tensor.device.type, torch.bfloat16, enabled=self.bfloat16):
-            losses = self.cnet.losses(images.tensor, targets, partially_annotated)
+            boxes = [x.gt_boxes.tensor for x in targets]
+            losses = self.cnet.losses(images.tensor, boxes, targets, partially_annotated)
         return {"loss_cnet": losses["loss_cnet_fa"]}
 
     @torch.no_grad()

@@ -128,7 +128,11 @@ class CNet(nn.Module):
         return list(self.class_logits(images, boxes).softmax(dim=1).split(counts))
 
     def losses(
-        self, images: Tensor, gt_instances: List[Instances], partially_annotated: Tensor
+        self,
+        images: Tensor,
+        boxes: List[Tensor],
+        gt_instances: List[Instances],
+        partially_annotated: Tensor,
     ) -> Dict[str, Tensor]:
         """Eq. (3) and (4), fully (fa) and partially annotated (pa) images as separate entries.
 
@@ -136,10 +140,10 @@ class CNet(nn.Module):
 
         Args:
             images: (N, 3, H, W), normalised.
-            gt_instances: N ``Instances`` with ``gt_boxes`` and ``gt_classes``.
+            boxes: N tensors (Ri, 4) to crop, absolute XYXY in ``images``; by the paper those of the ROIs.
+            gt_instances: N ``Instances`` with ``gt_classes`` of these.
             partially_annotated: (N,) bool.
         """
-        boxes = [x.gt_boxes.tensor for x in gt_instances]
         if self.roi_jitter > 0:
             boxes = [jitter_boxes(b, self.roi_jitter) for b in boxes]
         counts = torch.tensor([len(b) for b in boxes], device=partially_annotated.device)
@@ -168,7 +172,8 @@ class CNet(nn.Module):
         ``partially_annotated``); at inference it adds ``pred_classes`` and ``malignancy`` (Ri,) to ``proposals``.
         """
         if self.training:
-            return proposals, self.losses(images.tensor, targets, partially_annotated_images(targets))
+            boxes = [x.gt_boxes.tensor for x in targets]
+            return proposals, self.losses(images.tensor, boxes, targets, partially_annotated_images(targets))
         boxes = [x.pred_boxes.tensor for x in proposals]
         add_diagnoses(proposals, self.class_probabilities(images.tensor, boxes))
         return proposals, {}

@@ -10,6 +10,7 @@ from detectron2.modeling import META_ARCH_REGISTRY, build_roi_heads
 from detectron2.modeling.postprocessing import detector_postprocess
 from detectron2.structures import ImageList, Instances
 
+from .boxes import elementwise_iou
 from .groups import partially_annotated_images
 from .network import TSDDNetwork, output_size, rois_in_tensor
 from .dnet import DNet
@@ -34,14 +35,17 @@ class TSDDStage1(TSDDNetwork):
     diagnoses_with_dnet = False
 
     @configurable
-    def __init__(self, *, cnet_weighs_in: bool, **networks):
+    def __init__(self, *, cnet_weighs_in: bool, dnet_box_probability: float = 0.0, **networks):
         """
         Args:
+            dnet_box_probability: how often C-Net is trained on D-Net's box instead of the ROI, see
+                :func:`mix_in_dnet_boxes`; 0 is the paper.
             cnet_weighs_in: multiply D-Net's ranking by C-Net's confidence (rankings named ``...+cnet``).
             networks: see :class:`TSDDNetwork`.
         """
         super().__init__(**networks)
         self.cnet_weighs_in = cnet_weighs_in
+        self.dnet_box_probability = dnet_box_probability
 
     @classmethod
     def from_config(cls, cfg):
@@ -50,6 +54,7 @@ class TSDDStage1(TSDDNetwork):
             "dnet": dnet,
             "cnet": build_roi_heads(cfg, dnet.backbone.output_shape()),
             "cnet_weighs_in": split_ranking_name(cfg.MODEL.DNET.RANKING)[1],
+            "dnet_box_probability": cfg.MODEL.CNET.DNET_BOX_PROBABILITY,
             "bfloat16": cfg.SOLVER.AMP.ENABLED,
         }
 
@@ -60,7 +65,11 @@ class TSDDStage1(TSDDNetwork):
         partially_annotated = partially_annotated_images(gt_instances)
         predictions = self.dnet.predict(self.dnet.extract_features(images))
         losses = self.dnet.losses(predictions, gt_instances, partially_annotated)
-        losses.update(self.cnet.losses(images.tensor, gt_instances, partially_annotated))
+        boxes = [x.gt_boxes.tensor for x in gt_instances]
+        if self.dnet_box_probability > 0:
+            found = self.dnet.best_boxes(predictions, images.image_sizes).detach()
+            boxes = mix_in_dnet_boxes(boxes, found, self.dnet_box_probability)
+        losses.update(self.cnet.losses(images.tensor, boxes, gt_instances, partially_annotated))
         return losses
 
     def class_probabilities(
@@ -122,3 +131,26 @@ class TSDDStage1(TSDDNetwork):
 
 # How many of D-Net's boxes C-Net's confidence may re-order.
 RERANKED = 8
+
+# D-Net's box shows the lesion of a ROI if it overlaps it this much (IoU).
+SAME_LESION_IOU = 0.5
+
+
+def mix_in_dnet_boxes(rois: List[Tensor], found: Tensor, probability: float) -> List[Tensor]:
+    """Replaces, in some images, the ROI that D-Net's box overlaps most by that box, if both show the same lesion.
+
+    Args:
+        rois: N tensors (Ri, 4) absolute XYXY; found: (N, 4), D-Net's box of each image.
+        probability: of each image.
+    Returns:
+        N tensors (Ri, 4).
+    """
+    drawn = torch.rand(len(rois), device=found.device) < probability
+    mixed = []
+    for boxes, box, replace in zip(rois, found, drawn):
+        if replace and len(boxes) > 0:
+            iou = elementwise_iou(boxes, box)
+            nearest = torch.arange(len(boxes), device=iou.device) == iou.argmax()
+            boxes = torch.where((nearest & (iou >= SAME_LESION_IOU))[:, None], box, boxes)
+        mixed.append(boxes)
+    return mixed
