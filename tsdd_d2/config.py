@@ -27,6 +27,10 @@ def add_tsdd_config(cfg: CN) -> None:
     _C.INPUT.RANDOM_ZOOM = 0.0
     _C.INPUT.RANDOM_SHIFT = 0.0
 
+    # The training set's grey images stay decoded in memory (a byte for each pixel; once for a process and its loader's
+    # workers) if all of them fit into this many MB; 0: they are decoded every time.
+    _C.DATALOADER.DECODED_IMAGES_MB = 1024
+
     # ---- D-Net
     _C.MODEL.DNET = CN()
     # How D-Net's boxes are ranked, by name in tsdd_d2/modeling/ranking.py: expected_iou, quality, consensus, or

@@ -50,6 +50,18 @@ def test_class_probabilities_of_arbitrary_boxes(cnet):
     torch.testing.assert_close(probabilities[2], alone, atol=1e-5, rtol=1e-5)
 
 
+def test_many_boxes_are_scored_in_several_calls(cnet, monkeypatch):
+    monkeypatch.setattr("tsdd_d2.modeling.cnet.MAX_BOXES", 4)
+    boxes = [torch.rand(n, 4) * 15 + torch.tensor([0.0, 0, 20, 20]) for n in (3, 0, 6, 1)]
+    images, calls = torch.rand(4, 3, 40, 40), []
+    cnet.eval().resnet.register_forward_hook(lambda _, inputs, __: calls.append(len(inputs[0])))
+    probabilities = cnet.class_probabilities(images, boxes)
+    assert calls == [4, 4, 2]
+    expected = cnet.class_logits(images, boxes).softmax(dim=1).split([3, 0, 6, 1])
+    for found, whole in zip(probabilities, expected):
+        torch.testing.assert_close(found, whole, atol=1e-5, rtol=1e-5)
+
+
 def test_no_boxes_at_all(cnet):
     assert cnet.class_probabilities(torch.rand(1, 3, 40, 40), [torch.zeros(0, 4)])[0].shape == (0, 2)
 

@@ -3,6 +3,7 @@ import torch
 
 from detectron2.modeling import build_model
 from detectron2.structures import Boxes, Instances
+from tsdd_d2.modeling.cnet import MAX_BOXES
 from tsdd_d2.modeling.stage1 import mix_in_dnet_boxes
 
 
@@ -71,6 +72,19 @@ def test_each_network_runs_once_in_a_pass(model):
     rois = torch.tensor([[20.0, 20.0, 90.0, 100.0]])
     model.eval().score_candidates([{**inputs(), "rois": rois}, {**inputs(), "rois": rois[:0]}], 4)
     assert calls == ["D-Net", "C-Net"]
+
+
+def test_memory_does_not_grow_with_the_candidates(model):
+    """Neither the largest batch of C-Net nor what is kept of an image beyond its k boxes and their probabilities."""
+    sizes = []
+    model.cnet.resnet.register_forward_hook(lambda _, crops, __: sizes.append(len(crops[0])))
+    model.dnet.nms_thresh = 1.0  # so that k boxes are found
+    batch = [{**inputs(), "rois": torch.tensor([[20.0, 20.0, 90.0, 100.0]])}] * 3
+    for k in (1, 30):
+        for scored in model.eval().score_candidates(batch, k):
+            assert len(scored.candidate_boxes) == len(scored.candidate_probabilities) == k
+            assert [x.untyped_storage().nbytes() for x in scored] == [k * 4 * 4, k * 2 * 4, 2 * 4]
+    assert sizes[0] == 6 and max(sizes) <= MAX_BOXES and sum(sizes[1:]) == 3 * 31
 
 
 def test_cnet_can_weigh_in_the_ranking(tiny_cfg):

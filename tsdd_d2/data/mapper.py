@@ -1,7 +1,7 @@
 """From a BBUI dataset dict to what the networks take."""
 
 import copy
-from typing import Dict
+from typing import Callable, Dict
 
 import torch
 
@@ -25,8 +25,14 @@ class BBUIMapper(DatasetMapper):
     """
 
     @configurable
-    def __init__(self, is_train: bool, **kwargs):
+    def __init__(self, is_train: bool, *, read_pixels: Callable = read_pixels, **kwargs):
+        """
+        Args:
+            read_pixels: what decodes a file, with the signature of :func:`~tsdd_d2.data.decoding.read_pixels`.
+            kwargs: see ``DatasetMapper``.
+        """
         super().__init__(is_train, **kwargs)
+        self.read_pixels = read_pixels
 
     @classmethod
     def from_config(cls, cfg, is_train: bool = True):
@@ -63,7 +69,7 @@ class BBUIMapper(DatasetMapper):
     def _load(self, dataset_dict: Dict) -> Dict:
         """What ``DatasetMapper.__call__`` does for images and boxes; a grey image goes through in one channel."""
         dataset_dict = copy.deepcopy(dataset_dict)
-        pixels = read_pixels(dataset_dict["file_name"], self.image_format)
+        pixels = self.read_pixels(dataset_dict["file_name"], self.image_format)
         utils.check_image_size(dataset_dict, pixels)
         aug_input = T.AugInput(pixels)
         transforms = self.augmentations(aug_input)

@@ -1,20 +1,21 @@
 """The first training stage (paper III.B): warm-up on fa images, then rounds of candidate selection."""
 
-from typing import Dict, List
+from typing import Callable, Dict, List
 
 from torch.utils.data import DataLoader
 
 from detectron2.data import DatasetCatalog, MetadataCatalog
-from detectron2.data.build import trivial_batch_collator
 from detectron2.data.common import DatasetFromList, MapDataset
 from detectron2.engine import hooks
 from detectron2.utils import comm
 
+from ..data.decoding import read_pixels
 from ..data.draws import ShardedBatchSampler
 from ..data.files import read_json
 from ..data.folds import keep_rois
 from ..data.mapper import BBUIMapper
 from ..data.roi import is_fully_annotated
+from ..data.transfer import PackedBatch
 from ..refinement import CandidateSelectionHook, RoundSchedule, apply_veto_file
 from .hooks import WeightsBeforeRefinement
 from .run_folder import effective_p_seed
@@ -67,7 +68,7 @@ class Stage1Trainer(TSDDTrainer):
 
     def build_round_loader(self, dataset_dicts: List[Dict]) -> DataLoader:
         """Batches for one pass of candidate selection: this rank's share of all training images."""
-        return round_loader(self.cfg, dataset_dicts)
+        return round_loader(self.cfg, dataset_dicts, self.read_pixels)
 
 
 def round_schedule(cfg) -> RoundSchedule:
@@ -86,18 +87,25 @@ def initial_annotation(cfg) -> Dict:
     return keep_rois(bbui, cfg.DATASETS.P, effective_p_seed(cfg))
 
 
-def round_loader(cfg, dataset_dicts: List[Dict]) -> DataLoader:
-    """Inference inputs with ``rois`` in fixed batches, this rank's share, ordered by shape to save padding."""
+def round_loader(cfg, dataset_dicts: List[Dict], read_pixels: Callable = read_pixels) -> DataLoader:
+    """Inference inputs with ``rois`` in fixed batches, this rank's share, ordered by shape to save padding.
+
+    Args:
+        read_pixels: what decodes a file, see :class:`BBUIMapper`.
+    """
     dataset_dicts = sorted(dataset_dicts, key=lambda x: (x["width"] / x["height"], x["image_id"]))
     sampler = ShardedBatchSampler(
         len(dataset_dicts), cfg.REFINEMENT.IMS_PER_BATCH, comm.get_rank(), comm.get_world_size()
     )
     # build_detection_test_loader takes no batch sampler
     return DataLoader(
-        MapDataset(DatasetFromList(dataset_dicts, copy=False), BBUIMapper(cfg, is_train=False)),
+        MapDataset(
+            DatasetFromList(dataset_dicts, copy=False),
+            BBUIMapper(cfg, is_train=False, read_pixels=read_pixels),
+        ),
         batch_sampler=sampler,
         num_workers=cfg.DATALOADER.NUM_WORKERS,
-        collate_fn=trivial_batch_collator,
+        collate_fn=PackedBatch,
     )
 
 

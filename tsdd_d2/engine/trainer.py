@@ -6,14 +6,16 @@ from typing import Dict, List
 
 import torch
 
-from detectron2.data import build_detection_test_loader, build_detection_train_loader
+from detectron2.data import DatasetCatalog, build_detection_test_loader, build_detection_train_loader
 from detectron2.engine import DefaultTrainer, SimpleTrainer, TrainerBase, create_ddp_model, hooks
 from detectron2.evaluation import DatasetEvaluators
 from detectron2.solver.build import get_default_optimizer_params, maybe_add_gradient_clipping
 from detectron2.utils import comm
 
+from ..data.decoding import DecodedImages
 from ..data.draws import DrawSampler, TrainingDraws
 from ..data.mapper import BBUIMapper
+from ..data.transfer import PackedBatch
 from ..evaluation import DiagnosisEvaluator, LocalisationEvaluator
 from ..refinement import ROIBank
 from .checkpoint import TSDDCheckpointer, load_weights
@@ -51,6 +53,8 @@ class TSDDTrainer(DefaultTrainer):
         self.start_iter = 0
         self.max_iter = cfg.SOLVER.MAX_ITER
         self.cfg = cfg
+        # the loaders of all rounds share it
+        self.read_pixels = decoded_training_images(cfg)
         self.bank = ROIBank(os.path.join(cfg.OUTPUT_DIR, "rois"))
         self.weights_only = TSDDCheckpointer(self.network, cfg.OUTPUT_DIR, resumable=False)
         self.register_hooks(self.build_hooks())
@@ -135,12 +139,13 @@ class TSDDTrainer(DefaultTrainer):
         self._trainer.reset_data_loader(
             lambda: build_detection_train_loader(
                 draws,
-                mapper=BBUIMapper(cfg, is_train=True),
+                mapper=BBUIMapper(cfg, is_train=True, read_pixels=self.read_pixels),
                 sampler=sampler,
                 total_batch_size=draws_per_step,
                 # TrainingDraws has grouped them
                 aspect_ratio_grouping=False,
                 num_workers=cfg.DATALOADER.NUM_WORKERS,
+                collate_fn=PackedBatch,
                 # a loader draws a number when it starts: not from the generator that the networks draw from
                 seed=cfg.SEED,
             )
@@ -176,3 +181,10 @@ class TSDDTrainer(DefaultTrainer):
                 ),
             ]
         )
+
+
+def decoded_training_images(cfg) -> DecodedImages:
+    """The images of DATASETS.TRAIN, within the limit of the configuration."""
+    return DecodedImages(
+        DatasetCatalog.get(cfg.DATASETS.TRAIN[0]), cfg.DATALOADER.DECODED_IMAGES_MB * 2**20
+    )

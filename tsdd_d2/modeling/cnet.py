@@ -1,6 +1,6 @@
 """C-Net: the ROI classifier (paper III.A)."""
 
-from typing import Dict, List, Optional, Tuple
+from typing import Callable, Dict, List, Optional, Tuple
 
 import torch
 import torchvision
@@ -18,6 +18,8 @@ from .groups import fa_and_pa_terms, partially_annotated_images
 NUM_CLASSES = 2  # benign, malignant
 MALIGNANT = 1
 
+# Boxes in one forward pass at inference; with it, and not with the number of candidates, memory grows.
+MAX_BOXES = 64
 # A pixel of the crop is the mean of this many samples in each direction.
 SAMPLES_PER_BIN = 2
 
@@ -122,10 +124,7 @@ class CNet(nn.Module):
         Returns:
             N tensors (Ri, 2), benign and malignant, each row sums to 1.
         """
-        counts = [len(b) for b in boxes]
-        if sum(counts) == 0:
-            return [images.new_zeros(0, NUM_CLASSES) for _ in boxes]
-        return list(self.class_logits(images, boxes).softmax(dim=1).split(counts))
+        return probabilities_of_boxes(lambda some: self.class_logits(images, some), boxes)
 
     def losses(
         self,
@@ -177,6 +176,26 @@ class CNet(nn.Module):
         boxes = [x.pred_boxes.tensor for x in proposals]
         add_diagnoses(proposals, self.class_probabilities(images.tensor, boxes))
         return proposals, {}
+
+
+def probabilities_of_boxes(class_logits: Callable[[List[Tensor]], Tensor], boxes: List[Tensor]) -> List[Tensor]:
+    """Class probabilities of the boxes of N images, in as few calls as :data:`MAX_BOXES` allows.
+
+    Args:
+        class_logits: N tensors (Ri, 4) -> (sum of Ri, 2).
+        boxes: N tensors (Ri, 4).
+    Returns:
+        N tensors (Ri, 2), each row sums to 1.
+    """
+    counts = torch.tensor([len(b) for b in boxes])
+    all_boxes, image_of_box = torch.cat(boxes), torch.arange(len(boxes)).repeat_interleave(counts)
+    if len(all_boxes) == 0:
+        return [b.new_zeros(0, NUM_CLASSES) for b in boxes]
+    logits = [
+        class_logits(list(some.split(images.bincount(minlength=len(boxes)).tolist())))
+        for some, images in zip(all_boxes.split(MAX_BOXES), image_of_box.split(MAX_BOXES))
+    ]
+    return list(torch.cat(logits).softmax(dim=1).split(counts.tolist()))
 
 
 def add_diagnoses(proposals: List[Instances], probabilities: List[Tensor]) -> None:

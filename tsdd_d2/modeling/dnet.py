@@ -93,6 +93,9 @@ class InputPooling(Backbone):
         self.stride = stride
 
     def forward(self, images: Tensor) -> Dict[str, Tensor]:
+        if self.stride == 2:
+            # the same average, several times faster than avg_pool2d
+            return self.body(F.interpolate(images, scale_factor=0.5, mode="bilinear", align_corners=False))
         return self.body(F.avg_pool2d(images, self.stride))
 
     def output_shape(self) -> Dict[str, ShapeSpec]:
@@ -195,10 +198,17 @@ class DNet(DenseDetector):
         }
 
     def preprocess_image(self, batched_inputs: List[Dict[str, Tensor]]) -> ImageList:
-        """Normalises, pads and batches the images, in the memory format of the weights."""
-        images = super().preprocess_image(batched_inputs)
-        images.tensor = images.tensor.contiguous(memory_format=torch.channels_last)
-        return images
+        """Pads, batches and normalises the images, in the memory format of the weights; the padding is zero."""
+        padded = ImageList.from_tensors(
+            [self._move_to_current_device(x["image"]) for x in batched_inputs],
+            self.backbone.size_divisibility,
+            padding_constraints=self.backbone.padding_constraints,
+        )
+        normalised = torch.zeros_like(padded.tensor, dtype=self.pixel_mean.dtype)
+        for x, image, (height, width) in zip(padded.tensor, normalised, padded.image_sizes):
+            image = image[:, :height, :width]
+            torch.sub(x[:, :height, :width], self.pixel_mean, out=image).div_(self.pixel_std)
+        return ImageList(normalised.contiguous(memory_format=torch.channels_last), padded.image_sizes)
 
     def predict(self, features: List[Tensor], predictions=None) -> DensePredictions:
         """Runs the box subnet on a list of feature levels, unless its ``predictions`` are given."""

@@ -99,7 +99,8 @@ class TSDDStage1(TSDDNetwork):
         """One pass of candidate selection (Fig. 4): D-Net once per image, C-Net once for all boxes of the batch.
 
         The current ROIs (``rois``, (M, 4) XYXY in the original image) are scored with the same C-Net in the same
-        call as the candidates, since scores of different rounds are not comparable.
+        call as the candidates, since scores of different rounds are not comparable. Many candidates are scored in
+        several calls, see :func:`~tsdd_d2.modeling.cnet.probabilities_of_boxes`.
         """
         images = self.dnet.preprocess_image(batched_inputs)
         features = self.dnet.extract_features(images)
@@ -122,8 +123,9 @@ class TSDDStage1(TSDDNetwork):
             results.append(
                 ScoredBoxes(
                     x.pred_boxes.tensor.cpu(),
-                    probabilities[:num_candidates].cpu(),
-                    probabilities[num_candidates:].cpu(),
+                    # copies: a view would keep the tensor of the whole batch
+                    probabilities[:num_candidates].cpu().clone(),
+                    probabilities[num_candidates:].cpu().clone(),
                 )
             )
         return results

@@ -11,7 +11,7 @@ from detectron2.modeling import META_ARCH_REGISTRY, build_roi_heads
 from detectron2.structures import ImageList, Instances
 from detectron2.utils.events import get_event_storage
 
-from .cnet import NUM_CLASSES, jitter_boxes
+from .cnet import NUM_CLASSES, jitter_boxes, probabilities_of_boxes
 from .distillation import soft_target_loss
 from .dnet import DNet
 from .fnet import DNET_POOLINGS, FNet, num_pooled_features
@@ -134,14 +134,11 @@ class TSDDStage2(TSDDNetwork):
         self, images: ImageList, features: List[Tensor], boxes: List[Tensor]
     ) -> List[Tensor]:
         """F-Net's diagnosis of arbitrary boxes, see :meth:`TSDDNetwork.class_probabilities`."""
-        counts = [len(b) for b in boxes]
-        if sum(counts) == 0:
-            return [images.tensor.new_zeros(0, NUM_CLASSES) for _ in boxes]
-        logits = self.fnet(
-            self.pool(features, self.dnet_strides, boxes, images.image_sizes),
-            self.cnet.features(images.tensor, boxes),
-        )
-        return list(logits.float().softmax(dim=1).split(counts))
+        def class_logits(boxes: List[Tensor]) -> Tensor:
+            pooled = self.pool(features, self.dnet_strides, boxes, images.image_sizes)
+            return self.fnet(pooled, self.cnet.features(images.tensor, boxes)).float()
+
+        return probabilities_of_boxes(class_logits, boxes)
 
 
 def roi_label_probability(iteration: int, roi_label_iters: int) -> float:

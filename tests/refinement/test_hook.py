@@ -1,0 +1,45 @@
+import gc
+from types import SimpleNamespace
+
+import torch
+
+from detectron2.data import DatasetCatalog, MetadataCatalog
+from detectron2.modeling import build_model
+from detectron2.utils.events import EventStorage
+from tsdd_d2.data import ensure_registered
+from tsdd_d2.data.files import read_json
+from tsdd_d2.engine.stage1_trainer import round_loader
+from tsdd_d2.refinement import CandidateSelectionHook, ROIBank, RoundSchedule
+
+
+def bytes_of_live_tensors():
+    gc.collect()
+    storages = {x.untyped_storage() for x in gc.get_objects() if isinstance(x, torch.Tensor)}
+    return sum({x.data_ptr(): x.nbytes() for x in storages}.values())
+
+
+def test_memory_does_not_grow_with_the_rounds(tiny_cfg, tiny_dataset, tmp_path):
+    ensure_registered("tiny_fold1_train")
+    bank = ROIBank(str(tmp_path / "rois"))
+    bank.write(0, read_json(MetadataCatalog.get("tiny_fold1_train").json_file))
+    loaded, kept = [], []
+    model = build_model(tiny_cfg)
+    hook = CandidateSelectionHook(
+        model=model,
+        dataset_name="tiny_fold1_train",
+        bank=bank,
+        schedule=RoundSchedule(warmup_iter=1, max_iter=5, rounds=4),
+        build_round_loader=lambda dataset_dicts: round_loader(tiny_cfg, dataset_dicts),
+        reset_train_loader=loaded.append,
+        candidates_per_round=3,
+    )
+    hook.trainer = SimpleNamespace(model=model, storage=EventStorage(), start_iter=0)
+    hook.before_train()
+    for hook.trainer.iter in range(5):
+        hook.before_step()
+        kept.append(bytes_of_live_tensors())
+    hook.after_train()
+    assert loaded == [0, 1, 2, 3, 4] and bank.rounds() == loaded
+    assert len(DatasetCatalog.get("tiny_fold1_train")) == 16
+    # a few anchors are cached in the first pass; after it nothing stays
+    assert kept[1:] == kept[1:2] * 4
