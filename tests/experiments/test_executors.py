@@ -69,34 +69,72 @@ def test_local_runs_so_many_at_a_time_in_the_order_of_the_plan(run):
     assert max(most) == 2 and sorted(order[:2]) == [1, 2] and sorted(order[2:4]) == [3, 4]
 
 
-@pytest.mark.parametrize("name", ["slurm", "ray"])
-def test_cluster_keeps_the_order_and_repeats_a_lost_worker(name, run, tmp_path, monkeypatch):
-    pytest.importorskip({"slurm": "submitit", "ray": "ray"}[name], reason=f"the extra [{name}] is not installed")
-    monkeypatch.setenv("RAY_AUTH_MODE", "disabled")
-    monkeypatch.setenv("RAY_worker_niceness", "0")  # 15 would wait for whatever else the machine does
-    options = {"cluster": "local"} if name == "slurm" else {"object_store_memory": 100 * 2**20}
-    executor = EXECUTORS[name](Resources(jobs=2, cpus=1, retries=1), str(tmp_path), options)
-    log = str(tmp_path / "log")
+def logged(log, lost: int):
+    """A function of a run that writes when it begins and ends, and whose process is killed the first ``lost`` times."""
 
     def function(run):
-        with open(log, "a") as file:
+        with open(log, "a+") as file:
             file.write(f"+{run.method}\n")
-        if run.method == "tsddnet_stage1":
-            with open(log) as file:
-                if file.read().count("+") == 1:
-                    os.kill(os.getpid(), signal.SIGKILL)
+            file.seek(0)
+            times = file.read().count("+")
+        if times <= lost:
+            os.kill(os.getpid(), signal.SIGKILL)
         with open(log, "a") as file:
             file.write(f"-{run.method}\n")
         return Outcome()
 
+    return function
+
+
+def test_slurm_keeps_the_order(run, tmp_path):
+    """submitit's local executor: a process for each run."""
+    pytest.importorskip("submitit", reason="the extra [slurm] is not installed")
+    executor = EXECUTORS["slurm"](Resources(), str(tmp_path), {"cluster": "local"})
+    outcomes = execute(stages(run)[:2], logged(str(tmp_path / "log"), lost=0), executor, lambda *_: None)
+    assert [x.error for x in outcomes.values()] == [None, None]
+    assert (tmp_path / "log").read_text().split() == ["+tsddnet_stage1", "-tsddnet_stage1", "+tsddnet", "-tsddnet"]
+
+
+def test_ray_keeps_the_order_and_repeats_a_run_whose_worker_was_killed(run, tmp_path, monkeypatch):
+    pytest.importorskip("ray", reason="the extra [ray] is not installed")
+    monkeypatch.setenv("RAY_AUTH_MODE", "disabled")
+    monkeypatch.setenv("RAY_worker_niceness", "0")  # 15 would wait for whatever else the machine does
+    executor = EXECUTORS["ray"](Resources(jobs=2, retries=1), str(tmp_path), {"object_store_memory": 100 * 2**20})
     try:
-        outcomes = execute(stages(run)[:2], function, executor, lambda *_: None)
+        outcomes = execute(stages(run)[:2], logged(str(tmp_path / "log"), lost=1), executor, lambda *_: None)
     finally:
         executor.close()
     assert [x.error for x in outcomes.values()] == [None, None]
     expected = ["+tsddnet_stage1", "+tsddnet_stage1", "-tsddnet_stage1", "+tsddnet", "-tsddnet"]
-    with open(log) as file:
-        assert file.read().split() == expected
+    assert (tmp_path / "log").read_text().split() == expected
+
+
+@pytest.mark.parametrize("lost, retries, submitted", [(1, 2, 2), (3, 2, 3), (0, 2, 1)])
+def test_slurm_submits_a_lost_run_again_so_many_times(lost, retries, submitted, tmp_path, monkeypatch):
+    submitit = pytest.importorskip("submitit", reason="the extra [slurm] is not installed")
+    jobs = []
+
+    class Job:
+        def __init__(self):
+            jobs.append(self)
+            self.job_id = str(len(jobs))
+            self.lost = len(jobs) <= lost
+
+        def done(self):
+            return True
+
+        def exception(self):
+            return submitit.core.utils.UncompletedJobError("node failure") if self.lost else None
+
+        def result(self):
+            return "done"
+
+    monkeypatch.setattr(submitit.AutoExecutor, "submit", lambda self, *arguments: Job())
+    executor = EXECUTORS["slurm"](Resources(retries=retries), str(tmp_path), {"cluster": "local"})
+    handle = executor.submit(print)
+    ((ended, result),) = executor.wait([handle])
+    assert ended == handle and len(jobs) == submitted
+    assert result == "done" if lost <= retries else isinstance(result, submitit.core.utils.UncompletedJobError)
 
 
 def test_slurm_gets_the_resources_of_a_run(tmp_path, monkeypatch):
