@@ -187,15 +187,15 @@ def probabilities_of_boxes(class_logits: Callable[[List[Tensor]], Tensor], boxes
     Returns:
         N tensors (Ri, 2), each row sums to 1.
     """
-    counts = torch.tensor([len(b) for b in boxes])
-    all_boxes, image_of_box = torch.cat(boxes), torch.arange(len(boxes)).repeat_interleave(counts)
-    if len(all_boxes) == 0:
+    counts = [len(b) for b in boxes]
+    if sum(counts) == 0:
         return [b.new_zeros(0, NUM_CLASSES) for b in boxes]
-    logits = [
-        class_logits(list(some.split(images.bincount(minlength=len(boxes)).tolist())))
-        for some, images in zip(all_boxes.split(MAX_BOXES), image_of_box.split(MAX_BOXES))
-    ]
-    return list(torch.cat(logits).softmax(dim=1).split(counts.tolist()))
+    image_of_box = [i for i, count in enumerate(counts) for _ in range(count)]
+    logits = []
+    for some in torch.cat(boxes).split(MAX_BOXES):
+        images, image_of_box = image_of_box[: len(some)], image_of_box[len(some) :]
+        logits.append(class_logits(list(some.split([images.count(i) for i in range(len(boxes))]))))
+    return list(torch.cat(logits).softmax(dim=1).split(counts))
 
 
 def add_diagnoses(proposals: List[Instances], probabilities: List[Tensor]) -> None:
