@@ -36,7 +36,7 @@ def collect_predictions(run: Run) -> None:
         {
             **run.descriptor,
             **run.configuration,
-            "seconds": round(attempts[-1]["seconds"] + sum(x["kept_seconds"] for x in attempts[:-1]), 1),
+            "seconds": round(attempts[-1]["seconds"] + sum(x["kept_seconds"] for x in attempts[:-1]), 3),
             "versions": attempts[-1]["versions"],
             "git_revision": attempts[-1]["git_revision"],
             "youden_threshold": validation["youden_threshold"],

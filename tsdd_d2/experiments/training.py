@@ -154,7 +154,7 @@ def _end_attempt(run: Run, end: float, exit_code: int) -> None:
     path = os.path.join(run.folder, RECORD)
     record = read_json(path)
     attempt = record["attempts"][-1]
-    attempt.update(seconds=round(end - attempt["started"], 1), exit_code=exit_code)
+    attempt.update(seconds=round(end - attempt["started"], 3), exit_code=exit_code)
     write_json(path, record)
 
 
