@@ -139,7 +139,7 @@ def _begin_attempt(run: Run, start: float) -> None:
         previous["kept_seconds"] = _kept_seconds(previous, run.folder)
     record["attempts"].append(
         {
-            "started": round(start, 1),
+            "started": round(start, 3),
             "host": platform.node(),
             "seconds": None,
             "exit_code": None,
