@@ -100,7 +100,8 @@ class CNet(nn.Module):
         else:
             crops = roi_align(
                 images.contiguous(),  # torchvision's kernel reads the channels-first layout
-                enlarged,
+                # ROIAlign has no gradient to the boxes, but would compute one to the images if boxes asked for it
+                [b.detach() for b in enlarged],
                 output_size=self.input_size,
                 sampling_ratio=SAMPLES_PER_BIN,
                 aligned=True,
