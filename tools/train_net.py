@@ -12,6 +12,7 @@ import tsdd_d2  # noqa: F401 (registers our parts)
 from tsdd_d2.data.files import write_json
 from tsdd_d2.engine import TRAINERS, load_weights
 from tsdd_d2.engine.final_evaluation import evaluate_model, evaluate_run, results_table
+from tsdd_d2.engine.memory import keep_freed_memory
 from tsdd_d2.engine.setup import (
     check_config,
     check_data,
@@ -46,6 +47,7 @@ Two processes (on two GPUs, or on the CPU where MODEL.DEVICE is cpu):
 def main(args):
     cfg = load_config(args.config_file, args.opts)
     check_data(cfg, training=not args.eval_only) if comm.get_world_size() > 1 else None
+    keep_freed_memory()
     if args.eval_only:
         # a training run's own config.yaml and log stay as they are
         default_setup(cfg_with_output_dir(cfg, os.path.join(cfg.OUTPUT_DIR, "inference")), args)

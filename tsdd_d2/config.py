@@ -27,8 +27,9 @@ def add_tsdd_config(cfg: CN) -> None:
     _C.INPUT.RANDOM_ZOOM = 0.0
     _C.INPUT.RANDOM_SHIFT = 0.0
 
-    # The training set's grey images stay decoded in memory (a byte for each pixel; once for a process and its loader's
-    # workers) if all of them fit into this many MB; 0: they are decoded every time.
+    # The training set's images stay decoded in memory (grey ones, a byte for each pixel; once for a process and its
+    # loader's workers) if all of them fit into this many MB, and so do those that the rounds see in the size of
+    # MIN_SIZE_TEST; 0: they are decoded every time.
     _C.DATALOADER.DECODED_IMAGES_MB = 1024
 
     # ---- D-Net

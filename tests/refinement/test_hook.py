@@ -8,7 +8,7 @@ from detectron2.modeling import build_model
 from detectron2.utils.events import EventStorage
 from tsdd_d2.data import ensure_registered
 from tsdd_d2.data.files import read_json
-from tsdd_d2.engine.stage1_trainer import round_loader
+from tsdd_d2.engine.round_loader import round_loader
 from tsdd_d2.refinement import CandidateSelectionHook, ROIBank, RoundSchedule
 
 

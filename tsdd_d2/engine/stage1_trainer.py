@@ -1,23 +1,19 @@
 """The first training stage (paper III.B): warm-up on fa images, then rounds of candidate selection."""
 
-from typing import Callable, Dict, List
+from typing import Dict, List
 
 from torch.utils.data import DataLoader
 
 from detectron2.data import DatasetCatalog, MetadataCatalog
-from detectron2.data.common import DatasetFromList, MapDataset
 from detectron2.engine import hooks
 from detectron2.utils import comm
 
-from ..data.decoding import read_pixels
-from ..data.draws import ShardedBatchSampler
 from ..data.files import read_json
 from ..data.folds import keep_rois
-from ..data.mapper import BBUIMapper
 from ..data.roi import is_fully_annotated
-from ..data.transfer import PackedBatch
 from ..refinement import CandidateSelectionHook, RoundSchedule, apply_veto_file
 from .hooks import WeightsBeforeRefinement
+from .round_loader import round_loader, round_mapper
 from .run_folder import effective_p_seed
 from .trainer import TSDDTrainer
 
@@ -28,6 +24,8 @@ class Stage1Trainer(TSDDTrainer):
     def __init__(self, cfg):
         self.schedule = round_schedule(cfg)
         super().__init__(cfg)
+        # one for all rounds
+        self.round_mapper = round_mapper(cfg, DatasetCatalog.get(cfg.DATASETS.TRAIN[0]), self.read_pixels)
 
     def initial_rois(self) -> Dict:
         return initial_annotation(self.cfg)
@@ -68,7 +66,7 @@ class Stage1Trainer(TSDDTrainer):
 
     def build_round_loader(self, dataset_dicts: List[Dict]) -> DataLoader:
         """Batches for one pass of candidate selection: this rank's share of all training images."""
-        return round_loader(self.cfg, dataset_dicts, self.read_pixels)
+        return round_loader(self.cfg, dataset_dicts, self.round_mapper)
 
 
 def round_schedule(cfg) -> RoundSchedule:
@@ -85,28 +83,6 @@ def initial_annotation(cfg) -> Dict:
     bbui = read_json(MetadataCatalog.get(cfg.DATASETS.TRAIN[0]).json_file)
     bbui = apply_veto_file(bbui, cfg.DATASETS.VETOES, cfg.DATASETS.TRAIN[0])
     return keep_rois(bbui, cfg.DATASETS.P, effective_p_seed(cfg))
-
-
-def round_loader(cfg, dataset_dicts: List[Dict], read_pixels: Callable = read_pixels) -> DataLoader:
-    """Inference inputs with ``rois`` in fixed batches, this rank's share, ordered by shape to save padding.
-
-    Args:
-        read_pixels: what decodes a file, see :class:`BBUIMapper`.
-    """
-    dataset_dicts = sorted(dataset_dicts, key=lambda x: (x["width"] / x["height"], x["image_id"]))
-    sampler = ShardedBatchSampler(
-        len(dataset_dicts), cfg.REFINEMENT.IMS_PER_BATCH, comm.get_rank(), comm.get_world_size()
-    )
-    # build_detection_test_loader takes no batch sampler
-    return DataLoader(
-        MapDataset(
-            DatasetFromList(dataset_dicts, copy=False),
-            BBUIMapper(cfg, is_train=False, read_pixels=read_pixels),
-        ),
-        batch_sampler=sampler,
-        num_workers=cfg.DATALOADER.NUM_WORKERS,
-        collate_fn=PackedBatch,
-    )
 
 
 def _mix(seed: int, round_number: int) -> int:

@@ -6,6 +6,7 @@ import torch
 import torchvision
 from torch import Tensor, nn
 from torch.nn import functional as F
+from torch.nn.utils.rnn import pad_sequence
 from torchvision.ops import roi_align
 
 from detectron2.config import configurable
@@ -14,6 +15,7 @@ from detectron2.modeling import ROI_HEADS_REGISTRY
 from detectron2.structures import ImageList, Instances
 
 from .groups import fa_and_pa_terms, partially_annotated_images
+from .pooling import average_pool
 
 NUM_CLASSES = 2  # benign, malignant
 MALIGNANT = 1
@@ -94,14 +96,16 @@ class CNet(nn.Module):
         Returns:
             (sum of Ri, 3, S, S); what lies outside the image is zero, the mean grey.
         """
-        enlarged = [enlarge_boxes(b, self.context) for b in boxes]
-        if self.differentiable_crop:
-            crops = bilinear_crop(images, enlarged, self.input_size)
+        boxes = [enlarge_boxes(b, self.context) for b in boxes]
+        if not self.differentiable_crop:
+            boxes = [b.detach() for b in boxes]
+        if self.differentiable_crop or (images.device.type == "cpu" and not torch.compiler.is_exporting()):
+            crops = bilinear_crop(images, boxes, self.input_size)
         else:
+            # The same, but for the gradient. On a CPU it has one thread; elsewhere it saves the memory of the samples.
             crops = roi_align(
                 images.contiguous(),  # torchvision's kernel reads the channels-first layout
-                # ROIAlign has no gradient to the boxes, but would compute one to the images if boxes asked for it
-                [b.detach() for b in enlarged],
+                boxes,
                 output_size=self.input_size,
                 sampling_ratio=SAMPLES_PER_BIN,
                 aligned=True,
@@ -222,10 +226,7 @@ def jitter_boxes(boxes: Tensor, amount: float) -> Tensor:
 
 
 def bilinear_crop(images: Tensor, boxes: List[Tensor], size: int) -> Tensor:
-    """ROIAlign by bilinear sampling with a gradient to the boxes (a spatial transformer, arXiv:1506.02025).
-
-    Equals ``roi_align(..., sampling_ratio=2, aligned=True)`` as long as no sample is within half a pixel of the image
-    border; beyond the border both are zero.
+    """``roi_align(..., sampling_ratio=2, aligned=True)`` with a gradient to the boxes (arXiv:1506.02025).
 
     Args:
         images: (N, C, H, W).
@@ -235,16 +236,29 @@ def bilinear_crop(images: Tensor, boxes: List[Tensor], size: int) -> Tensor:
         (sum of Ri, C, size, size).
     """
     height, width = images.shape[-2:]
-    x0, y0, x1, y1 = torch.cat(boxes).unsqueeze(-1).unbind(dim=1)
+    counts = [len(b) for b in boxes]
+    if sum(counts) == 0:
+        return images.new_zeros(0, images.shape[1], size, size)
+    # as many boxes for each image, M, so that no image is copied for its boxes; the crops stand below each other
+    x0, y0, x1, y1 = pad_sequence(boxes, batch_first=True).unsqueeze(-1).unbind(dim=2)
     steps = size * SAMPLES_PER_BIN
     # the centres of the sampling cells, as a share of the box
     share = (torch.arange(steps, device=images.device, dtype=images.dtype) + 0.5) / steps
-    # grid_sample's coordinates: -1 and 1 are the borders of the image
-    x = (x0 + (x1 - x0) * share) / width * 2 - 1
-    y = (y0 + (y1 - y0) * share) / height * 2 - 1
+    x = _grid_coordinates(x0 + (x1 - x0) * share, width)
+    y = _grid_coordinates(y0 + (y1 - y0) * share, height)
     grid = torch.stack(
-        [x[:, None, :].expand(-1, steps, -1), y[:, :, None].expand(-1, -1, steps)], dim=-1
+        [x[:, :, None, :].expand(-1, -1, steps, -1), y[:, :, :, None].expand(-1, -1, -1, steps)], dim=-1
     )
-    image_of_box = torch.cat([image.expand(len(b), -1, -1, -1) for image, b in zip(images.split(1), boxes)])
-    samples = F.grid_sample(image_of_box, grid, padding_mode="zeros", align_corners=False)
-    return F.avg_pool2d(samples, SAMPLES_PER_BIN)
+    samples = F.grid_sample(images, grid.flatten(1, 2), padding_mode="zeros", align_corners=False)
+    crops = average_pool(samples, SAMPLES_PER_BIN).unflatten(2, (-1, size)).transpose(1, 2)
+    return torch.cat([of_image[:count] for of_image, count in zip(crops, counts)])
+
+
+def _grid_coordinates(positions: Tensor, size: int) -> Tensor:
+    """grid_sample's coordinates, -1 and 1 at the borders, for positions in pixels along a side of ``size`` pixels.
+
+    As in ROIAlign, the pixel at the border goes on for half a pixel beyond it; what is farther out is zero.
+    """
+    centred = positions - 0.5
+    inside = (centred * 2 + 1).clamp(1, 2 * size - 1) / size - 1
+    return torch.where((centred >= -1) & (centred <= size), inside, -2.0)

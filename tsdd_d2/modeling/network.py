@@ -118,6 +118,18 @@ def rois_in_tensor(batched_inputs: List[Dict], images: ImageList) -> List[Tensor
     return rois
 
 
+def boxes_in_original(boxes: List[Tensor], batched_inputs: List[Dict], images: ImageList) -> List[Tensor]:
+    """N tensors (Ri, 4), scaled from the image tensor to the original images and clipped to these."""
+    scaled = []
+    for x, inputs, size in zip(boxes, batched_inputs, images.image_sizes):
+        height, width = output_size(inputs, size)
+        x = Boxes(x.clone())
+        x.scale(width / size[1], height / size[0])
+        x.clip((height, width))
+        scaled.append(x.tensor)
+    return scaled
+
+
 def output_size(inputs: Dict, image_size) -> tuple:
     """(height, width) of the original image, or of the image tensor where the input names none."""
     return inputs.get("height", image_size[0]), inputs.get("width", image_size[1])

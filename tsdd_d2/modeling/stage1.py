@@ -7,12 +7,11 @@ from torch import Tensor
 
 from detectron2.config import configurable
 from detectron2.modeling import META_ARCH_REGISTRY, build_roi_heads
-from detectron2.modeling.postprocessing import detector_postprocess
-from detectron2.structures import ImageList, Instances
+from detectron2.structures import Boxes, ImageList, Instances
 
 from .boxes import elementwise_iou
 from .groups import partially_annotated_images
-from .network import TSDDNetwork, output_size, rois_in_tensor
+from .network import TSDDNetwork, boxes_in_original, rois_in_tensor
 from .dnet import DNet
 from .ranking import split_ranking_name
 
@@ -105,25 +104,20 @@ class TSDDStage1(TSDDNetwork):
         images = self.dnet.preprocess_image(batched_inputs)
         features = self.dnet.extract_features(images)
         proposals = self.propose(images, features, candidates_per_image)
+        candidates = [x.pred_boxes.tensor for x in proposals]
         rois = rois_in_tensor(batched_inputs, images)
-        boxes = [torch.cat([x.pred_boxes.tensor, r]) for x, r in zip(proposals, rois)]
+        boxes = [torch.cat(x) for x in zip(candidates, rois)]
         results = []
-        for x, inputs, size, probabilities in zip(
-            proposals,
-            batched_inputs,
-            images.image_sizes,
+        for original, probabilities in zip(
+            boxes_in_original(candidates, batched_inputs, images),
             self.class_probabilities(images, features, boxes),
         ):
-            num_candidates = len(x)
-            x = detector_postprocess(
-                Instances(size, pred_boxes=x.pred_boxes), *output_size(inputs, size)
-            )
-            # detector_postprocess drops empty boxes; a candidate without area is none
-            assert len(x) == num_candidates, "a candidate box has no area"
+            assert Boxes(original).nonempty().all(), "a candidate box has no area"
+            num_candidates = len(original)
+            # what is kept is copied: a view would keep the tensors of the whole batch
             results.append(
                 ScoredBoxes(
-                    x.pred_boxes.tensor.cpu(),
-                    # copies: a view would keep the tensor of the whole batch
+                    original.cpu(),
                     probabilities[:num_candidates].cpu().clone(),
                     probabilities[num_candidates:].cpu().clone(),
                 )

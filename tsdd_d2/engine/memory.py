@@ -1,0 +1,24 @@
+"""How this process treats the memory of freed tensors on the CPU."""
+
+import ctypes
+
+# Of glibc's malloc.h.
+M_TRIM_THRESHOLD, M_MMAP_THRESHOLD = -1, -3
+# The largest that glibc accepts.
+LARGEST_HEAP_BLOCK = 32 * 2**20
+LARGEST_FREE_TOP = 2**31 - 1
+
+
+def keep_freed_memory() -> bool:
+    """Lets glibc keep what large tensors free for the next ones, instead of giving it back to the system.
+
+    Asked for again, it would come page by page, each of them zeroed, which costs a forward pass on the CPU a tenth of
+    its time. What is kept does not exceed the largest amount that was in use.
+
+    Returns:
+        False with a C library that has no such setting; nothing has changed then.
+    """
+    mallopt = getattr(ctypes.CDLL(None), "mallopt", None)
+    if mallopt is None:
+        return False
+    return bool(mallopt(M_MMAP_THRESHOLD, LARGEST_HEAP_BLOCK) and mallopt(M_TRIM_THRESHOLD, LARGEST_FREE_TOP))
