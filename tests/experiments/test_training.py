@@ -34,6 +34,15 @@ def test_a_finished_run_leaves_its_record_and_is_not_repeated(run):
     assert attempt["exit_code"] == 0 and attempt["git_revision"] == content["git_revision"]
 
 
+def test_a_finished_run_keeps_its_last_model_and_no_periodic_checkpoint(run):
+    os.makedirs(run.folder)
+    for name in ("model_0000099.pth", "model_final.pth", "model_best.pth", "model_round_00.pth"):
+        open(os.path.join(run.folder, name), "w").close()
+    train_run(run, {})
+    kept = {name for name in os.listdir(run.folder) if name.endswith(".pth")}
+    assert kept == {"model_final.pth", "model_best.pth", "model_round_00.pth"}
+
+
 def test_predictions_are_those_of_the_networks_own_boxes_one_image_on_a_line(run):
     train_run(run, {})
     first, second = read_predictions(run)["predictions"]["tiny_fold1_test"]

@@ -2,6 +2,7 @@
 
 import contextlib
 import fcntl
+import glob
 import logging
 import os
 import platform
@@ -62,6 +63,7 @@ def train_run(run: Run, environment: Dict[str, str]) -> Outcome:
         else:  # what started the training process was lost, and the process went on to its end
             _end_attempt(run, os.path.getmtime(os.path.join(run.folder, LAST_FILE)), 0)
         collect_predictions(run)
+        _remove_periodic_checkpoints(run.folder)
     return Outcome(busy=busy)
 
 
@@ -183,6 +185,12 @@ def git_revision() -> Optional[str]:
         return subprocess.run(command, capture_output=True, text=True, check=True).stdout.strip()
     except (OSError, subprocess.CalledProcessError):
         return None
+
+
+def _remove_periodic_checkpoints(folder: str) -> None:
+    """A finished run goes on from ``model_final.pth``; its periodic checkpoints would fill a disk in a large grid."""
+    for path in glob.glob(os.path.join(glob.escape(folder), "model_[0-9]*.pth")):
+        os.remove(path)
 
 
 def _reason(log_file: str, exit_code: int) -> str:

@@ -92,7 +92,8 @@ def expected_iou(
     # one plane for each coordinate: three times as fast
     voters = torch.stack([x.gather(1, top) for x in boxes.unbind(dim=-1)]).movedim(0, -1)
     iou = elementwise_iou(voters[:, :, None], voters[:, None])
-    expected = (iou @ weights[:, :, None]).squeeze(-1) / weights.sum(dim=1, keepdim=True).clamp(min=1e-6)
+    # no matrix product: under autocast that would round the scores to bfloat16, and near ties decide the best box
+    expected = (iou * weights[:, None]).sum(dim=-1) / weights.sum(dim=1, keepdim=True).clamp(min=1e-6)
     return torch.zeros_like(qualities).scatter(1, top, expected * (weights > 0))
 
 
