@@ -2,8 +2,8 @@
 """Writes the tables of the README from the files in results/.
 
 A table stands between two markers; text around them stays as it is:
-    <!-- table: NAME -->          the results or the rankings in results/NAME.json, or the tables of an experiment that
-                                  tsdd_d2.report rendered there
+    <!-- table: NAME -->          what tools/collect_results.py, compare_rankings.py or explain_selection.py wrote to
+                                  results/NAME.json, or the tables of an experiment that tsdd_d2.report rendered there
     <!-- table: NAME rounds -->   what every round of refinement did, in the same file
     <!-- end of table -->
 """
@@ -16,7 +16,7 @@ import sys
 
 from tsdd_d2.data.files import read_json, write_text
 from tsdd_d2.errors import InputError
-from tsdd_d2.tables import markdown_table, rankings_table, rounds_table, summary_table
+from tsdd_d2.tables import explanation_table, markdown_table, rankings_table, rounds_table, summary_table
 
 EPILOG = """
 Examples:
@@ -95,12 +95,14 @@ def render(results_dir: str, name: str, rounds: bool) -> str:
         return summary_table(content["results"])
     if not rounds and "tables" in content:
         return "\n\n".join(f"{x['caption']}\n\n{markdown_table(x['rows'])}" for x in content["tables"])
+    if not rounds and "explanation" in content:
+        return explanation_table(content["explanation"])
     rankings = {name: row for name, row in content.items() if isinstance(row, dict) and "mean IoU" in row}
     if not rounds and rankings:
         return rankings_table(rankings)
     raise InputError(
-        f"{path} holds no {'rounds' if rounds else 'results, rankings or tables'}: it is none of the files that "
-        "tools/collect_results.py, tools/compare_rankings.py and tsdd_d2.report write."
+        f"{path} holds no {'rounds' if rounds else 'results, rankings, explanation or tables'}: it is none of the files "
+        "that tools/collect_results.py, compare_rankings.py, explain_selection.py and tsdd_d2.report write."
     )
 
 

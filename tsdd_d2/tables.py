@@ -29,6 +29,20 @@ ROUND_FIGURES = {
 }
 
 
+# Title of the column, and the figure of tools/explain_selection.py.
+EXPLANATION_FIGURES = {
+    "images of": "images_of",
+    "images": "images",
+    "NMS": "nms",
+    "IoU, first candidate": "iou_first",
+    "IoU, guided by the class": "iou_guided",
+    "IoU, best candidate": "iou_best",
+    "rank correlation": "rank_correlation",
+    "keeps ROI": "keeps_roi",
+    "ROI fits as well": "roi_fits",
+}
+
+
 def results_table(results: Dict[str, Dict]) -> str:
     """The main figures of :func:`~tsdd_d2.engine.final_evaluation.evaluate_run`, with their 95% intervals.
 
@@ -68,6 +82,16 @@ def rankings_table(rankings: Dict[str, Dict[str, float]]) -> str:
     """
     rows = [{"ranking": name, **{k: _figure(v) for k, v in row.items()}} for name, row in rankings.items()]
     return _markdown(pd.DataFrame(rows))
+
+
+def explanation_table(rows: Sequence[Dict]) -> str:
+    """What C-Net's score says about the fit of a box.
+
+    Args:
+        rows: the figures of :mod:`tsdd_d2.refinement.explanation`, "images_of", "images" and "nms".
+    """
+    columns = {title: [_figure(row.get(key)) for row in rows] for title, key in EXPLANATION_FIGURES.items()}
+    return _markdown(pd.DataFrame(columns))
 
 
 def markdown_table(rows: Sequence[Dict[str, str]]) -> str:

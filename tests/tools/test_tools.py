@@ -45,7 +45,25 @@ def test_review_page_of_a_run(finished_run, tmp_path):
     assert sources.count("pseudo") > 0 and counts in result.stdout
 
 
-@pytest.mark.parametrize("tool", ["visualize_rois.py", "review_rois.py", "compare_figures.py"])
+def test_selection_is_explained(finished_run, tmp_path):
+    output = tmp_path / "selection.json"
+    arguments = ("--candidates", 4, "--nms", 0.5, 0.9, "--output", output)
+    result = run("explain_selection.py", "--run", finished_run, *arguments)
+    assert result.returncode == 0, result.stderr
+    rows = read_json(output)["explanation"]
+    assert [(x["images_of"], x["images"], x["nms"]) for x in rows] == [
+        (title, count, nms)
+        for nms in (0.5, 0.9)
+        for title, count in (("training, fa", 8), ("training, pa", 8), ("validation", 4))
+    ]
+    for x in rows:
+        assert 0 <= x["iou_first"] <= x["iou_best"] <= 1 and x["iou_guided"] <= x["iou_best"]
+        assert ("keeps_roi" in x) == (x["images_of"] != "validation")
+
+
+@pytest.mark.parametrize(
+    "tool", ["visualize_rois.py", "review_rois.py", "compare_figures.py", "explain_selection.py"]
+)
 def test_no_run_to_look_at(tool, tmp_path):
     result = run(tool, "--run", tmp_path)
     assert result.returncode == 2 and "config.yaml" in result.stderr and os.listdir(tmp_path) == []
@@ -87,6 +105,7 @@ def test_rankings_are_compared(tmp_path):
         "compare_figures.py",
         "benchmark.py",
         "compare_rankings.py",
+        "explain_selection.py",
         "reproduce.py",
         "collect_results.py",
         "update_readme.py",

@@ -1,0 +1,146 @@
+#!/usr/bin/env python
+"""Measures whether C-Net's score of a box says anything about how well the box fits the lesion.
+
+Candidate selection (paper III.B) takes it for granted. For D-Net's candidates of a finished first stage the table shows
+their mean IoU with the true box (the manual one, where no true one is known) if the first candidate is taken, if the
+class label guides the choice, and if the best one is taken; and the mean over the images of Kendall's rank correlation
+between the score of the true class and the IoU, which is 0 if the score says nothing. On the validation images C-Net is
+one that was not trained on them, as in cross-fitting. "keeps ROI" is how often the ROI of the last round, which C-Net was
+trained on, scores as high as D-Net's first box, beside how often it fits as well.
+"""
+
+import argparse
+import os
+import sys
+from typing import Dict, List
+
+import torch
+from torchvision.ops import box_iou
+
+from detectron2.checkpoint import DetectionCheckpointer
+from detectron2.data import DatasetCatalog, MetadataCatalog
+from detectron2.modeling import build_model
+from detectron2.structures import BoxMode
+
+import tsdd_d2  # noqa: F401 (registers our parts)
+from tsdd_d2.data import ensure_registered
+from tsdd_d2.data.files import read_json, write_json
+from tsdd_d2.data.roi import is_fully_annotated, rois_xyxy
+from tsdd_d2.engine.round_loader import round_loader
+from tsdd_d2.engine.run_folder import FINAL_WEIGHTS, STAGE1, read_rounds, read_run_config
+from tsdd_d2.errors import InputError
+from tsdd_d2.refinement import score_all_candidates
+from tsdd_d2.refinement.explanation import candidate_quality, incumbent_advantage
+from tsdd_d2.tables import explanation_table
+
+EPILOG = """
+Examples:
+    $ python tools/explain_selection.py --run output/p02
+    $ python tools/explain_selection.py --run output/p02 --nms 0.5 0.85 --output output/p02/selection.json
+"""
+
+
+def main(argv=None) -> int:
+    parser = argparse.ArgumentParser(
+        description=__doc__, epilog=EPILOG, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--run", required=True, metavar="DIR", help="OUTPUT_DIR of a first-stage run")
+    parser.add_argument("--candidates", type=int, default=10, help="D-Net's boxes of each image (default 10)")
+    parser.add_argument(
+        "--nms",
+        type=float,
+        nargs="+",
+        metavar="IOU",
+        help="candidates overlap each other by less than this; several are compared (default: as in the run)",
+    )
+    parser.add_argument("--output", metavar="FILE", help="write the figures to a JSON file")
+    args = parser.parse_args(argv)
+    try:
+        cfg = read_run_config(args.run)
+        if cfg.MODEL.META_ARCHITECTURE != STAGE1:
+            raise InputError(f"{args.run} is a run of {cfg.MODEL.META_ARCHITECTURE}, not of the first stage.")
+        if not cfg.DATASETS.VAL:
+            raise InputError(f"{args.run} was trained without DATASETS.VAL: there are no unseen images to look at.")
+        rows = explain(cfg, args.run, args.candidates, args.nms or [cfg.MODEL.RETINANET.NMS_THRESH_TEST])
+    except InputError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 2
+    print(explanation_table(rows))
+    if args.output:
+        run = {"dataset": cfg.DATASETS.TRAIN[0], "p": cfg.DATASETS.P, "seed": cfg.SEED, "candidates": args.candidates}
+        os.makedirs(os.path.dirname(os.path.abspath(args.output)), exist_ok=True)
+        write_json(args.output, {"run": run, "explanation": rows})
+    return 0
+
+
+def explain(cfg, run: str, num_candidates: int, nms_thresholds: List[float]) -> List[Dict]:
+    """
+    Returns:
+        for each threshold and group of images their figures, see :mod:`tsdd_d2.refinement.explanation`.
+    """
+    groups = {title: x for title, x in groups_of_images(cfg, run).items() if x}
+    rows = []
+    for threshold in nms_thresholds:
+        cfg.MODEL.RETINANET.NMS_THRESH_TEST = threshold
+        model = build_model(cfg)
+        DetectionCheckpointer(model).load(os.path.join(run, FINAL_WEIGHTS))
+        for title, dataset_dicts in groups.items():
+            figures = figures_of(cfg, model, dataset_dicts, num_candidates, title)
+            rows.append({"images_of": title, "images": len(dataset_dicts), "nms": threshold, **figures})
+    return rows
+
+
+def groups_of_images(cfg, run: str) -> Dict[str, List[Dict]]:
+    """Dataset dicts, those for training with the ROI of the last round in the place of the manual one."""
+    train, val = cfg.DATASETS.TRAIN[0], cfg.DATASETS.VAL[0]
+    last_round = {x["image_id"]: x for x in read_rounds(run)[-1]["annotations"]}
+    groups: Dict[str, List[Dict]] = {"training, fa": [], "training, pa": [], "validation": []}
+    for name in (train, val):
+        ensure_registered(name)
+        for dataset_dict in one_lesion(name):
+            roi = last_round.get(dataset_dict["image_id"]) if name == train else None
+            if roi:
+                # scored in the same pass
+                dataset_dict["annotations"] = [{**roi, "bbox_mode": BoxMode.XYWH_ABS}]
+            withheld = name == train and not (roi and is_fully_annotated([roi]))
+            title = "validation" if name == val else "training, pa" if withheld else "training, fa"
+            groups[title].append(dataset_dict)
+    return groups
+
+
+def one_lesion(name: str) -> List[Dict]:
+    """The images of a data set with one ROI, with its "true_box": (1, 4) absolute XYXY."""
+    true = {x["id"]: x.get("true_bbox") for x in read_json(MetadataCatalog.get(name).json_file)["images"]}
+    chosen = []
+    for dataset_dict in DatasetCatalog.get(name):
+        if len(dataset_dict["annotations"]) != 1:
+            continue
+        box = true[dataset_dict["image_id"]]
+        if box is None:
+            box = rois_xyxy(dataset_dict)[0]
+        else:
+            box = BoxMode.convert(box, BoxMode.XYWH_ABS, BoxMode.XYXY_ABS)
+        chosen.append({**dataset_dict, "true_box": torch.as_tensor(box, dtype=torch.float32)[None]})
+    return chosen
+
+
+def figures_of(cfg, model, dataset_dicts: List[Dict], num_candidates: int, title: str) -> Dict[str, float]:
+    scored = score_all_candidates(model, round_loader(cfg, dataset_dicts), num_candidates, title)
+    scores, overlaps, roi_scores, roi_overlaps = [], [], [], []
+    for x in dataset_dicts:
+        boxes, true_class = scored[x["image_id"]], x["category_id"]
+        scores.append(boxes.candidate_probabilities[:, true_class])
+        overlaps.append(box_iou(boxes.candidate_boxes, x["true_box"])[:, 0])
+        roi_scores.append(boxes.roi_probabilities[0, true_class])
+        roi_overlaps.append(box_iou(torch.from_numpy(rois_xyxy(x)), x["true_box"])[0, 0])
+    figures = candidate_quality(scores, overlaps)
+    if title != "validation":
+        first_scores = torch.stack([s[0] for s in scores])
+        first_overlaps = torch.stack([o[0] for o in overlaps])
+        figures["keeps_roi"] = incumbent_advantage(torch.stack(roi_scores), first_scores)
+        figures["roi_fits"] = incumbent_advantage(torch.stack(roi_overlaps), first_overlaps)
+    return figures
+
+
+if __name__ == "__main__":
+    sys.exit(main())
