@@ -197,7 +197,7 @@ def benchmark_predict(args) -> None:
     def assembly(batch):
         images = retinanet.preprocess_image(batch).tensor
         boxes = [x["instances"].pred_boxes.tensor[:1] for x in retinanet(batch)]
-        crops = roi_align(images, boxes, output_size=cfg.MODEL.CNET.INPUT_SIZE, sampling_ratio=2, aligned=True)
+        crops = roi_align(images, boxes, output_size=cfg.MODEL.CNET.INPUT_SIZE, sampling_ratio=1, aligned=True)
         return classifier(crops).softmax(dim=1)
 
     for batch_size in sorted({args.batch_size, 1}, reverse=True):

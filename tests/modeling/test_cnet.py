@@ -97,10 +97,11 @@ def test_roi_head_contract(cnet):
     assert all(((x.malignancy > 0.5) == (x.pred_classes == 1)).all() for x in instances)
 
 
-def test_bilinear_crop_is_roi_align_inside_the_image():
+def test_bilinear_crop_is_roi_align():
     images = torch.rand(2, 3, 40, 50)
-    boxes = [torch.tensor([[5.0, 6.0, 30.0, 31.5], [8.2, 3.3, 20.7, 35.1]]), torch.tensor([[2.0, 2.0, 48.0, 38.0]])]
-    expected = roi_align(images, boxes, output_size=8, sampling_ratio=2, aligned=True)
+    over_the_border = [-6.0, 2.0, 53.0, 45.0]
+    boxes = [torch.tensor([[5.0, 6.0, 30.0, 31.5], [8.2, 3.3, 20.7, 35.1]]), torch.tensor([over_the_border])]
+    expected = roi_align(images, boxes, output_size=8, sampling_ratio=1, aligned=True)
     torch.testing.assert_close(bilinear_crop(images, boxes, 8), expected, atol=1e-5, rtol=1e-4)
 
 

@@ -15,15 +15,12 @@ from detectron2.modeling import ROI_HEADS_REGISTRY
 from detectron2.structures import ImageList, Instances
 
 from .groups import fa_and_pa_terms, partially_annotated_images
-from .pooling import average_pool
 
 NUM_CLASSES = 2  # benign, malignant
 MALIGNANT = 1
 
 # Boxes in one forward pass at inference; with it, and not with the number of candidates, memory grows.
 MAX_BOXES = 64
-# A pixel of the crop is the mean of this many samples in each direction.
-SAMPLES_PER_BIN = 2
 
 
 @ROI_HEADS_REGISTRY.register()
@@ -99,17 +96,13 @@ class CNet(nn.Module):
         boxes = [enlarge_boxes(b, self.context) for b in boxes]
         if not self.differentiable_crop:
             boxes = [b.detach() for b in boxes]
-        if self.differentiable_crop or (images.device.type == "cpu" and not torch.compiler.is_exporting()):
-            crops = bilinear_crop(images, boxes, self.input_size)
-        else:
-            # The same, but for the gradient. On a CPU it has one thread; elsewhere it saves the memory of the samples.
+        if torch.compiler.is_exporting():
+            # the same in one operator of ONNX; torchvision's kernel has one thread on a CPU, and no gradient to the boxes
             crops = roi_align(
-                images.contiguous(),  # torchvision's kernel reads the channels-first layout
-                boxes,
-                output_size=self.input_size,
-                sampling_ratio=SAMPLES_PER_BIN,
-                aligned=True,
+                images.contiguous(), boxes, output_size=self.input_size, sampling_ratio=1, aligned=True
             )
+        else:
+            crops = bilinear_crop(images, boxes, self.input_size)
         return crops.contiguous(memory_format=torch.channels_last)
 
     def features(self, images: Tensor, boxes: List[Tensor]) -> Tensor:
@@ -226,7 +219,10 @@ def jitter_boxes(boxes: Tensor, amount: float) -> Tensor:
 
 
 def bilinear_crop(images: Tensor, boxes: List[Tensor], size: int) -> Tensor:
-    """``roi_align(..., sampling_ratio=2, aligned=True)`` with a gradient to the boxes (arXiv:1506.02025).
+    """``roi_align(..., sampling_ratio=1, aligned=True)`` with a gradient to the boxes (arXiv:1506.02025).
+
+    One sample for each pixel of the crop: most ROIs are enlarged, and where one is reduced the bilinear sample still
+    covers two pixels.
 
     Args:
         images: (N, C, H, W).
@@ -241,16 +237,15 @@ def bilinear_crop(images: Tensor, boxes: List[Tensor], size: int) -> Tensor:
         return images.new_zeros(0, images.shape[1], size, size)
     # as many boxes for each image, M, so that no image is copied for its boxes; the crops stand below each other
     x0, y0, x1, y1 = pad_sequence(boxes, batch_first=True).unsqueeze(-1).unbind(dim=2)
-    steps = size * SAMPLES_PER_BIN
-    # the centres of the sampling cells, as a share of the box
-    share = (torch.arange(steps, device=images.device, dtype=images.dtype) + 0.5) / steps
+    # the centres of the crop's pixels, as a share of the box
+    share = (torch.arange(size, device=images.device, dtype=images.dtype) + 0.5) / size
     x = _grid_coordinates(x0 + (x1 - x0) * share, width)
     y = _grid_coordinates(y0 + (y1 - y0) * share, height)
     grid = torch.stack(
-        [x[:, :, None, :].expand(-1, -1, steps, -1), y[:, :, :, None].expand(-1, -1, -1, steps)], dim=-1
+        [x[:, :, None, :].expand(-1, -1, size, -1), y[:, :, :, None].expand(-1, -1, -1, size)], dim=-1
     )
-    samples = F.grid_sample(images, grid.flatten(1, 2), padding_mode="zeros", align_corners=False)
-    crops = average_pool(samples, SAMPLES_PER_BIN).unflatten(2, (-1, size)).transpose(1, 2)
+    crops = F.grid_sample(images, grid.flatten(1, 2), padding_mode="zeros", align_corners=False)
+    crops = crops.unflatten(2, (-1, size)).transpose(1, 2)
     return torch.cat([of_image[:count] for of_image, count in zip(crops, counts)])
 
 
