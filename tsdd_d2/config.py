@@ -64,8 +64,7 @@ def add_tsdd_config(cfg: CN) -> None:
     # In the first stage's training C-Net sees D-Net's best box instead of the ROI it overlaps with this probability, if
     # their IoU is at least 0.5: the diagnosis is of D-Net's boxes at test time. 0 is the paper.
     _C.MODEL.CNET.DNET_BOX_PROBABILITY = 0.0
-    # True: crop by bilinear sampling with a gradient to the box, so that in stage 2 diagnosis trains localisation;
-    # False: ROIAlign.
+    # True: the gradient of the crop reaches the box, so that in stage 2 diagnosis trains localisation; False is the paper.
     _C.MODEL.CNET.DIFFERENTIABLE_CROP = False
 
     # ---- F-Net and self-distillation (paper III.C)
