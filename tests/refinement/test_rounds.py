@@ -86,6 +86,17 @@ def test_a_replaced_roi_leaves_its_score_of_that_round():
     assert (replaced["roi_round"], replaced["roi_score_before"]) == (2, pytest.approx(0.3))
 
 
+def test_the_outline_goes_with_its_box():
+    outline = [[10, 10, 30, 10, 30, 30]]
+    data = bbui(
+        [image(1, 2), image(2, 2)],
+        [roi(number, number, 2, [10, 10, 20, 20], segmentation=outline) for number in (1, 2)],
+    )
+    better, worse = (scored([[12, 10, 32, 30]], [malignancy], [0.5]) for malignancy in (0.9, 0.1))
+    replaced, kept = refine(data, {1: better, 2: worse})[0]["annotations"]
+    assert "segmentation" not in replaced and kept["segmentation"] == outline
+
+
 def test_a_pa_image_gets_a_pseudo_roi_and_stays_pa():
     data = bbui([image(1, 2), image(2, 2)], [roi(7, 1, 2, [10, 10, 20, 20])])
     results = {1: scored([[1, 1, 5, 5]], [0.1], [0.5]), 2: scored([[30, 20, 60, 50]], [0.01])}

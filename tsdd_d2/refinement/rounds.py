@@ -191,7 +191,8 @@ def _replace_box(annotation: Dict, box: Tensor, round_number: int, score_before:
     left, top, right, bottom = (round(float(x), 2) for x in box)
     width, height = round(right - left, 2), round(bottom - top, 2)
     replaced = {
-        **annotation,
+        # the outline is that of the old box
+        **{key: value for key, value in annotation.items() if key != "segmentation"},
         "bbox": [left, top, width, height],
         "area": round(width * height, 2),
         "roi_source": PSEUDO if manual is None else REFINED,
