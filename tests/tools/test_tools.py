@@ -1,5 +1,6 @@
 """The tools beside train_net.py, as a user runs them."""
 
+import contextlib
 import importlib.util
 import os
 import shutil
@@ -27,12 +28,16 @@ def run(tool, *arguments):
     )
 
 
-def main_of(tool):
-    """``main`` of a tool: without the seconds that a process takes to start."""
+def module_of(tool):
     specification = importlib.util.spec_from_file_location(tool, os.path.join(ROOT, "tools", f"{tool}.py"))
     module = importlib.util.module_from_spec(specification)
     specification.loader.exec_module(module)
-    return module.main
+    return module
+
+
+def main_of(tool):
+    """``main`` of a tool: without the seconds that a process takes to start."""
+    return module_of(tool).main
 
 
 def test_pictures_of_a_run(finished_run, tmp_path):
@@ -135,6 +140,16 @@ def test_rankings_are_compared(tmp_path):
     names = ["quality", "expected_iou", "consensus", "RetinaNet's objectness", "best regressed box"]
     assert all(0 <= figures[name]["IoU >= 0.5"] <= 1 for name in names)
     assert figures["best regressed box"]["mean IoU"] >= max(figures[n]["mean IoU"] for n in names[:3])
+
+
+@pytest.mark.parametrize("device", ["cpu", "cuda"])
+def test_rankings_are_compared_in_the_precision_of_the_device(device, monkeypatch):
+    detector = torch.nn.Identity()
+    detector.device = torch.device(device)
+    contexts = []
+    monkeypatch.setattr(torch, "autocast", lambda *args, **kwargs: contexts.append(args) or contextlib.nullcontext())
+    assert module_of("compare_rankings").OneClass(detector, bfloat16=True)([]) == []
+    assert contexts == [(device, torch.bfloat16)]
 
 
 @pytest.mark.parametrize(
