@@ -22,7 +22,7 @@ from detectron2.structures import BoxMode
 
 from tsdd_d2.data import ensure_registered
 from tsdd_d2.data.files import read_json, write_json
-from tsdd_d2.data.roi import is_fully_annotated, rois_xyxy
+from tsdd_d2.data.roi import is_fully_annotated, rois_xyxy, to_xyxy
 from tsdd_d2.engine.model_file import load_model_of_run
 from tsdd_d2.engine.round_loader import round_loader
 from tsdd_d2.engine.run_folder import STAGE1, read_rounds
@@ -115,7 +115,7 @@ def one_lesion(name: str) -> List[Dict]:
         if box is None:
             box = rois_xyxy(dataset_dict)[0]
         else:
-            box = BoxMode.convert(box, BoxMode.XYWH_ABS, BoxMode.XYXY_ABS)
+            box = to_xyxy(box)
         chosen.append({**dataset_dict, "true_box": torch.as_tensor(box, dtype=torch.float32)[None]})
     return chosen
 
