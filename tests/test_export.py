@@ -129,7 +129,8 @@ def test_every_ranking_can_be_exported(name, tmp_path):
     "changes, message",
     [
         ({"MODEL.DNET.RANKING": "quality+cnet"}, r"ranking quality\+cnet cannot be exported.*expected_iou"),
-        ({"MODEL.META_ARCHITECTURE": "DNet"}, "DNet gives no diagnosis"),
+        ({"MODEL.META_ARCHITECTURE": "DNet"}, "A DNet cannot be exported"),
+        ({"MODEL.META_ARCHITECTURE": "DiagnosingRetinaNet"}, "A DiagnosingRetinaNet cannot be exported"),
     ],
 )
 def test_a_network_that_cannot_be_exported(tmp_path, changes, message):

@@ -1,6 +1,7 @@
 """Predictor: what the evaluation says of an image, for images from anywhere."""
 
 import dataclasses
+import os
 import weakref
 from collections import deque
 
@@ -19,7 +20,8 @@ from tsdd_d2.data.mapper import BBUIMapper
 from tsdd_d2.engine.setup import load_config
 from tsdd_d2.errors import InputError
 
-from .conftest import TINY_CONFIG
+from .baselines.tiny import tiny_overrides
+from .conftest import ROOT, TINY_CONFIG
 from .data.test_dicom import save_dicom
 
 TRAINING_SET = {"name": "tiny_fold1_train", "sha256": "0" * 64}
@@ -140,6 +142,31 @@ def test_nothing_found(model_file, files, monkeypatch):
     )
     (prediction,) = Predictor(model_file)(files[0])
     assert prediction.box is None and prediction.candidates == [] and prediction.malignancy == 0.5
+
+
+def peer(method, tmp_path):
+    config = os.path.join(ROOT, "configs", f"{method}_cpu.yaml")
+    return loaded(load_config(config, tiny_overrides()), tmp_path / "model.pth")
+
+
+@pytest.mark.parametrize("method, most", [("retinanet", 2), ("faster_rcnn", 2), ("cnet_whole_image", 1)])
+def test_the_peers_are_predictors_too(method, most, files, tmp_path):
+    model_file = peer(method, tmp_path)
+    pixels = next(read_images(files)).pixels  # 64 pixels high as the model takes it: no resizing
+    with torch.no_grad():
+        (output,) = model_file.model([{"image": torch.from_numpy(pixels.transpose(2, 0, 1).copy())}])
+    instances = output["instances"]
+    (prediction,) = Predictor(model_file, candidates=2)(files[0])
+    assert len(prediction.candidates) == most
+    assert prediction.box == tuple(instances.pred_boxes.tensor[0].tolist())
+    assert prediction.malignancy == instances.malignancy[0].item()
+    if method == "cnet_whole_image":
+        assert prediction.box == (0, 0, 72, 64)
+
+
+def test_a_network_that_needs_a_roi_is_refused(tmp_path):
+    with pytest.raises(InputError, match="A CNetOnROI cannot diagnose an image alone"):
+        Predictor(peer("cnet_oracle", tmp_path))
 
 
 @pytest.mark.parametrize(

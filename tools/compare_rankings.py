@@ -51,7 +51,7 @@ class OneClass(torch.nn.Module):
     def forward(self, batch):
         for x in batch:
             x["instances"].gt_classes.zero_()
-        with torch.autocast("cpu", torch.bfloat16, enabled=self.bfloat16):
+        with torch.autocast(self.detector.device.type, torch.bfloat16, enabled=self.bfloat16):
             return self.detector(batch)
 
 
@@ -131,7 +131,7 @@ def overlaps_of_retinanet(retinanet, batches) -> list:
         for x, output in zip(batch, retinanet(batch)):
             instances = output["instances"]
             top = instances.pred_boxes.tensor[instances.scores.argsort(descending=True)[:1]]
-            overlaps.append(best_iou(top, x["rois"]))
+            overlaps.append(best_iou(top.cpu(), x["rois"]))
     return overlaps
 
 

@@ -17,17 +17,15 @@ from typing import Dict, List
 import torch
 from torchvision.ops import box_iou
 
-from detectron2.checkpoint import DetectionCheckpointer
 from detectron2.data import DatasetCatalog, MetadataCatalog
-from detectron2.modeling import build_model
 from detectron2.structures import BoxMode
 
-import tsdd_d2  # noqa: F401 (registers our parts)
 from tsdd_d2.data import ensure_registered
 from tsdd_d2.data.files import read_json, write_json
-from tsdd_d2.data.roi import is_fully_annotated, rois_xyxy
+from tsdd_d2.data.roi import is_fully_annotated, rois_xyxy, to_xyxy
+from tsdd_d2.engine.model_file import load_model_of_run
 from tsdd_d2.engine.round_loader import round_loader
-from tsdd_d2.engine.run_folder import FINAL_WEIGHTS, STAGE1, read_rounds, read_run_config
+from tsdd_d2.engine.run_folder import STAGE1, read_rounds
 from tsdd_d2.errors import InputError
 from tsdd_d2.refinement import score_all_candidates
 from tsdd_d2.refinement.explanation import candidate_quality, incumbent_advantage
@@ -56,12 +54,12 @@ def main(argv=None) -> int:
     parser.add_argument("--output", metavar="FILE", help="write the figures to a JSON file")
     args = parser.parse_args(argv)
     try:
-        cfg = read_run_config(args.run)
+        cfg, model = load_model_of_run(args.run, "model_final")
         if cfg.MODEL.META_ARCHITECTURE != STAGE1:
             raise InputError(f"{args.run} is a run of {cfg.MODEL.META_ARCHITECTURE}, not of the first stage.")
         if not cfg.DATASETS.VAL:
             raise InputError(f"{args.run} was trained without DATASETS.VAL: there are no unseen images to look at.")
-        rows = explain(cfg, args.run, args.candidates, args.nms or [cfg.MODEL.RETINANET.NMS_THRESH_TEST])
+        rows = explain(cfg, model, args.run, args.candidates, args.nms or [model.dnet.nms_thresh])
     except InputError as error:
         print(f"error: {error}", file=sys.stderr)
         return 2
@@ -73,7 +71,7 @@ def main(argv=None) -> int:
     return 0
 
 
-def explain(cfg, run: str, num_candidates: int, nms_thresholds: List[float]) -> List[Dict]:
+def explain(cfg, model, run: str, num_candidates: int, nms_thresholds: List[float]) -> List[Dict]:
     """
     Returns:
         for each threshold and group of images their figures, see :mod:`tsdd_d2.refinement.explanation`.
@@ -81,9 +79,7 @@ def explain(cfg, run: str, num_candidates: int, nms_thresholds: List[float]) -> 
     groups = {title: x for title, x in groups_of_images(cfg, run).items() if x}
     rows = []
     for threshold in nms_thresholds:
-        cfg.MODEL.RETINANET.NMS_THRESH_TEST = threshold
-        model = build_model(cfg)
-        DetectionCheckpointer(model).load(os.path.join(run, FINAL_WEIGHTS))
+        model.dnet.nms_thresh = threshold
         for title, dataset_dicts in groups.items():
             figures = figures_of(cfg, model, dataset_dicts, num_candidates, title)
             rows.append({"images_of": title, "images": len(dataset_dicts), "nms": threshold, **figures})
@@ -119,7 +115,7 @@ def one_lesion(name: str) -> List[Dict]:
         if box is None:
             box = rois_xyxy(dataset_dict)[0]
         else:
-            box = BoxMode.convert(box, BoxMode.XYWH_ABS, BoxMode.XYXY_ABS)
+            box = to_xyxy(box)
         chosen.append({**dataset_dict, "true_box": torch.as_tensor(box, dtype=torch.float32)[None]})
     return chosen
 

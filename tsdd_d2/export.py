@@ -120,7 +120,7 @@ def to_onnx(model_file: "ModelFile", batch_size: int = 1) -> "onnx.ModelProto":
         raise InputError(f"The batch size must be at least 1, not {batch_size}.")
     network, ranking = model_file.model, model_file.cfg.MODEL.DNET.RANKING
     if not isinstance(network, TSDDNetwork):
-        raise InputError(f"{type(network).__name__} gives no diagnosis; a network of stage 1 or 2 can be exported.")
+        raise InputError(f"A {type(network).__name__} cannot be exported; a network of stage 1 or 2 can.")
     if split_ranking_name(ranking)[1]:
         raise InputError(
             f"The ranking {ranking} cannot be exported: how many boxes C-Net weighs depends on the image. "

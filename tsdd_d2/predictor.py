@@ -12,8 +12,12 @@ import torch
 from detectron2.data import transforms as T
 from detectron2.structures import Instances
 
+from .baselines.cnet_alone import CNetOnImage
+from .baselines.detectors import Diagnosing
 from .data.input_images import ImageSource, InputImage, read_images
+from .errors import InputError
 from .evaluation.diagnosis import MALIGNANCY_WITHOUT_INSTANCE
+from .modeling.network import TSDDNetwork
 
 if TYPE_CHECKING:
     from .engine.model_file import ModelFile
@@ -21,6 +25,9 @@ if TYPE_CHECKING:
 __all__ = ["Candidate", "Prediction", "Predictor"]
 
 Box = Tuple[float, float, float, float]
+
+# The networks that need nothing but the image, and whose boxes have a malignancy.
+DIAGNOSE_IMAGES = (TSDDNetwork, Diagnosing, CNetOnImage)
 
 
 @dataclass(frozen=True)
@@ -77,13 +84,21 @@ class Predictor:
     def __init__(self, model_file: "ModelFile", *, batch_size: int = 8, candidates: int = 1):
         """
         Args:
-            model_file: from :func:`~tsdd_d2.engine.model_file.load_model`; the predictor sets its network's
-                ``dnet.max_detections_per_image``.
+            model_file: from :func:`~tsdd_d2.engine.model_file.load_model`; the predictor sets the
+                ``dnet.max_detections_per_image`` of TSDDNet.
             batch_size: images read and diagnosed at a time.
             candidates: at most this many boxes for each image.
+        Raises:
+            InputError: the network is none that diagnoses an image without a given ROI.
         """
         self.model = model_file.model
-        self.model.dnet.max_detections_per_image = candidates
+        if not isinstance(self.model, DIAGNOSE_IMAGES):
+            raise InputError(
+                f"A {type(self.model).__name__} cannot diagnose an image alone: it needs a ROI, or gives no diagnosis."
+            )
+        if isinstance(self.model, TSDDNetwork):
+            self.model.dnet.max_detections_per_image = candidates
+        self.candidates = candidates
         self.class_names = model_file.class_names
         self.threshold = model_file.threshold
         self.batch_size = batch_size
@@ -124,7 +139,9 @@ class Predictor:
         for indices in by_size.values():
             with torch.no_grad():
                 outputs = self.model([inputs[index] for index in indices])
-            instances.update((index, output["instances"].to("cpu")) for index, output in zip(indices, outputs))
+            # a detector's diagnosis takes more boxes than are asked for
+            best = [output["instances"][: self.candidates].to("cpu") for output in outputs]
+            instances.update(zip(indices, best))
         return [self._prediction(image, instances[index]) for index, image in enumerate(batch)]
 
     def _preprocess(self, image: InputImage) -> Dict:

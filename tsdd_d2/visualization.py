@@ -9,11 +9,11 @@ from matplotlib.lines import Line2D
 from matplotlib.patches import Rectangle
 
 from detectron2.data import detection_utils
-from detectron2.structures import BoxMode
 from detectron2.utils.visualizer import ColorMode, Visualizer
 
 from .data import CLASS_NAMES
 from .data.input_images import InputImage
+from .data.roi import to_xyxy
 from .predictor import Prediction
 
 # RGB in [0, 1]
@@ -93,15 +93,15 @@ def annotation_boxes(
     """
     boxes = []
     if "true_bbox" in image:
-        boxes.append(("true", _xyxy(image["true_bbox"]), "true"))
+        boxes.append(("true", to_xyxy(image["true_bbox"]), "true"))
     for annotation in annotations:
         if "manual_bbox" in annotation:
-            boxes.append(("manual", _xyxy(annotation["manual_bbox"]), "manual"))
+            boxes.append(("manual", to_xyxy(annotation["manual_bbox"]), "manual"))
         source = annotation.get("roi_source", "manual")
         label = source
         if "roi_score" in annotation:
             label += f" p={annotation['roi_score']:.2f}"
-        boxes.append(("ROI", _xyxy(annotation["bbox"]), label))
+        boxes.append(("ROI", to_xyxy(annotation["bbox"]), label))
     return boxes
 
 
@@ -166,7 +166,3 @@ def draw_prediction(image: InputImage, prediction: Prediction) -> np.ndarray:
     boxes = [(kind, x.box, f"p={x.malignancy:.2f}") for kind, x in zip(kinds, prediction.candidates)][::-1]
     title = f"{prediction.predicted_class}, p(malignant)={prediction.malignancy:.2f}"
     return draw_boxes(image.pixels, boxes, title if boxes else f"{title}, no lesion found")
-
-
-def _xyxy(box) -> List[float]:
-    return BoxMode.convert(list(box), BoxMode.XYWH_ABS, BoxMode.XYXY_ABS)

@@ -46,6 +46,28 @@ def test_a_bad_box_is_a_problem(key, box, words, bbui, root):
     assert problem.startswith(f"annotation 1 (image 1): '{key}'") and words in problem
 
 
+@pytest.mark.parametrize(
+    "segmentation, words",
+    [
+        ([[4, 5, 14, 5, 14, 13], [4, 5, 14, 13]], "polygon 2 of 'segmentation' must be the x and y of 3 points"),
+        ([[4, 5, 14, 5, 14, 13, 4]], "polygon 1 of 'segmentation'"),
+        ([[4, 5, 14, 5, 14, None]], "polygon 1 of 'segmentation'"),
+        ([4, 5, 14, 5, 14, 13], "'segmentation' must be a list of polygons"),
+    ],
+)
+def test_a_polygon_that_detectron2_would_drop_is_a_problem(segmentation, words, bbui, root):
+    bbui["annotations"][0]["segmentation"] = segmentation
+    write_json(root / "all.json", bbui)
+    (problem,) = problems_of(root / "all.json", root)
+    assert problem.startswith(f"annotation 1 (image 1): {words}")
+
+
+@pytest.mark.parametrize("segmentation", [[[4, 5, 14, 5, 14, 13]], {"size": [30, 40], "counts": [1200]}, [], None])
+def test_a_segmentation_that_detectron2_takes(segmentation, bbui, root):
+    bbui["annotations"][0]["segmentation"] = segmentation
+    assert validate_bbui(bbui, root) == []
+
+
 def test_a_box_may_touch_the_border_and_exceed_it_by_rounding(bbui, root):
     bbui["annotations"][0]["bbox"] = [0.0, 0.0, WIDTH + 1e-5, HEIGHT]
     assert validate_bbui(bbui, root) == []

@@ -11,6 +11,7 @@ from detectron2 import model_zoo
 from tsdd_d2 import register_bbui_instances
 from tsdd_d2.data import dataset_folder
 from tsdd_d2.data.files import read_json, write_json
+from tsdd_d2.modeling import TSDDStage1
 
 from ..conftest import ROOT, TINY_CONFIG
 
@@ -55,8 +56,15 @@ def foreign_folder(tmp_path, monkeypatch, tiny_dataset):
     return folder
 
 
-def test_every_block_of_the_page_runs(foreign_folder, capsys):
+def test_every_block_of_the_page_runs(foreign_folder, capsys, monkeypatch):
     pytest.importorskip("supervision", reason="the extra [test] is not installed")
+    losses, rois_of_images = TSDDStage1.losses, []
+
+    def count(self, batched_inputs):
+        rois_of_images.extend(len(x["instances"]) for x in batched_inputs)
+        return losses(self, batched_inputs)
+
+    monkeypatch.setattr(TSDDStage1, "losses", count)
     namespace = {"__name__": "foreign_project"}
     blocks = code_blocks(PAGE)
     assert len(blocks) == 4
@@ -65,6 +73,8 @@ def test_every_block_of_the_page_runs(foreign_folder, capsys):
     assert np.isfinite(namespace["results"]["diagnosis"]["AUC"])
     assert os.path.isfile("output/diagnosis_lesions_test.json")
     assert namespace["bank"].rounds() == [0, 1, 2]
+    # 10 minibatches of 4; an image without a ROI would be learned as background
+    assert rois_of_images == [1] * 40
 
 
 def test_annotation_tools_read_the_refined_rois(foreign_folder):

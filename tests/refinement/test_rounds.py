@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from tsdd_d2.modeling.stage1 import ScoredBoxes
-from tsdd_d2.refinement import ROIBank, RoundSchedule, refine_rois, select_rois
+from tsdd_d2.refinement import ROIBank, RoundSchedule, refine_rois, score_all_candidates, select_rois
 
 
 def scored(candidates, candidate_malignancy, roi_malignancy=()):
@@ -86,6 +86,17 @@ def test_a_replaced_roi_leaves_its_score_of_that_round():
     assert (replaced["roi_round"], replaced["roi_score_before"]) == (2, pytest.approx(0.3))
 
 
+def test_the_outline_goes_with_its_box():
+    outline = [[10, 10, 30, 10, 30, 30]]
+    data = bbui(
+        [image(1, 2), image(2, 2)],
+        [roi(number, number, 2, [10, 10, 20, 20], segmentation=outline) for number in (1, 2)],
+    )
+    better, worse = (scored([[12, 10, 32, 30]], [malignancy], [0.5]) for malignancy in (0.9, 0.1))
+    replaced, kept = refine(data, {1: better, 2: worse})[0]["annotations"]
+    assert "segmentation" not in replaced and kept["segmentation"] == outline
+
+
 def test_a_pa_image_gets_a_pseudo_roi_and_stays_pa():
     data = bbui([image(1, 2), image(2, 2)], [roi(7, 1, 2, [10, 10, 20, 20])])
     results = {1: scored([[1, 1, 5, 5]], [0.1], [0.5]), 2: scored([[30, 20, 60, 50]], [0.01])}
@@ -142,3 +153,15 @@ def test_schedule_divides_what_is_left_after_the_warm_up():
     assert [schedule.start(r) for r in range(5)] == [0, 100, 200, 300, 400]
     # before the step of iteration 200 round 1 is over; round 2 is due
     assert [schedule.completed(i) for i in (0, 100, 101, 200, 201, 400)] == [0, 0, 1, 1, 2, 3]
+
+
+@pytest.mark.parametrize("description", ["Round 1/2", ""])
+def test_a_pass_without_description_has_no_bar_of_its_own(description, capsys):
+    class Network(torch.nn.Module):
+        def score_candidates(self, batch, num_candidates):
+            return [scored([[1, 1, 5, 5]], [0.5]) for _ in batch]
+
+    boxes = score_all_candidates(Network(), [[{"image_id": 7}], [{"image_id": 8}]], 1, description)
+    assert list(boxes) == [7, 8]
+    error = capsys.readouterr().err
+    assert description in error if description else error == ""

@@ -26,7 +26,7 @@ from ..test_export import (
     model_file_of,
     noise,
 )
-from .test_predict import main_of
+from .test_tools import main_of
 
 onnx = pytest.importorskip("onnx", reason="needs the extra: pip install -e '.[export]'")
 

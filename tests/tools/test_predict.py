@@ -1,6 +1,5 @@
 """save_model.py and predict.py, as a user runs them."""
 
-import importlib.util
 import json
 import os
 import shutil
@@ -12,9 +11,8 @@ from PIL import Image
 from tsdd_d2 import Predictor, load_model
 from tsdd_d2.engine.model_file import save_model_of_run
 
-from ..conftest import ROOT
 from ..data.test_dicom import save_dicom
-from .test_tools import run
+from .test_tools import main_of, run
 
 
 @pytest.fixture(scope="module")
@@ -35,14 +33,6 @@ def images(session_datasets, tmp_path):
     for number, name in enumerate(("a.png", "b.png", "left/a.png"), start=1):
         shutil.copy(session_datasets / "tiny" / "images" / f"{number:03d}.png", folder / name)
     return folder
-
-
-def main_of(tool):
-    """``main`` of a tool: without the seconds that a process takes to start."""
-    specification = importlib.util.spec_from_file_location(tool, os.path.join(ROOT, "tools", f"{tool}.py"))
-    module = importlib.util.module_from_spec(specification)
-    specification.loader.exec_module(module)
-    return module.main
 
 
 @pytest.fixture

@@ -1,11 +1,15 @@
 """The tools beside train_net.py, as a user runs them."""
 
+import contextlib
+import importlib.util
 import os
+import shutil
 import subprocess
 import sys
 
 import cv2
 import pytest
+import torch
 
 from tsdd_d2.data.files import read_json
 
@@ -22,6 +26,18 @@ def run(tool, *arguments):
         cwd=ROOT,
         timeout=300,
     )
+
+
+def module_of(tool):
+    specification = importlib.util.spec_from_file_location(tool, os.path.join(ROOT, "tools", f"{tool}.py"))
+    module = importlib.util.module_from_spec(specification)
+    specification.loader.exec_module(module)
+    return module
+
+
+def main_of(tool):
+    """``main`` of a tool: without the seconds that a process takes to start."""
+    return module_of(tool).main
 
 
 def test_pictures_of_a_run(finished_run, tmp_path):
@@ -61,6 +77,36 @@ def test_selection_is_explained(finished_run, tmp_path):
         assert ("keeps_roi" in x) == (x["images_of"] != "validation")
 
 
+def test_selection_of_a_run_of_an_older_version_on_a_gpu_is_explained(finished_run, tmp_path, capsys):
+    older = shutil.copytree(finished_run, tmp_path / "run")
+    config = (older / "config.yaml").read_text()
+    changed = config.replace("DEVICE: cpu", "DEVICE: cuda").replace("    RANKING: expected_iou\n", "")
+    assert len(changed) < len(config)
+    (older / "config.yaml").write_text(changed)
+    assert main_of("explain_selection")(["--run", str(older), "--candidates", "4"]) == 0
+    table = capsys.readouterr().out
+    assert main_of("explain_selection")(["--run", str(finished_run), "--candidates", "4"]) == 0
+    assert "training, pa" in table and capsys.readouterr().out == table
+
+
+@pytest.mark.parametrize(
+    "spoil, message",
+    [
+        (lambda run: os.remove(run / "model_final.pth"), "has no checkpoint model_final; it has "),
+        (lambda run: shutil.copy(run / "config.yaml", run / "model_final.pth"), "model_final.pth cannot be read"),
+        (
+            lambda run: torch.save({"model": {"a": torch.zeros(1)}}, run / "model_final.pth"),
+            "model_final.pth: The checkpoint is of another architecture",
+        ),
+    ],
+)
+def test_selection_of_a_run_without_its_last_weights(spoil, message, finished_run, tmp_path, capsys):
+    run = shutil.copytree(finished_run, tmp_path / "run")
+    spoil(run)
+    assert main_of("explain_selection")(["--run", str(run)]) == 2
+    assert message in capsys.readouterr().err
+
+
 @pytest.mark.parametrize(
     "tool", ["visualize_rois.py", "review_rois.py", "compare_figures.py", "explain_selection.py"]
 )
@@ -94,6 +140,16 @@ def test_rankings_are_compared(tmp_path):
     names = ["quality", "expected_iou", "consensus", "RetinaNet's objectness", "best regressed box"]
     assert all(0 <= figures[name]["IoU >= 0.5"] <= 1 for name in names)
     assert figures["best regressed box"]["mean IoU"] >= max(figures[n]["mean IoU"] for n in names[:3])
+
+
+@pytest.mark.parametrize("device", ["cpu", "cuda"])
+def test_rankings_are_compared_in_the_precision_of_the_device(device, monkeypatch):
+    detector = torch.nn.Identity()
+    detector.device = torch.device(device)
+    contexts = []
+    monkeypatch.setattr(torch, "autocast", lambda *args, **kwargs: contexts.append(args) or contextlib.nullcontext())
+    assert module_of("compare_rankings").OneClass(detector, bfloat16=True)([]) == []
+    assert contexts == [(device, torch.bfloat16)]
 
 
 @pytest.mark.parametrize(

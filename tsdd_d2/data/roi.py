@@ -1,6 +1,6 @@
 """The ROI fields of an annotation: who drew it, and what that says about its image."""
 
-from typing import Any, Dict, List, Mapping
+from typing import Any, Dict, List, Mapping, Sequence
 
 import numpy as np
 
@@ -35,6 +35,11 @@ def is_fully_annotated(annotations: List[Dict]) -> bool:
     (pa) in every round. An annotation without ``roi_source`` is manual.
     """
     return any(x.get("roi_source", MANUAL) != PSEUDO for x in annotations)
+
+
+def to_xyxy(box: Sequence[float]) -> List[float]:
+    """XYXY of a box as BBUI files have it, XYWH, both in absolute pixels."""
+    return BoxMode.convert(list(box), BoxMode.XYWH_ABS, BoxMode.XYXY_ABS)
 
 
 def rois_xyxy(dataset_dict: Dict) -> np.ndarray:

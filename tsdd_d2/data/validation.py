@@ -204,6 +204,7 @@ def _annotation_problems(annotation: Mapping[str, Any], images: Mapping[int, Map
     for key in ("bbox", "manual_bbox", "true_bbox"):
         if key in annotation:
             problems += _box_problems(key, annotation[key], image)
+    problems += _segmentation_problems(annotation.get("segmentation"))
     # pycocotools' evaluation reads both keys of every annotation.
     if not (_is_finite(annotation.get("area")) and annotation["area"] > 0):
         problems.append(f"'area' must be a number above 0, found {annotation.get('area')!r}")
@@ -262,6 +263,24 @@ def _box_problems(key: str, box: Any, image: Optional[Mapping[str, Any]]) -> Lis
     ):
         return [f"'{key}' {list(box)} leaves the image of {image['width']}x{image['height']} pixels"]
     return []
+
+
+def _segmentation_problems(segmentation: Any) -> List[str]:
+    """
+    What makes Detectron2's loader drop a polygon, and with the last one the whole annotation, silently.
+
+    Args:
+        segmentation: polygons or a run-length encoding, as in COCO; an empty one counts as none.
+    """
+    if not segmentation or isinstance(segmentation, Mapping):
+        return []
+    if not (isinstance(segmentation, list) and all(isinstance(polygon, list) for polygon in segmentation)):
+        return [f"'segmentation' must be a list of polygons or a run-length encoding, found {segmentation!r}"]
+    return [
+        f"polygon {number} of 'segmentation' must be the x and y of 3 points or more, found {polygon!r}"
+        for number, polygon in enumerate(segmentation, start=1)
+        if len(polygon) < 6 or len(polygon) % 2 or not all(_is_finite(value) for value in polygon)
+    ]
 
 
 def _check_image_files(

@@ -5,7 +5,7 @@ import logging
 import os
 from typing import Dict, Iterator, Optional
 
-from detectron2.data import build_detection_test_loader
+from detectron2.data import DatasetCatalog, build_detection_test_loader
 from detectron2.evaluation import DatasetEvaluators, inference_on_dataset
 from detectron2.modeling import build_model
 from detectron2.utils import comm
@@ -64,10 +64,13 @@ def evaluate(
         oracle: C-Net sees the manual ROI instead of D-Net's box; images without a ROI are left out.
         output_dir: where the evaluators store their files.
     Returns:
-        the results of both evaluators (empty on all ranks but the first).
+        the results of both evaluators (empty on all ranks but the first, and where there is no image).
     """
+    dataset_dicts = [x for x in DatasetCatalog.get(dataset_name) if x["annotations"] or not oracle]
+    if not dataset_dicts:
+        return {}
     loader = build_detection_test_loader(
-        cfg, dataset_name, mapper=BBUIMapper(cfg, is_train=False)
+        dataset_dicts, mapper=BBUIMapper(cfg, is_train=False), num_workers=cfg.DATALOADER.NUM_WORKERS
     )
     evaluators = [
         DiagnosisEvaluator(
@@ -88,8 +91,8 @@ def evaluate_model(cfg, model, output_dir: str) -> Dict[str, Dict]:
     """Results on every set of DATASETS.TEST, on the boxes that the network diagnoses and, for TSDDNet, with the oracle.
 
     Returns:
-        data set -> {"found box": results, "manual ROI": results}; for a network that is given its boxes these alone,
-        under their name.
+        data set -> {"found box": results, "manual ROI": results}, the second if the data set has ROIs; for a network
+        that is given its boxes these alone, under their name. On all ranks but the first nothing for a data set.
     """
     threshold = 0.5
     if cfg.TEST.YOUDEN_THRESHOLD:
@@ -106,7 +109,9 @@ def evaluate_model(cfg, model, output_dir: str) -> Dict[str, Dict]:
     for name, by_boxes in results.items():
         for boxes, oracle in oracles.items():
             folder = os.path.join(output_dir, folder_of(boxes))
-            by_boxes[boxes] = evaluate(cfg, model, name, oracle=oracle, threshold=threshold, output_dir=folder)
+            figures = evaluate(cfg, model, name, oracle=oracle, threshold=threshold, output_dir=folder)
+            if figures:
+                by_boxes[boxes] = figures
     return results
 
 

@@ -19,7 +19,7 @@ from ..evaluation import load_youden_threshold
 from .checkpoint import TSDDCheckpointer
 from .run_folder import RunRecord, read_run_config
 
-__all__ = ["ModelFile", "load_model", "save_model", "save_model_of_run"]
+__all__ = ["ModelFile", "load_model", "load_model_of_run", "save_model", "save_model_of_run"]
 
 # Goes up when an older package could not read the files that are written from then on.
 FORMAT_VERSION = 1
@@ -110,11 +110,7 @@ def load_model(path: str, device: Optional[str] = None) -> ModelFile:
             the device is not there.
     """
     path = os.fspath(path)
-    device = device or ("cuda" if torch.cuda.is_available() else "cpu")
-    try:
-        torch.empty(0, device=device)
-    except (RuntimeError, AssertionError) as error:
-        raise InputError(f"The device {device} cannot be used: {str(error).partition(chr(10))[0]}") from error
+    device = _usable(device)
     content = _read(path)
     cfg = _complete(_yaml_config(content["config"], path), f"{path} (written by tsdd_d2 {content['package_version']})")
     cfg.MODEL.DEVICE = device
@@ -143,6 +139,34 @@ def load_model(path: str, device: Optional[str] = None) -> ModelFile:
     )
 
 
+def load_model_of_run(run: str, checkpoint: str, device: Optional[str] = None) -> Tuple[CfgNode, nn.Module]:
+    """
+    Builds the network of a run of tools/train_net.py; the training set need not be there.
+
+    Args:
+        run, checkpoint: see :func:`save_model_of_run`.
+        device: see :func:`load_model`; where the run was trained does not matter.
+    Returns:
+        the configuration of the run, with the defaults of the keys that are newer, and the network in evaluation mode.
+
+    Raises:
+        InputError: the run or the checkpoint is missing or does not fit; the device is not there.
+    """
+    cfg = _complete(read_run_config(run), os.path.join(run, "config.yaml"))
+    weights = os.path.join(run, f"{checkpoint}.pth")
+    if not os.path.isfile(weights):
+        found = sorted(x[: -len(".pth")] for x in os.listdir(run) if x.endswith(".pth"))
+        raise InputError(f"{run} has no checkpoint {checkpoint}; it has {', '.join(found) or 'none'}.")
+    on_device = cfg.clone()
+    on_device.MODEL.DEVICE = _usable(device)
+    model = build_model(on_device)
+    try:
+        TSDDCheckpointer(model).load(weights, checkpointables=[])
+    except InputError as error:
+        raise InputError(f"{weights}: {error}") from error
+    return cfg, model.eval()
+
+
 def save_model_of_run(
     run: str, path: str, checkpoint: str = "model_best", threshold: Optional[float] = None
 ) -> None:
@@ -157,23 +181,22 @@ def save_model_of_run(
     Raises:
         InputError: the run, its record, the checkpoint or the threshold is missing; nothing is written.
     """
-    cfg = _complete(read_run_config(run), os.path.join(run, "config.yaml"))
-    weights = os.path.join(run, f"{checkpoint}.pth")
-    if not os.path.isfile(weights):
-        found = sorted(x[: -len(".pth")] for x in os.listdir(run) if x.endswith(".pth"))
-        raise InputError(f"{run} has no checkpoint {checkpoint}; it has {', '.join(found) or 'none'}.")
+    cfg, model = load_model_of_run(run, checkpoint, device="cpu")
     if threshold is None:
         threshold = _threshold_of_run(cfg, run, checkpoint)
     record = RunRecord.read(run)
     training_set = {"name": record.dataset, "sha256": record.annotation_sha256}
-    on_cpu = cfg.clone()
-    on_cpu.MODEL.DEVICE = "cpu"
-    model = build_model(on_cpu)
-    try:
-        TSDDCheckpointer(model).load(weights, checkpointables=[])
-    except InputError as error:
-        raise InputError(f"{weights}: {error}") from error
     save_model(path, cfg, model, threshold=threshold, training_set=training_set)
+
+
+def _usable(device: Optional[str]) -> str:
+    """The device of :func:`load_model`."""
+    device = device or ("cuda" if torch.cuda.is_available() else "cpu")
+    try:
+        torch.empty(0, device=device)
+    except (RuntimeError, AssertionError) as error:
+        raise InputError(f"The device {device} cannot be used: {str(error).partition(chr(10))[0]}") from error
+    return device
 
 
 def _yaml_config(text: str, source: str) -> CfgNode:

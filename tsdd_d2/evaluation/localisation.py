@@ -11,6 +11,8 @@ from pycocotools.coco import COCO
 from pycocotools.cocoeval import COCOeval
 from torchvision.ops import box_iou
 
+from tsdd_d2.data.roi import to_xyxy
+
 from .records import RecordEvaluator, relative_file_name
 from .statistics import flatten_intervals, patient_bootstrap
 
@@ -224,4 +226,4 @@ def _true_boxes(image: Mapping[str, Any]) -> List[List[float]]:
     """The phantom's exact box, (0 or 1, 4) XYXY."""
     if "true_bbox" not in image:
         return []
-    return [BoxMode.convert(list(image["true_bbox"]), BoxMode.XYWH_ABS, BoxMode.XYXY_ABS)]
+    return [to_xyxy(image["true_bbox"])]

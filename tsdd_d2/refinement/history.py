@@ -7,7 +7,7 @@ from torchvision.ops import box_iou
 
 from detectron2.structures import BoxMode
 
-from ..data.roi import is_fully_annotated
+from ..data.roi import is_fully_annotated, to_xyxy
 from ..modeling.boxes import elementwise_iou
 
 
@@ -38,18 +38,14 @@ def _iou_with_withheld(bbui: Dict, complete: Dict) -> torch.Tensor:
     """(M,) IoU of the pseudo ROIs with the nearest ROI of their image in the complete annotation."""
     manual: Dict[int, List] = {}
     for annotation in complete["annotations"]:
-        manual.setdefault(annotation["image_id"], []).append(_xyxy(annotation["bbox"]))
+        manual.setdefault(annotation["image_id"], []).append(to_xyxy(annotation["bbox"]))
     return torch.tensor(
         [
-            float(box_iou(torch.tensor([_xyxy(x["bbox"])]), torch.tensor(manual[x["image_id"]])).max())
+            float(box_iou(torch.tensor([to_xyxy(x["bbox"])]), torch.tensor(manual[x["image_id"]])).max())
             for x in bbui["annotations"]
             if not is_fully_annotated([x]) and x["image_id"] in manual
         ]
     )
-
-
-def _xyxy(box: Sequence[float]) -> List[float]:
-    return BoxMode.convert(list(box), BoxMode.XYWH_ABS, BoxMode.XYXY_ABS)
 
 
 def _iou_with_true(bbui: Dict) -> torch.Tensor:

@@ -7,11 +7,10 @@ import torch
 from torch import Tensor
 from tqdm import tqdm
 
-from detectron2.structures import BoxMode
 from detectron2.utils import comm
 from torchvision.ops import box_iou
 
-from ..data.roi import MANUAL, PSEUDO, REFINED
+from ..data.roi import MANUAL, PSEUDO, REFINED, to_xyxy
 from ..modeling.boxes import elementwise_iou
 from ..modeling.stage1 import ScoredBoxes
 from .selection import ROISlots, Selection
@@ -41,7 +40,7 @@ def score_all_candidates(
     Args:
         model: a :class:`~tsdd_d2.modeling.stage1.TSDDStage1`; left in the mode it was in.
         loader: batches of mapped images with ``rois``; the shard of this rank.
-        description: of the progress bar.
+        description: of the progress bar; there is none without.
     Returns:
         image id -> :class:`ScoredBoxes`.
     """
@@ -53,16 +52,12 @@ def score_all_candidates(
     model.eval()
     scored = {}
     for batch in tqdm(
-        loader, desc=description, unit="batch", disable=not comm.is_main_process(), leave=False
+        loader, desc=description, unit="batch", disable=not (description and comm.is_main_process()), leave=False
     ):
         for inputs, boxes in zip(batch, model.score_candidates(batch, candidates_per_round)):
             scored[inputs["image_id"]] = boxes
     model.train(was_training)
     return {image_id: boxes for shard in comm.all_gather(scored) for image_id, boxes in shard.items()}
-
-
-def _to_xyxy(box) -> List[float]:
-    return BoxMode.convert(list(box), BoxMode.XYWH_ABS, BoxMode.XYXY_ABS)
 
 
 def manual_box(annotation: Dict):
@@ -113,7 +108,7 @@ def _collect_slots(
                 )
             )
             continue
-        rois = torch.tensor([_to_xyxy(a["bbox"]) for a in annotations])
+        rois = torch.tensor([to_xyxy(a["bbox"]) for a in annotations])
         nearest = box_iou(candidate_boxes, rois).argmax(dim=1)
         for i, annotation in enumerate(annotations):
             manual = manual_box(annotation)
@@ -126,7 +121,7 @@ def _collect_slots(
                     candidate_boxes,
                     candidate_scores.masked_fill(nearest != i, -torch.inf),
                     bool(annotation.get("locked", False)),
-                    nan_box if manual is None else _to_xyxy(manual),
+                    nan_box if manual is None else to_xyxy(manual),
                 )
             )
     annotations, images, current, scores, boxes, candidate_scores, locked, manual = zip(*rows)
@@ -191,7 +186,8 @@ def _replace_box(annotation: Dict, box: Tensor, round_number: int, score_before:
     left, top, right, bottom = (round(float(x), 2) for x in box)
     width, height = round(right - left, 2), round(bottom - top, 2)
     replaced = {
-        **annotation,
+        # the outline is that of the old box
+        **{key: value for key, value in annotation.items() if key != "segmentation"},
         "bbox": [left, top, width, height],
         "area": round(width * height, 2),
         "roi_source": PSEUDO if manual is None else REFINED,
@@ -210,7 +206,7 @@ def _statistics(images: List[Dict], slots: ROISlots, selection: Selection) -> Ro
     had_roi = slots.current_scores > -torch.inf
     has_roi = selection.scores > -torch.inf
     true_boxes = torch.tensor(
-        [_to_xyxy(x["true_bbox"]) if "true_bbox" in x else [float("nan")] * 4 for x in images]
+        [to_xyxy(x["true_bbox"]) if "true_bbox" in x else [float("nan")] * 4 for x in images]
     )
     iou_with_true = elementwise_iou(selection.boxes, true_boxes)
 
