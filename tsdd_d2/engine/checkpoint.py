@@ -9,6 +9,7 @@ from torch import nn
 
 from detectron2.checkpoint import DetectionCheckpointer
 
+from ..data.files import replacing, write_text
 from ..errors import InputError
 from ..modeling.imagenet import is_torchvision, load_cnet, load_dnet_backbone, load_strictly
 from .run_folder import FINAL_WEIGHTS
@@ -39,14 +40,13 @@ class TSDDCheckpointer(DetectionCheckpointer):
         data.update(kwargs)
         path = os.path.join(self.save_dir, f"{name}.pth")
         self.logger.info("Saving checkpoint to %s", path)
-        with _renamed_when_complete(path) as file:
+        with replacing(path, "wb") as file:
             torch.save(data, file)
         if self.resumable:
             self.tag_last_checkpoint(os.path.basename(path))
 
     def tag_last_checkpoint(self, last_filename_basename: str) -> None:
-        with _renamed_when_complete(os.path.join(self.save_dir, "last_checkpoint")) as file:
-            file.write(last_filename_basename.encode())
+        write_text(os.path.join(self.save_dir, "last_checkpoint"), last_filename_basename)
 
     def _load_file(self, filename: str):
         if not filename.endswith(".pth"):
@@ -82,28 +82,6 @@ def read_checkpoint(path: str) -> Dict:
         return torch.load(path, map_location="cpu", weights_only=True)
     except (pickle.UnpicklingError, RuntimeError, EOFError) as error:
         raise InputError(f"The checkpoint {path} cannot be read: {error}") from error
-
-
-class _renamed_when_complete:
-    """Opens a temporary file for writing; it takes its name when all is on the disk."""
-
-    def __init__(self, path: str):
-        self.path = path
-        self.temporary = os.path.join(os.path.dirname(path), f".{os.path.basename(path)}.tmp")
-
-    def __enter__(self):
-        self.file = open(self.temporary, "wb")
-        return self.file
-
-    def __exit__(self, error, *_):
-        if error is None:
-            self.file.flush()
-            os.fsync(self.file.fileno())
-        self.file.close()
-        if error is None:
-            os.replace(self.temporary, self.path)
-        else:
-            os.remove(self.temporary)
 
 
 def load_weights(model, cfg) -> None:
