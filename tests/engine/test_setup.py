@@ -21,6 +21,15 @@ def test_all_problems_of_a_configuration_in_one_message(tiny_cfg):
         assert key in str(error.value)
 
 
+@pytest.mark.parametrize("architecture", ["TSDDStage2", "DiagnosingRetinaNet"])
+def test_cnet_weighs_in_in_the_first_stage_alone(tiny_cfg, architecture):
+    tiny_cfg.MODEL.DNET.RANKING = "quality+cnet"
+    check_config(tiny_cfg)
+    tiny_cfg.MODEL.META_ARCHITECTURE, tiny_cfg.REFINEMENT.ENABLED = architecture, False
+    with pytest.raises(InputError, match=r"RANKING quality\+cnet: only in TSDDStage1"):
+        check_config(tiny_cfg)
+
+
 def test_no_rounds_are_needed_without_refinement(tiny_cfg):
     tiny_cfg.REFINEMENT.ENABLED, tiny_cfg.REFINEMENT.ROUNDS = False, 0
     check_config(tiny_cfg)
@@ -53,6 +62,21 @@ def test_no_roi_to_start_from(tiny_cfg, tiny_dataset):
     write_json(path, {**read_json(path), "annotations": []})
     with pytest.raises(InputError, match=r"fold1_train\.json: no image keeps a ROI"):
         check_data(tiny_cfg)
+
+
+def test_a_youden_threshold_needs_both_classes(tiny_cfg, tiny_dataset):
+    tiny_cfg.TEST.YOUDEN_THRESHOLD = True
+    check_data(tiny_cfg)
+    path = tiny_dataset / "annotations" / "fold1_val.json"
+    bbui = read_json(path)
+    for key in ("images", "annotations"):
+        bbui[key] = [x for x in bbui[key] if x["category_id"] == 1]
+    write_json(path, bbui)
+    for training in (True, False):
+        with pytest.raises(InputError, match=r"fold1_val\.json: all images are of one class.*YOUDEN_THRESHOLD"):
+            check_data(tiny_cfg, training)
+    tiny_cfg.TEST.YOUDEN_THRESHOLD = False
+    check_data(tiny_cfg)
 
 
 def test_all_problems_of_all_splits_in_one_message(tiny_cfg, tiny_dataset):

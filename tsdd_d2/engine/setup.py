@@ -16,7 +16,7 @@ from ..data import ensure_registered, validate_splits
 from ..data.files import read_json
 from ..errors import InputError
 from ..modeling.fnet import DNET_POOLINGS
-from ..modeling.ranking import RANKING_REGISTRY, split_ranking_name
+from ..modeling.ranking import CNET_SUFFIX, RANKING_REGISTRY, split_ranking_name
 from ..refinement import SELECTION_RULES
 from . import TRAINERS
 from .checkpoint import load_weights
@@ -84,7 +84,11 @@ def check_config(cfg) -> None:
     require(
         split_ranking_name(cfg.MODEL.DNET.RANKING)[0] in RANKING_REGISTRY,
         f"MODEL.DNET.RANKING must be one of {', '.join(name for name, _ in RANKING_REGISTRY)} "
-        f"(or one of them with +cnet), not {cfg.MODEL.DNET.RANKING}.",
+        f"(or one of them with {CNET_SUFFIX}), not {cfg.MODEL.DNET.RANKING}.",
+    )
+    require(
+        cfg.MODEL.META_ARCHITECTURE == STAGE1 or not split_ranking_name(cfg.MODEL.DNET.RANKING)[1],
+        f"MODEL.DNET.RANKING {cfg.MODEL.DNET.RANKING}: only in {STAGE1} does C-Net weigh in, so leave out {CNET_SUFFIX}.",
     )
     require(
         cfg.MODEL.META_ARCHITECTURE in TRAINERS,
@@ -126,7 +130,8 @@ def check_data(cfg, training: bool = True) -> None:
     """Validates every data set that the run will read.
 
     Raises:
-        InputError, BBUIError: with all problems of all files; no fully annotated image among them.
+        InputError, BBUIError: with all problems of all files; no fully annotated image among them; no Youden threshold to
+            be had from the validation set.
     """
     names = [*(cfg.DATASETS.TRAIN if training else ()), *cfg.DATASETS.VAL, *cfg.DATASETS.TEST]
     for name in names:
@@ -137,6 +142,13 @@ def check_data(cfg, training: bool = True) -> None:
         splits[name] = (metadata.json_file, metadata.image_root)
     for warning in validate_splits(splits):
         logger.warning(warning)
+    if cfg.TEST.YOUDEN_THRESHOLD:
+        file = splits[cfg.DATASETS.VAL[0]][0]
+        if len({image["category_id"] for image in read_json(file)["images"]}) < 2:
+            raise InputError(
+                f"{file}: all images are of one class, from which TEST.YOUDEN_THRESHOLD cannot choose a threshold. Set it "
+                "to False, or name another set in DATASETS.VAL."
+            )
     if not training:
         return
     bbui = initial_annotation(cfg)
