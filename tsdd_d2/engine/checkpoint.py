@@ -109,6 +109,26 @@ def load_weights(model, cfg) -> None:
         load_cnet(model.cnet, cfg.MODEL.CNET.WEIGHTS)
 
 
+def load_trained_weights(model, cfg, resume: bool) -> str:
+    """Loads the last checkpoint in OUTPUT_DIR where there is one and ``resume`` asks for it, else ``MODEL.WEIGHTS``.
+
+    Returns:
+        the path of the checkpoint.
+    Raises:
+        InputError: there is no such file, or it does not fit; the message names the keys.
+    """
+    checkpointer = TSDDCheckpointer(model, cfg.OUTPUT_DIR)
+    path = (checkpointer.get_checkpoint_file() if resume else "") or cfg.MODEL.WEIGHTS
+    if not os.path.isfile(path):
+        raise InputError(
+            f"There is no checkpoint {path!r}. One is evaluated by --eval-only MODEL.WEIGHTS "
+            f"{os.path.join(cfg.OUTPUT_DIR, FINAL_WEIGHTS)}, the last one of a run by --eval-only --resume OUTPUT_DIR "
+            f"{cfg.OUTPUT_DIR}."
+        )
+    checkpointer.load(path, checkpointables=[])
+    return path
+
+
 def load_first_stage(model, run: str) -> None:
     """Initialises D-Net and C-Net of the second stage with the last weights of a first-stage run.
 

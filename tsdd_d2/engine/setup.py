@@ -2,10 +2,11 @@
 
 import logging
 import os
-from typing import List
+from typing import Any, Dict, List
 
 import torch
 import yaml
+from torch import nn
 
 from detectron2.config import CfgNode, get_cfg
 from detectron2.data import MetadataCatalog
@@ -19,12 +20,15 @@ from ..modeling.fnet import DNET_POOLINGS
 from ..modeling.ranking import CNET_SUFFIX, RANKING_REGISTRY, split_ranking_name
 from ..refinement import SELECTION_RULES
 from . import TRAINERS
-from .checkpoint import load_weights
+from .checkpoint import load_trained_weights, load_weights
 from .run_folder import STAGE1, STAGE2, check_first_stage
 from .stage1_trainer import initial_annotation
 from .trainer import OPTIMIZERS
 
 logger = logging.getLogger(__name__)
+
+# torchvision's ResNets
+CNET_DEPTHS = (18, 34, 50, 101, 152)
 
 
 def load_config(config_file: str, opts: List[str] = ()) -> CfgNode:
@@ -65,8 +69,8 @@ def cpu_has_bfloat16() -> bool:
     return bool(capabilities.get("amx_bf16") or capabilities.get("avx512_bf16"))
 
 
-def check_config(cfg) -> None:
-    """Raises InputError with every problem of the configuration's values."""
+def check_config(cfg, num_processes: int = 1) -> None:
+    """Raises InputError with every problem of the configuration's values, for training in so many processes."""
     problems = []
 
     def require(condition: bool, message: str) -> None:
@@ -77,6 +81,11 @@ def check_config(cfg) -> None:
     require(len(cfg.DATASETS.VAL) <= 1, "DATASETS.VAL must name one validation set or none.")
     require(cfg.SEED >= 0, "SEED must be 0 or more: it decides the images, the augmentation and the patients that keep ROIs.")
     require(0 <= cfg.DATASETS.P <= 1, f"DATASETS.P must be a share in [0, 1], not {cfg.DATASETS.P}.")
+    require(
+        cfg.SOLVER.IMS_PER_BATCH > 0 and cfg.SOLVER.IMS_PER_BATCH % num_processes == 0,
+        f"SOLVER.IMS_PER_BATCH must be a multiple of the number of processes ({num_processes}), not "
+        f"{cfg.SOLVER.IMS_PER_BATCH}.",
+    )
     require(
         cfg.SOLVER.OPTIMIZER in OPTIMIZERS,
         f"SOLVER.OPTIMIZER must be one of {', '.join(OPTIMIZERS)}, not {cfg.SOLVER.OPTIMIZER}.",
@@ -93,6 +102,10 @@ def check_config(cfg) -> None:
     require(
         cfg.MODEL.META_ARCHITECTURE in TRAINERS,
         f"MODEL.META_ARCHITECTURE must be one of {', '.join(TRAINERS)}, not {cfg.MODEL.META_ARCHITECTURE}.",
+    )
+    require(
+        cfg.MODEL.CNET.DEPTH in CNET_DEPTHS,
+        f"MODEL.CNET.DEPTH must be one of {', '.join(map(str, CNET_DEPTHS))}, not {cfg.MODEL.CNET.DEPTH}.",
     )
     require(
         cfg.MODEL.FNET.DNET_POOLING in DNET_POOLINGS,
@@ -163,17 +176,31 @@ def check_data(cfg, training: bool = True) -> None:
         logger.warning("All images with ROIs are of one class: C-Net's warm-up sees no other.")
 
 
-def check_weights(cfg, training: bool = True, resume: bool = False) -> None:
-    """Raises InputError if the initial weights are missing or do not fit the network or, in stage 2, the data.
+def check_network(cfg, training: bool = True, resume: bool = False) -> None:
+    """Raises InputError if the network cannot be built, or its weights are missing or do not fit it or, in stage 2, the
+    data: the initial ones, or those that are evaluated.
 
     A run that goes on from a checkpoint of its own needs no initial weights.
     """
-    if resume and os.path.isfile(os.path.join(cfg.OUTPUT_DIR, "last_checkpoint")):
+    model = build_network(cfg)
+    if not training or (resume and os.path.isfile(os.path.join(cfg.OUTPUT_DIR, "last_checkpoint"))):
+        load_trained_weights(model, cfg, resume)
         return
-    if training and cfg.MODEL.META_ARCHITECTURE == STAGE2:
+    if cfg.MODEL.META_ARCHITECTURE == STAGE2:
         check_first_stage(cfg)
-    if cfg.MODEL.WEIGHTS or cfg.MODEL.CNET.WEIGHTS:
-        load_weights(build_model(cfg), cfg)
+    load_weights(model, cfg)
+
+
+def build_network(cfg) -> nn.Module:
+    """Detectron2's ``build_model``; InputError instead of the errors of what the configuration names."""
+    try:
+        return build_model(cfg)
+    except KeyError as error:  # of a table in which Detectron2 looked up a value, which is all that the error tells
+        keys = [key for key, value in _values(cfg.MODEL, "MODEL.").items() if value == error.args[0]]
+        whose = f", the value of {' or '.join(keys)}" if keys else ""
+        raise InputError(f"The network cannot be built: nothing is known by {error}{whose}.") from error
+    except (ValueError, AssertionError) as error:
+        raise InputError(f"The network cannot be built: {error}") from error
 
 
 def check_output_dir(cfg, resume: bool, overwrite: bool) -> None:
@@ -204,12 +231,14 @@ def check_output_dir(cfg, resume: bool, overwrite: bool) -> None:
         )
 
 
-def _differences(old: CfgNode, new: CfgNode, prefix: str = "") -> List[tuple]:
-    found = []
-    for key in sorted(old.keys() | new.keys()):
-        a, b = old.get(key), new.get(key)
-        if isinstance(a, CfgNode) and isinstance(b, CfgNode):
-            found += _differences(a, b, f"{prefix}{key}.")
-        elif a != b:
-            found.append((prefix + key, a, b))
+def _differences(old: CfgNode, new: CfgNode) -> List[tuple]:
+    old, new = _values(old), _values(new)
+    return [(key, old.get(key), new.get(key)) for key in sorted(old | new) if old.get(key) != new.get(key)]
+
+
+def _values(node: CfgNode, prefix: str = "") -> Dict[str, Any]:
+    """Key, as it is overridden on the command line -> value."""
+    found = {}
+    for key, value in node.items():
+        found.update(_values(value, f"{prefix}{key}.") if isinstance(value, CfgNode) else {prefix + key: value})
     return found
