@@ -13,6 +13,7 @@ from tsdd_d2.data.files import write_json
 from tsdd_d2.engine import TRAINERS, load_trained_weights
 from tsdd_d2.engine.final_evaluation import evaluate_model, evaluate_run, results_table
 from tsdd_d2.engine.memory import keep_freed_memory
+from tsdd_d2.engine.run_folder import remove_run
 from tsdd_d2.engine.setup import (
     check_config,
     check_data,
@@ -61,6 +62,10 @@ def main(args):
             write_json(os.path.join(cfg.OUTPUT_DIR, "inference", "results.json"), results)
             print(results_table({weights: results}))
         return results
+    if args.overwrite:
+        if comm.is_main_process():
+            remove_run(cfg.OUTPUT_DIR)
+        comm.synchronize()  # the other ranks open log files of their own there
     default_setup(cfg, args)
     trainer = TRAINERS[cfg.MODEL.META_ARCHITECTURE](cfg)
     trainer.resume_or_load(resume=args.resume)
@@ -81,9 +86,11 @@ def run(argv=None) -> int:
     parser.add_argument(
         "--overwrite",
         action="store_true",
-        help="start again in an OUTPUT_DIR that holds a run; its files are replaced",
+        help="start again in an OUTPUT_DIR that holds a run; all that the run wrote is removed",
     )
     args = parser.parse_args(argv)
+    if args.overwrite and (args.resume or args.eval_only):
+        parser.error("--overwrite removes the run that --resume and --eval-only need")
     try:
         cfg = load_config(args.config_file, args.opts)
         # evaluation takes no minibatches; 0 GPUs are one process
@@ -94,6 +101,9 @@ def run(argv=None) -> int:
     except InputError as error:
         print(f"error: {error}", file=sys.stderr)
         return 2
+    if cfg.MODEL.DEVICE == "cpu":
+        # launch() lets its processes talk by NCCL, which has no tensors on the CPU, wherever they see a GPU
+        os.environ["CUDA_VISIBLE_DEVICES"] = ""
     launch(
         main,
         args.num_gpus,

@@ -12,7 +12,7 @@ from detectron2.checkpoint import DetectionCheckpointer
 from ..data.files import replacing, write_text
 from ..errors import InputError
 from ..modeling.imagenet import is_torchvision, load_cnet, load_dnet_backbone, load_strictly
-from .run_folder import FINAL_WEIGHTS
+from .run_folder import FINAL_WEIGHTS, TAG
 
 
 class TSDDCheckpointer(DetectionCheckpointer):
@@ -46,7 +46,7 @@ class TSDDCheckpointer(DetectionCheckpointer):
             self.tag_last_checkpoint(os.path.basename(path))
 
     def tag_last_checkpoint(self, last_filename_basename: str) -> None:
-        write_text(os.path.join(self.save_dir, "last_checkpoint"), last_filename_basename)
+        write_text(os.path.join(self.save_dir, TAG), last_filename_basename)
 
     def _load_file(self, filename: str):
         if not filename.endswith(".pth"):

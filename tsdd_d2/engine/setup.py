@@ -21,7 +21,7 @@ from ..modeling.ranking import CNET_SUFFIX, RANKING_REGISTRY, split_ranking_name
 from ..refinement import SELECTION_RULES
 from . import TRAINERS
 from .checkpoint import load_trained_weights, load_weights
-from .run_folder import STAGE1, STAGE2, check_first_stage
+from .run_folder import CONFIG_FILE, STAGE1, STAGE2, TAG, check_first_stage, run_files
 from .stage1_trainer import initial_annotation
 from .trainer import OPTIMIZERS
 
@@ -97,7 +97,7 @@ def check_config(cfg, num_processes: int = 1) -> None:
     )
     require(
         cfg.MODEL.META_ARCHITECTURE == STAGE1 or not split_ranking_name(cfg.MODEL.DNET.RANKING)[1],
-        f"MODEL.DNET.RANKING {cfg.MODEL.DNET.RANKING}: only in {STAGE1} does C-Net weigh in, so leave out {CNET_SUFFIX}.",
+        f"MODEL.DNET.RANKING {cfg.MODEL.DNET.RANKING}: only in {STAGE1} does C-Net weigh in, leave out {CNET_SUFFIX}.",
     )
     require(
         cfg.MODEL.META_ARCHITECTURE in TRAINERS,
@@ -143,8 +143,8 @@ def check_data(cfg, training: bool = True) -> None:
     """Validates every data set that the run will read.
 
     Raises:
-        InputError, BBUIError: with all problems of all files; no fully annotated image among them; no Youden threshold to
-            be had from the validation set.
+        InputError, BBUIError: with all problems of all files; no fully annotated image among them; no Youden threshold
+            to be had from the validation set.
     """
     names = [*(cfg.DATASETS.TRAIN if training else ()), *cfg.DATASETS.VAL, *cfg.DATASETS.TEST]
     for name in names:
@@ -159,8 +159,8 @@ def check_data(cfg, training: bool = True) -> None:
         file = splits[cfg.DATASETS.VAL[0]][0]
         if len({image["category_id"] for image in read_json(file)["images"]}) < 2:
             raise InputError(
-                f"{file}: all images are of one class, from which TEST.YOUDEN_THRESHOLD cannot choose a threshold. Set it "
-                "to False, or name another set in DATASETS.VAL."
+                f"{file}: all images are of one class, from which TEST.YOUDEN_THRESHOLD cannot choose a threshold. Set "
+                "it to False, or name another set in DATASETS.VAL."
             )
     if not training:
         return
@@ -183,7 +183,7 @@ def check_network(cfg, training: bool = True, resume: bool = False) -> None:
     A run that goes on from a checkpoint of its own needs no initial weights.
     """
     model = build_network(cfg)
-    if not training or (resume and os.path.isfile(os.path.join(cfg.OUTPUT_DIR, "last_checkpoint"))):
+    if not training or (resume and os.path.isfile(os.path.join(cfg.OUTPUT_DIR, TAG))):
         load_trained_weights(model, cfg, resume)
         return
     if cfg.MODEL.META_ARCHITECTURE == STAGE2:
@@ -204,9 +204,17 @@ def build_network(cfg) -> nn.Module:
 
 
 def check_output_dir(cfg, resume: bool, overwrite: bool) -> None:
-    """Raises InputError if OUTPUT_DIR holds a run that this one would destroy."""
-    config_file = os.path.join(cfg.OUTPUT_DIR, "config.yaml")
-    if overwrite or not os.path.exists(config_file):
+    """Raises InputError if OUTPUT_DIR holds a run that this one would destroy, unasked or though it needs it."""
+    if overwrite:
+        removed = [os.path.realpath(x) for x in (cfg.OUTPUT_DIR, *run_files(cfg.OUTPUT_DIR))]
+        if cfg.MODEL.WEIGHTS and os.path.realpath(cfg.MODEL.WEIGHTS) in removed:
+            raise InputError(
+                f"--overwrite would remove MODEL.WEIGHTS {cfg.MODEL.WEIGHTS}, which training starts from: name another "
+                "OUTPUT_DIR."
+            )
+        return
+    config_file = os.path.join(cfg.OUTPUT_DIR, CONFIG_FILE)
+    if not os.path.exists(config_file):
         return
     with open(config_file) as file:
         found = CfgNode(yaml.safe_load(file))
