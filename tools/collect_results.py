@@ -50,7 +50,7 @@ def collect(run: str) -> Dict:
     """
     cfg = read_run_config(run)
     num_rounds = cfg.REFINEMENT.ROUNDS if cfg.REFINEMENT.ENABLED else 0
-    rounds = read_rounds(run)[: num_rounds + 1]  # more can be left over from a run that this one replaced
+    rounds = read_rounds(run)
     results_file = os.path.join(run, "results.json")
     missing = [f"round {number}" for number in range(len(rounds), num_rounds + 1)]
     missing += ["results.json"] * (not os.path.isfile(results_file))

@@ -10,14 +10,15 @@ from detectron2.utils import comm
 
 import tsdd_d2  # noqa: F401 (registers our parts)
 from tsdd_d2.data.files import write_json
-from tsdd_d2.engine import TRAINERS, load_weights
+from tsdd_d2.engine import TRAINERS, load_trained_weights
 from tsdd_d2.engine.final_evaluation import evaluate_model, evaluate_run, results_table
 from tsdd_d2.engine.memory import keep_freed_memory
+from tsdd_d2.engine.run_folder import remove_run
 from tsdd_d2.engine.setup import (
     check_config,
     check_data,
+    check_network,
     check_output_dir,
-    check_weights,
     load_config,
 )
 from tsdd_d2.errors import InputError
@@ -39,6 +40,9 @@ Evaluate a checkpoint on another data set:
     $ python tools/train_net.py --config-file configs/tsdd_stage1_cpu.yaml --eval-only \\
         MODEL.WEIGHTS output/p02/model_final.pth DATASETS.TEST "('busi_fold1_test',)"
 
+Evaluate the last checkpoint of a run:
+    $ python tools/train_net.py --config-file configs/tsdd_stage1_cpu.yaml --eval-only --resume OUTPUT_DIR output/p02
+
 Two processes (on two GPUs, or on the CPU where MODEL.DEVICE is cpu):
     $ python tools/train_net.py --config-file configs/tsdd_stage1_cpu.yaml --num-gpus 2
 """
@@ -52,12 +56,16 @@ def main(args):
         # a training run's own config.yaml and log stay as they are
         default_setup(cfg_with_output_dir(cfg, os.path.join(cfg.OUTPUT_DIR, "inference")), args)
         model = build_model(cfg)
-        load_weights(model, cfg)
+        weights = load_trained_weights(model, cfg, args.resume)
         results = evaluate_model(cfg, model, os.path.join(cfg.OUTPUT_DIR, "inference"))
         if comm.is_main_process():
             write_json(os.path.join(cfg.OUTPUT_DIR, "inference", "results.json"), results)
-            print(results_table({cfg.MODEL.WEIGHTS: results}))
+            print(results_table({weights: results}))
         return results
+    if args.overwrite:
+        if comm.is_main_process():
+            remove_run(cfg.OUTPUT_DIR)
+        comm.synchronize()  # the other ranks open log files of their own there
     default_setup(cfg, args)
     trainer = TRAINERS[cfg.MODEL.META_ARCHITECTURE](cfg)
     trainer.resume_or_load(resume=args.resume)
@@ -78,18 +86,24 @@ def run(argv=None) -> int:
     parser.add_argument(
         "--overwrite",
         action="store_true",
-        help="start again in an OUTPUT_DIR that holds a run; its files are replaced",
+        help="start again in an OUTPUT_DIR that holds a run; all that the run wrote is removed",
     )
     args = parser.parse_args(argv)
+    if args.overwrite and (args.resume or args.eval_only):
+        parser.error("--overwrite removes the run that --resume and --eval-only need")
     try:
         cfg = load_config(args.config_file, args.opts)
-        check_config(cfg)
+        # evaluation takes no minibatches; 0 GPUs are one process
+        check_config(cfg, 1 if args.eval_only else max(1, args.num_gpus * args.num_machines))
         check_output_dir(cfg, args.resume or args.eval_only, args.overwrite)
         check_data(cfg, training=not args.eval_only)
-        check_weights(cfg, training=not args.eval_only, resume=args.resume)
+        check_network(cfg, training=not args.eval_only, resume=args.resume)
     except InputError as error:
         print(f"error: {error}", file=sys.stderr)
         return 2
+    if cfg.MODEL.DEVICE == "cpu":
+        # launch() lets its processes talk by NCCL, which has no tensors on the CPU, wherever they see a GPU
+        os.environ["CUDA_VISIBLE_DEVICES"] = ""
     launch(
         main,
         args.num_gpus,

@@ -22,13 +22,20 @@ def test_weights_kept_for_their_own_sake_are_not_resumed_from(tmp_path):
     assert os.listdir(tmp_path) == ["model_best.pth"]
 
 
-def test_a_failed_save_leaves_the_old_file(tmp_path):
+def test_a_failed_or_interrupted_save_leaves_the_old_file(tmp_path, monkeypatch):
     model = nn.Linear(2, 1)
     checkpointer = TSDDCheckpointer(model, str(tmp_path))
     checkpointer.save("model")
     before = (tmp_path / "model.pth").read_bytes()
     with pytest.raises(Exception):
         checkpointer.save("model", unpicklable=lambda: None)
+
+    def interrupt(*_):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("tsdd_d2.data.files.os.fsync", interrupt)
+    with pytest.raises(KeyboardInterrupt):
+        checkpointer.save("model")
     assert (tmp_path / "model.pth").read_bytes() == before
     assert sorted(os.listdir(tmp_path)) == ["last_checkpoint", "model.pth"]
 

@@ -1,9 +1,11 @@
 import os
 
 import pytest
+from torch import nn
 
 from tsdd_d2.data.files import read_json, write_json
-from tsdd_d2.engine.setup import check_config, check_data, check_output_dir, load_config
+from tsdd_d2.engine import TSDDCheckpointer
+from tsdd_d2.engine.setup import check_config, check_data, check_network, check_output_dir, load_config
 from tsdd_d2.engine.stage1_trainer import initial_annotation
 from tsdd_d2.errors import InputError
 
@@ -19,6 +21,51 @@ def test_all_problems_of_a_configuration_in_one_message(tiny_cfg):
         check_config(tiny_cfg)
     for key in ("DATASETS.P", "SEED", "ROUNDS", "CANDIDATES_PER_ROUND", "RANKING", "YOUDEN_THRESHOLD"):
         assert key in str(error.value)
+
+
+def test_every_process_gets_as_many_images_of_a_minibatch(tiny_cfg):
+    check_config(tiny_cfg, num_processes=2)
+    with pytest.raises(InputError, match=r"SOLVER\.IMS_PER_BATCH must be a multiple .*\(3\), not 4"):
+        check_config(tiny_cfg, num_processes=3)
+
+
+@pytest.mark.parametrize(
+    "key, value, check",
+    [
+        ("MODEL.CNET.DEPTH", 20, check_config),
+        ("MODEL.RESNETS.DEPTH", 20, check_network),  # a KeyError in Detectron2
+        ("MODEL.RESNETS.RES2_OUT_CHANNELS", 256, check_network),  # an AssertionError
+        ("MODEL.CNET.NORM", "batch", check_network),
+    ],
+)
+def test_a_network_that_cannot_be_built_names_the_key(tiny_cfg, key, value, check):
+    tiny_cfg.merge_from_list([key, value])
+    with pytest.raises(InputError, match=key):
+        check(tiny_cfg)
+
+
+@pytest.mark.parametrize("weights", ["", "no/such.pth", "torchvision://ResNet18_Weights.IMAGENET1K_V1", "."])
+def test_only_trained_weights_are_evaluated(tiny_cfg, weights):
+    tiny_cfg.MODEL.WEIGHTS = weights
+    for resume in (False, True):  # there is no checkpoint to go on from
+        with pytest.raises(InputError, match="--eval-only MODEL.WEIGHTS .*run/model_final.pth"):
+            check_network(tiny_cfg, training=False, resume=resume)
+
+
+def test_the_last_checkpoint_must_fit_the_network(tiny_cfg):
+    TSDDCheckpointer(nn.Linear(2, 1), tiny_cfg.OUTPUT_DIR).save("model_0000001")
+    for training in (True, False):
+        with pytest.raises(InputError, match="another architecture"):
+            check_network(tiny_cfg, training, resume=True)
+
+
+@pytest.mark.parametrize("architecture", ["TSDDStage2", "DiagnosingRetinaNet"])
+def test_cnet_weighs_in_in_the_first_stage_alone(tiny_cfg, architecture):
+    tiny_cfg.MODEL.DNET.RANKING = "quality+cnet"
+    check_config(tiny_cfg)
+    tiny_cfg.MODEL.META_ARCHITECTURE, tiny_cfg.REFINEMENT.ENABLED = architecture, False
+    with pytest.raises(InputError, match=r"RANKING quality\+cnet: only in TSDDStage1"):
+        check_config(tiny_cfg)
 
 
 def test_no_rounds_are_needed_without_refinement(tiny_cfg):
@@ -53,6 +100,21 @@ def test_no_roi_to_start_from(tiny_cfg, tiny_dataset):
     write_json(path, {**read_json(path), "annotations": []})
     with pytest.raises(InputError, match=r"fold1_train\.json: no image keeps a ROI"):
         check_data(tiny_cfg)
+
+
+def test_a_youden_threshold_needs_both_classes(tiny_cfg, tiny_dataset):
+    tiny_cfg.TEST.YOUDEN_THRESHOLD = True
+    check_data(tiny_cfg)
+    path = tiny_dataset / "annotations" / "fold1_val.json"
+    bbui = read_json(path)
+    for key in ("images", "annotations"):
+        bbui[key] = [x for x in bbui[key] if x["category_id"] == 1]
+    write_json(path, bbui)
+    for training in (True, False):
+        with pytest.raises(InputError, match=r"fold1_val\.json: all images are of one class.*YOUDEN_THRESHOLD"):
+            check_data(tiny_cfg, training)
+    tiny_cfg.TEST.YOUDEN_THRESHOLD = False
+    check_data(tiny_cfg)
 
 
 def test_all_problems_of_all_splits_in_one_message(tiny_cfg, tiny_dataset):

@@ -100,9 +100,8 @@ def test_detectron2s_own_tools_read_the_run(finished_run, monkeypatch):
 def test_eval_only_leaves_the_runs_own_files(finished_run, tmp_path):
     run = shutil.copytree(finished_run, tmp_path / "run")
     before = (run / "config.yaml").read_bytes()
-    weights = ["MODEL.WEIGHTS", str(run / "model_final.pth")]
-    result = train(run, "--eval-only", overrides=[*weights, "TEST.YOUDEN_THRESHOLD", "True"])
-    assert "AUC" in result.stdout
+    result = train(run, "--eval-only", "--resume", overrides=["TEST.YOUDEN_THRESHOLD", "True"])
+    assert "AUC" in result.stdout and str(run / "model_final.pth") in result.stdout  # its last checkpoint
     assert (run / "config.yaml").read_bytes() == before
 
 
@@ -139,17 +138,21 @@ def test_detectron2s_evaluator_and_visualizer_take_the_output(finished_run, tmp_
 
 
 @pytest.mark.parametrize(
-    "overrides, message",
+    "arguments, message",
     [
         (["SOLVER.NO_SUCH_KEY", "1"], "NO_SUCH_KEY"),
         (["DATASETS.TRAIN", "('absent_fold1_train',)"], "absent_fold1_train"),
         (["REFINEMENT.CANDIDATES_PER_ROUND", "0"], "CANDIDATES_PER_ROUND"),
         (["MODEL.WEIGHTS", "no/such/file.pth"], "no/such/file.pth"),
+        (["--eval-only"], "--eval-only MODEL.WEIGHTS"),
+        (["--num-gpus", "3"], "SOLVER.IMS_PER_BATCH"),
     ],
 )
-def test_bad_input_exits_with_2_and_writes_nothing(tmp_path, overrides, message):
+def test_bad_input_exits_with_2_and_writes_nothing(tmp_path, arguments, message):
     output = tmp_path / "refused"
-    result = subprocess.run(train_command(output, overrides=overrides), capture_output=True, text=True, timeout=120)
+    options, overrides = (arguments, []) if arguments[0].startswith("--") else ([], arguments)
+    command = train_command(output, *options, overrides=overrides)
+    result = subprocess.run(command, capture_output=True, text=True, timeout=120)
     assert result.returncode == 2
     assert message in result.stderr and "Traceback" not in result.stderr
     assert not output.exists()

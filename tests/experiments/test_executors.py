@@ -1,5 +1,6 @@
 """The same runs in every executor: first stages first, failures contained, lost workers repeated."""
 
+import functools
 import os
 import signal
 import sys
@@ -70,9 +71,12 @@ def test_local_runs_so_many_at_a_time_in_the_order_of_the_plan(run):
 
 
 def logged(log, lost: int):
-    """A function of a run that writes when it begins and ends, and whose process is killed the first ``lost`` times."""
+    """
+    A function of a run that writes when it begins and ends, and whose process is killed the first ``lost`` times; a
+    partial, as tools/reproduce.py submits.
+    """
 
-    def function(run):
+    def function(run, log, lost):
         with open(log, "a+") as file:
             file.write(f"+{run.method}\n")
             file.seek(0)
@@ -83,7 +87,7 @@ def logged(log, lost: int):
             file.write(f"-{run.method}\n")
         return Outcome()
 
-    return function
+    return functools.partial(function, log=log, lost=lost)
 
 
 def test_slurm_keeps_the_order(run, tmp_path):

@@ -85,6 +85,16 @@ def test_all_that_cannot_be_run_in_one_message(run, tiny_dataset):
         assert part in str(error.value)
 
 
+def test_a_finished_first_stage_of_another_configuration_is_refused(run, tiny_dataset):
+    run = run._replace(method="tsddnet")
+    content = {"config_file": "configs/tsdd_stage1_cpu.yaml", "overrides": ["SOLVER.MAX_ITER", "9"]}
+    write_json(os.path.join(run.needs.folder, "predictions.json"), content)
+    assert methods(runs_to_train([run])) == ["tsddnet"]
+    with pytest.raises(InputError, match=r"tsddnet_stage1_.*\['SOLVER\.MAX_ITER', '9'\], not \[\]"):
+        check_plan([run], [run])
+    check_plan([run], [])  # what is not trained needs nothing
+
+
 def test_the_estimate_is_the_mean_of_the_methods_finished_runs(run):
     for fold, seconds in ((1, 10), (2, 20)):
         write_json(os.path.join(run._replace(fold=fold).folder, "predictions.json"), {"seconds": seconds})

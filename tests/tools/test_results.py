@@ -100,12 +100,6 @@ def test_without_true_boxes_the_start_has_no_overlap(run, tmp_path):
     assert read_json(tmp_path / "tiny.json")["rounds"][0] == {"round": 0}
 
 
-def test_rounds_left_over_from_a_longer_run_do_not_count(run, tmp_path):
-    write_json(run / "rois" / "round_02.json", read_json(run / "rois" / "round_01.json"))
-    assert collect(["--run", str(run), "--output", str(tmp_path / "tiny.json")]) == 0
-    assert [row["round"] for row in read_json(tmp_path / "tiny.json")["rounds"]] == [0, 1]
-
-
 @pytest.mark.parametrize(
     "missing, words",
     [

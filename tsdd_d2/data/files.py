@@ -5,7 +5,7 @@ import json
 import os
 from typing import IO, Any, Iterator, TextIO, Union
 
-__all__ = ["read_json", "text_file", "write_bytes", "write_json", "write_text"]
+__all__ = ["read_json", "replacing", "text_file", "write_bytes", "write_json", "write_text"]
 
 
 def read_json(path: Union[str, os.PathLike]) -> Any:
@@ -42,23 +42,25 @@ def write_text(path: Union[str, os.PathLike], text: str) -> None:
 
 def write_bytes(path: Union[str, os.PathLike], content: bytes) -> None:
     """Write `content` under `path`, completely or not at all; missing folders are made."""
-    with _replacing(path, "wb") as file:
+    with replacing(path, "wb") as file:
         file.write(content)
 
 
 @contextlib.contextmanager
 def text_file(path: Union[str, os.PathLike]) -> Iterator[TextIO]:
-    """
-    A file to write text to in UTF-8, which appears under `path` when the context ends without an error, and
-    not at all otherwise; missing folders are made.
-    """
-    with _replacing(path, "w", encoding="utf-8", newline="\n") as file:
+    """A file to write text to in UTF-8, see :func:`replacing`."""
+    with replacing(path, "w", encoding="utf-8", newline="\n") as file:
         yield file
 
 
 @contextlib.contextmanager
-def _replacing(path: Union[str, os.PathLike], mode: str, **options) -> Iterator[IO]:
-    """A temporary file in the same folder, flushed to the disk and renamed to `path` unless there was an error."""
+def replacing(path: Union[str, os.PathLike], mode: str, **options) -> Iterator[IO]:
+    """
+    A file to write to in a mode of :func:`open`, which appears under `path` when the context ends without an error,
+    and not at all otherwise; missing folders are made.
+
+    Until then it is a temporary file in the same folder, which is flushed to the disk and renamed.
+    """
     path = os.path.abspath(path)
     os.makedirs(os.path.dirname(path), exist_ok=True)
     temporary = os.path.join(os.path.dirname(path), f".{os.path.basename(path)}.{os.getpid()}.tmp")

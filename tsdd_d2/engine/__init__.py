@@ -1,4 +1,4 @@
-from .checkpoint import TSDDCheckpointer, load_weights
+from .checkpoint import TSDDCheckpointer, load_trained_weights, load_weights
 from .run_folder import STAGE1, STAGE2
 from .stage1_trainer import Stage1Trainer
 from .stage2_trainer import Stage2Trainer

@@ -9,9 +9,10 @@ from torch import nn
 
 from detectron2.checkpoint import DetectionCheckpointer
 
+from ..data.files import replacing, write_text
 from ..errors import InputError
 from ..modeling.imagenet import is_torchvision, load_cnet, load_dnet_backbone, load_strictly
-from .run_folder import FINAL_WEIGHTS
+from .run_folder import FINAL_WEIGHTS, TAG
 
 
 class TSDDCheckpointer(DetectionCheckpointer):
@@ -39,14 +40,13 @@ class TSDDCheckpointer(DetectionCheckpointer):
         data.update(kwargs)
         path = os.path.join(self.save_dir, f"{name}.pth")
         self.logger.info("Saving checkpoint to %s", path)
-        with _renamed_when_complete(path) as file:
+        with replacing(path, "wb") as file:
             torch.save(data, file)
         if self.resumable:
             self.tag_last_checkpoint(os.path.basename(path))
 
     def tag_last_checkpoint(self, last_filename_basename: str) -> None:
-        with _renamed_when_complete(os.path.join(self.save_dir, "last_checkpoint")) as file:
-            file.write(last_filename_basename.encode())
+        write_text(os.path.join(self.save_dir, TAG), last_filename_basename)
 
     def _load_file(self, filename: str):
         if not filename.endswith(".pth"):
@@ -84,28 +84,6 @@ def read_checkpoint(path: str) -> Dict:
         raise InputError(f"The checkpoint {path} cannot be read: {error}") from error
 
 
-class _renamed_when_complete:
-    """Opens a temporary file for writing; it takes its name when all is on the disk."""
-
-    def __init__(self, path: str):
-        self.path = path
-        self.temporary = os.path.join(os.path.dirname(path), f".{os.path.basename(path)}.tmp")
-
-    def __enter__(self):
-        self.file = open(self.temporary, "wb")
-        return self.file
-
-    def __exit__(self, error, *_):
-        if error is None:
-            self.file.flush()
-            os.fsync(self.file.fileno())
-        self.file.close()
-        if error is None:
-            os.replace(self.temporary, self.path)
-        else:
-            os.remove(self.temporary)
-
-
 def load_weights(model, cfg) -> None:
     """Initialises a network as ``MODEL.WEIGHTS`` and ``MODEL.CNET.WEIGHTS`` say.
 
@@ -129,6 +107,26 @@ def load_weights(model, cfg) -> None:
         load_dnet_backbone(getattr(model, "dnet", model), path)
     if cfg.MODEL.CNET.WEIGHTS:
         load_cnet(model.cnet, cfg.MODEL.CNET.WEIGHTS)
+
+
+def load_trained_weights(model, cfg, resume: bool) -> str:
+    """Loads the last checkpoint in OUTPUT_DIR where there is one and ``resume`` asks for it, else ``MODEL.WEIGHTS``.
+
+    Returns:
+        the path of the checkpoint.
+    Raises:
+        InputError: there is no such file, or it does not fit; the message names the keys.
+    """
+    checkpointer = TSDDCheckpointer(model, cfg.OUTPUT_DIR)
+    path = (checkpointer.get_checkpoint_file() if resume else "") or cfg.MODEL.WEIGHTS
+    if not os.path.isfile(path):
+        raise InputError(
+            f"There is no checkpoint {path!r}. One is evaluated by --eval-only MODEL.WEIGHTS "
+            f"{os.path.join(cfg.OUTPUT_DIR, FINAL_WEIGHTS)}, the last one of a run by --eval-only --resume OUTPUT_DIR "
+            f"{cfg.OUTPUT_DIR}."
+        )
+    checkpointer.load(path, checkpointables=[])
+    return path
 
 
 def load_first_stage(model, run: str) -> None:

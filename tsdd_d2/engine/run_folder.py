@@ -1,7 +1,8 @@
-"""Reading the OUTPUT_DIR of a run of tools/train_net.py."""
+"""The OUTPUT_DIR of a run of tools/train_net.py: reading it, and removing what the run wrote."""
 
 import hashlib
 import os
+import re
 from typing import Dict, List, NamedTuple, Optional
 
 from detectron2.config import CfgNode
@@ -14,6 +15,17 @@ from ..refinement import ROIBank, apply_veto_file
 STAGE1, STAGE2 = "TSDDStage1", "TSDDStage2"
 RECORD = "run.json"
 FINAL_WEIGHTS = "model_final.pth"
+TAG, CONFIG_FILE = "last_checkpoint", "config.yaml"
+
+# Paths below OUTPUT_DIR of what a run, its final evaluation and --eval-only write.
+WRITTEN = re.compile(
+    rf"{TAG}|{CONFIG_FILE}|{RECORD}|metrics\.json|events\.out\.tfevents\..*|log\.txt(\.rank\d+)?|results\.(json|md)"
+    r"|model_(\d{7}|round_00|best|final)\.pth"
+    r"|rois/round_\d+\.json"
+    r"|inference/(config\.yaml|log\.txt(\.rank\d+)?|results\.json|(.+/)?(diagnosis|localisation)_[^/]+\.json)"
+)
+# the name of a file while :func:`tsdd_d2.data.files.replacing` writes it
+TEMPORARY = re.compile(r"\.(.+)\.\d+\.tmp")
 
 
 class RunRecord(NamedTuple):
@@ -132,7 +144,7 @@ def read_run_config(run: str) -> CfgNode:
     Raises:
         InputError: the folder holds no run.
     """
-    config_file = os.path.join(run, "config.yaml")
+    config_file = os.path.join(run, CONFIG_FILE)
     if not os.path.isfile(config_file):
         raise InputError(f"{run} is no OUTPUT_DIR of tools/train_net.py: it has no config.yaml.")
     with open(config_file) as file:
@@ -150,3 +162,31 @@ def read_rounds(run: str) -> List[Dict]:
     if not rounds:
         raise InputError(f"{run} has no rois/round_00.json: training has not begun.")
     return rounds
+
+
+def run_files(run: str) -> List[str]:
+    """The paths of all that a run wrote, also of what it was writing when it was killed.
+
+    The tag of the last checkpoint comes first and the configuration last: what a removal leaves that is interrupted is
+    still a run, and none that ``--resume`` would go on from.
+    """
+    found = []
+    for folder, subfolders, names in os.walk(run):
+        if folder == run:
+            subfolders[:] = [x for x in subfolders if x in ("rois", "inference")]
+        for name in names:
+            complete = os.path.join(folder, TEMPORARY.sub(r"\1", name))
+            if WRITTEN.fullmatch(os.path.relpath(complete, run)):
+                found.append(os.path.join(folder, name))
+    tag, config_file = os.path.join(run, TAG), os.path.join(run, CONFIG_FILE)
+    return sorted(found, key=lambda path: (path == config_file, path != tag, path))
+
+
+def remove_run(run: str) -> None:
+    """Removes what a run wrote, and the folders that this leaves empty; whatever else is there stays."""
+    for path in run_files(run):
+        os.remove(path)
+    for name in ("rois", "inference"):
+        for folder, _, _ in os.walk(os.path.join(run, name), topdown=False):
+            if not os.listdir(folder):
+                os.rmdir(folder)

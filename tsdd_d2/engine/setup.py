@@ -2,10 +2,11 @@
 
 import logging
 import os
-from typing import List
+from typing import Any, Dict, List
 
 import torch
 import yaml
+from torch import nn
 
 from detectron2.config import CfgNode, get_cfg
 from detectron2.data import MetadataCatalog
@@ -16,15 +17,18 @@ from ..data import ensure_registered, validate_splits
 from ..data.files import read_json
 from ..errors import InputError
 from ..modeling.fnet import DNET_POOLINGS
-from ..modeling.ranking import RANKING_REGISTRY, split_ranking_name
+from ..modeling.ranking import CNET_SUFFIX, RANKING_REGISTRY, split_ranking_name
 from ..refinement import SELECTION_RULES
 from . import TRAINERS
-from .checkpoint import load_weights
-from .run_folder import STAGE1, STAGE2, check_first_stage
+from .checkpoint import load_trained_weights, load_weights
+from .run_folder import CONFIG_FILE, STAGE1, STAGE2, TAG, check_first_stage, run_files
 from .stage1_trainer import initial_annotation
 from .trainer import OPTIMIZERS
 
 logger = logging.getLogger(__name__)
+
+# torchvision's ResNets
+CNET_DEPTHS = (18, 34, 50, 101, 152)
 
 
 def load_config(config_file: str, opts: List[str] = ()) -> CfgNode:
@@ -65,8 +69,8 @@ def cpu_has_bfloat16() -> bool:
     return bool(capabilities.get("amx_bf16") or capabilities.get("avx512_bf16"))
 
 
-def check_config(cfg) -> None:
-    """Raises InputError with every problem of the configuration's values."""
+def check_config(cfg, num_processes: int = 1) -> None:
+    """Raises InputError with every problem of the configuration's values, for training in so many processes."""
     problems = []
 
     def require(condition: bool, message: str) -> None:
@@ -78,17 +82,30 @@ def check_config(cfg) -> None:
     require(cfg.SEED >= 0, "SEED must be 0 or more: it decides the images, the augmentation and the patients that keep ROIs.")
     require(0 <= cfg.DATASETS.P <= 1, f"DATASETS.P must be a share in [0, 1], not {cfg.DATASETS.P}.")
     require(
+        cfg.SOLVER.IMS_PER_BATCH > 0 and cfg.SOLVER.IMS_PER_BATCH % num_processes == 0,
+        f"SOLVER.IMS_PER_BATCH must be a multiple of the number of processes ({num_processes}), not "
+        f"{cfg.SOLVER.IMS_PER_BATCH}.",
+    )
+    require(
         cfg.SOLVER.OPTIMIZER in OPTIMIZERS,
         f"SOLVER.OPTIMIZER must be one of {', '.join(OPTIMIZERS)}, not {cfg.SOLVER.OPTIMIZER}.",
     )
     require(
         split_ranking_name(cfg.MODEL.DNET.RANKING)[0] in RANKING_REGISTRY,
         f"MODEL.DNET.RANKING must be one of {', '.join(name for name, _ in RANKING_REGISTRY)} "
-        f"(or one of them with +cnet), not {cfg.MODEL.DNET.RANKING}.",
+        f"(or one of them with {CNET_SUFFIX}), not {cfg.MODEL.DNET.RANKING}.",
+    )
+    require(
+        cfg.MODEL.META_ARCHITECTURE == STAGE1 or not split_ranking_name(cfg.MODEL.DNET.RANKING)[1],
+        f"MODEL.DNET.RANKING {cfg.MODEL.DNET.RANKING}: only in {STAGE1} does C-Net weigh in, leave out {CNET_SUFFIX}.",
     )
     require(
         cfg.MODEL.META_ARCHITECTURE in TRAINERS,
         f"MODEL.META_ARCHITECTURE must be one of {', '.join(TRAINERS)}, not {cfg.MODEL.META_ARCHITECTURE}.",
+    )
+    require(
+        cfg.MODEL.CNET.DEPTH in CNET_DEPTHS,
+        f"MODEL.CNET.DEPTH must be one of {', '.join(map(str, CNET_DEPTHS))}, not {cfg.MODEL.CNET.DEPTH}.",
     )
     require(
         cfg.MODEL.FNET.DNET_POOLING in DNET_POOLINGS,
@@ -126,7 +143,8 @@ def check_data(cfg, training: bool = True) -> None:
     """Validates every data set that the run will read.
 
     Raises:
-        InputError, BBUIError: with all problems of all files; no fully annotated image among them.
+        InputError, BBUIError: with all problems of all files; no fully annotated image among them; no Youden threshold
+            to be had from the validation set.
     """
     names = [*(cfg.DATASETS.TRAIN if training else ()), *cfg.DATASETS.VAL, *cfg.DATASETS.TEST]
     for name in names:
@@ -137,6 +155,13 @@ def check_data(cfg, training: bool = True) -> None:
         splits[name] = (metadata.json_file, metadata.image_root)
     for warning in validate_splits(splits):
         logger.warning(warning)
+    if cfg.TEST.YOUDEN_THRESHOLD:
+        file = splits[cfg.DATASETS.VAL[0]][0]
+        if len({image["category_id"] for image in read_json(file)["images"]}) < 2:
+            raise InputError(
+                f"{file}: all images are of one class, from which TEST.YOUDEN_THRESHOLD cannot choose a threshold. Set "
+                "it to False, or name another set in DATASETS.VAL."
+            )
     if not training:
         return
     bbui = initial_annotation(cfg)
@@ -151,23 +176,45 @@ def check_data(cfg, training: bool = True) -> None:
         logger.warning("All images with ROIs are of one class: C-Net's warm-up sees no other.")
 
 
-def check_weights(cfg, training: bool = True, resume: bool = False) -> None:
-    """Raises InputError if the initial weights are missing or do not fit the network or, in stage 2, the data.
+def check_network(cfg, training: bool = True, resume: bool = False) -> None:
+    """Raises InputError if the network cannot be built, or its weights are missing or do not fit it or, in stage 2, the
+    data: the initial ones, or those that are evaluated.
 
     A run that goes on from a checkpoint of its own needs no initial weights.
     """
-    if resume and os.path.isfile(os.path.join(cfg.OUTPUT_DIR, "last_checkpoint")):
+    model = build_network(cfg)
+    if not training or (resume and os.path.isfile(os.path.join(cfg.OUTPUT_DIR, TAG))):
+        load_trained_weights(model, cfg, resume)
         return
-    if training and cfg.MODEL.META_ARCHITECTURE == STAGE2:
+    if cfg.MODEL.META_ARCHITECTURE == STAGE2:
         check_first_stage(cfg)
-    if cfg.MODEL.WEIGHTS or cfg.MODEL.CNET.WEIGHTS:
-        load_weights(build_model(cfg), cfg)
+    load_weights(model, cfg)
+
+
+def build_network(cfg) -> nn.Module:
+    """Detectron2's ``build_model``; InputError instead of the errors of what the configuration names."""
+    try:
+        return build_model(cfg)
+    except KeyError as error:  # of a table in which Detectron2 looked up a value, which is all that the error tells
+        keys = [key for key, value in _values(cfg.MODEL, "MODEL.").items() if value == error.args[0]]
+        whose = f", the value of {' or '.join(keys)}" if keys else ""
+        raise InputError(f"The network cannot be built: nothing is known by {error}{whose}.") from error
+    except (ValueError, AssertionError) as error:
+        raise InputError(f"The network cannot be built: {error}") from error
 
 
 def check_output_dir(cfg, resume: bool, overwrite: bool) -> None:
-    """Raises InputError if OUTPUT_DIR holds a run that this one would destroy."""
-    config_file = os.path.join(cfg.OUTPUT_DIR, "config.yaml")
-    if overwrite or not os.path.exists(config_file):
+    """Raises InputError if OUTPUT_DIR holds a run that this one would destroy, unasked or though it needs it."""
+    if overwrite:
+        removed = [os.path.realpath(x) for x in (cfg.OUTPUT_DIR, *run_files(cfg.OUTPUT_DIR))]
+        if cfg.MODEL.WEIGHTS and os.path.realpath(cfg.MODEL.WEIGHTS) in removed:
+            raise InputError(
+                f"--overwrite would remove MODEL.WEIGHTS {cfg.MODEL.WEIGHTS}, which training starts from: name another "
+                "OUTPUT_DIR."
+            )
+        return
+    config_file = os.path.join(cfg.OUTPUT_DIR, CONFIG_FILE)
+    if not os.path.exists(config_file):
         return
     with open(config_file) as file:
         found = CfgNode(yaml.safe_load(file))
@@ -192,12 +239,14 @@ def check_output_dir(cfg, resume: bool, overwrite: bool) -> None:
         )
 
 
-def _differences(old: CfgNode, new: CfgNode, prefix: str = "") -> List[tuple]:
-    found = []
-    for key in sorted(old.keys() | new.keys()):
-        a, b = old.get(key), new.get(key)
-        if isinstance(a, CfgNode) and isinstance(b, CfgNode):
-            found += _differences(a, b, f"{prefix}{key}.")
-        elif a != b:
-            found.append((prefix + key, a, b))
+def _differences(old: CfgNode, new: CfgNode) -> List[tuple]:
+    old, new = _values(old), _values(new)
+    return [(key, old.get(key), new.get(key)) for key in sorted(old | new) if old.get(key) != new.get(key)]
+
+
+def _values(node: CfgNode, prefix: str = "") -> Dict[str, Any]:
+    """Key, as it is overridden on the command line -> value."""
+    found = {}
+    for key, value in node.items():
+        found.update(_values(value, f"{prefix}{key}.") if isinstance(value, CfgNode) else {prefix + key: value})
     return found

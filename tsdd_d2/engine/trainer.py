@@ -17,6 +17,7 @@ from ..data.draws import DrawSampler, TrainingDraws
 from ..data.mapper import BBUIMapper
 from ..data.transfer import PackedBatch
 from ..evaluation import DiagnosisEvaluator, LocalisationEvaluator
+from ..modeling.network import share_buffers
 from ..refinement import ROIBank
 from .checkpoint import TSDDCheckpointer, load_weights
 from .hooks import ResumableBestCheckpointer, WeightAveraging
@@ -116,6 +117,7 @@ class TSDDTrainer(DefaultTrainer):
         cfg.defrost()
         cfg.DATASETS.TEST = cfg.DATASETS.VAL
         cfg.TEST.BOOTSTRAP = 0
+        share_buffers(self.network)
         return self.test(cfg, self.network)
 
     def load_images(self, dataset_dicts: List[Dict], first_iter: int, end_iter: int, seed: int) -> None:

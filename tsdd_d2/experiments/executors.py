@@ -159,7 +159,8 @@ class RayExecutor:
         }  # fmt: skip
 
     def submit(self, function: Callable, *arguments) -> Hashable:
-        return self._ray.remote(**self._options)(function).remote(*arguments)
+        # Ray makes tasks of functions alone, and the callable may be a functools.partial
+        return self._ray.remote(**self._options)(_call).remote(function, *arguments)
 
     def wait(self, handles: Sequence[Hashable]) -> List[Tuple[Hashable, Any]]:
         done, _ = self._ray.wait(list(handles))
@@ -173,6 +174,10 @@ class RayExecutor:
 
     def close(self) -> None:
         self._ray.shutdown()
+
+
+def _call(function: Callable, *arguments) -> Any:
+    return function(*arguments)
 
 
 EXECUTORS = {"local": LocalExecutor, "slurm": SlurmExecutor, "ray": RayExecutor}

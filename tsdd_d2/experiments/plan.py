@@ -182,7 +182,9 @@ def check_plan(runs: Iterable[Run], to_train: Sequence[Run], test_data: Sequence
             ensure_registered(name)
         except InputError as error:
             problems[str(error)] = None
-    for run in dict.fromkeys((*runs, *to_train)):
+    # a finished first stage is neither shown nor trained
+    needed = [run.needs for run in to_train if run.needs is not None]
+    for run in dict.fromkeys((*runs, *to_train, *needed)):
         for file_name in (RECORD, PREDICTIONS):
             path = os.path.join(run.folder, file_name)
             if not os.path.isfile(path):

@@ -7,6 +7,7 @@ from torch import Tensor, nn
 
 from detectron2.modeling.postprocessing import detector_postprocess
 from detectron2.structures import Boxes, ImageList, Instances
+from detectron2.utils import comm
 
 from .cnet import CNet, add_diagnoses
 from .dnet import DNet
@@ -128,6 +129,16 @@ def boxes_in_original(boxes: List[Tensor], batched_inputs: List[Dict], images: I
         x.clip((height, width))
         scaled.append(x.tensor)
     return scaled
+
+
+def share_buffers(model: nn.Module) -> None:
+    """Gives a network on all ranks the buffers of rank 0, before it predicts on all of them.
+
+    Each rank's batch normalisation has statistics of its own; those of rank 0 are in the checkpoints.
+    """
+    if comm.get_world_size() > 1:
+        for buffer in model.buffers():
+            torch.distributed.broadcast(buffer, src=0)
 
 
 def output_size(inputs: Dict, image_size) -> tuple:

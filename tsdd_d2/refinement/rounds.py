@@ -12,6 +12,7 @@ from torchvision.ops import box_iou
 
 from ..data.roi import MANUAL, PSEUDO, REFINED, to_xyxy
 from ..modeling.boxes import elementwise_iou
+from ..modeling.network import share_buffers
 from ..modeling.stage1 import ScoredBoxes
 from .selection import ROISlots, Selection
 
@@ -44,10 +45,7 @@ def score_all_candidates(
     Returns:
         image id -> :class:`ScoredBoxes`.
     """
-    if comm.get_world_size() > 1:
-        # each rank's batch normalisation has statistics of its own; those of rank 0 are in the checkpoints
-        for buffer in model.buffers():
-            torch.distributed.broadcast(buffer, src=0)
+    share_buffers(model)
     was_training = model.training
     model.eval()
     scored = {}

@@ -1,0 +1,94 @@
+"""What --overwrite removes: all that a run wrote, and nothing else."""
+
+import os
+import runpy
+from unittest import mock
+
+import pytest
+
+from tsdd_d2.engine.run_folder import remove_run, run_files
+from tsdd_d2.engine.setup import check_output_dir
+from tsdd_d2.errors import InputError
+
+from ..conftest import ROOT, TINY_CONFIG
+
+WRITTEN = [
+    "last_checkpoint",  # first
+    ".model_0000009.pth.417.tmp",
+    "events.out.tfevents.1.host.2.0",
+    "inference/.diagnosis_tiny_fold1_val.json.417.tmp",
+    "inference/config.yaml",
+    "inference/diagnosis_tiny_fold1_val.json",
+    "inference/model_final/found_box/localisation_tiny_fold1_test.json",
+    "log.txt",
+    "log.txt.rank1",
+    "metrics.json",
+    "model_0000003.pth",
+    "model_best.pth",
+    "model_final.pth",
+    "model_round_00.pth",
+    "results.json",
+    "results.md",
+    "rois/round_00.json",
+    "rois/round_11.json",
+    "run.json",
+    "config.yaml",  # last
+]
+OTHERS = [
+    "model_mine.pth",
+    "notes.txt",
+    "inference/model_best/notes.json",
+    "other/last_checkpoint",
+    "other/rois/round_00.json",
+    "rois/round_00_checked.json",
+]
+
+
+@pytest.fixture
+def run(tmp_path):
+    for name in (*WRITTEN, *OTHERS):
+        path = tmp_path / "run" / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text("")
+    return tmp_path / "run"
+
+
+def files(folder):
+    return sorted(str(path.relative_to(folder)) for path in folder.rglob("*") if path.is_file())
+
+
+def test_a_run_is_removed_and_nothing_else(run):
+    assert [os.path.relpath(path, run) for path in run_files(str(run))] == WRITTEN
+    remove_run(str(run))
+    assert files(run) == sorted(OTHERS)
+    assert os.listdir(run / "inference") == ["model_best"]  # without what was left empty
+
+
+def test_what_training_starts_from_is_not_removed(run, tiny_cfg):
+    tiny_cfg.MODEL.WEIGHTS = os.path.join(tiny_cfg.OUTPUT_DIR, "model_mine.pth")
+    check_output_dir(tiny_cfg, resume=False, overwrite=True)
+    for weights in ("", "model_final.pth"):
+        tiny_cfg.MODEL.WEIGHTS = os.path.join(tiny_cfg.OUTPUT_DIR, weights)
+        with pytest.raises(InputError, match="--overwrite would remove MODEL.WEIGHTS"):
+            check_output_dir(tiny_cfg, resume=False, overwrite=True)
+
+
+def test_the_old_run_is_removed_when_all_checks_have_passed(run, tiny_dataset, monkeypatch):
+    """The training tool in this process, without the training."""
+    tool = runpy.run_path(os.path.join(ROOT, "tools", "train_net.py"))["run"]
+    left = []
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "0")
+    names = tool.__globals__
+    names.update(keep_freed_memory=lambda: None, evaluate_run=lambda cfg: {}, TRAINERS={"TSDDStage1": mock.Mock()})
+    names["launch"] = lambda main, *_, args, **__: main(*args)
+    names["default_setup"] = lambda cfg, args: left.extend(files(run))
+    arguments = ["--config-file", TINY_CONFIG, "--overwrite", "OUTPUT_DIR", str(run)]
+    before = files(run)
+    assert tool([*arguments, "MODEL.CNET.NORM", "batch"]) == 2
+    with pytest.raises(SystemExit):
+        tool(["--resume", *arguments])
+    assert files(run) == before
+    assert tool(arguments) == 0
+    assert left == sorted(OTHERS)
+    # hidden, or Detectron2's launch would have taken the GPU's way of talking for a training on the CPU
+    assert os.environ["CUDA_VISIBLE_DEVICES"] == ""
