@@ -84,6 +84,7 @@ class TSDDTrainer(DefaultTrainer):
         results = super().train()
         if comm.is_main_process():
             RunRecord.of(self.cfg)._replace(status="finished").write(self.cfg.OUTPUT_DIR)
+        comm.synchronize()  # until then the other ranks do not see all that rank 0 writes
         return results
 
     def build_hooks(self) -> List[hooks.HookBase]:
