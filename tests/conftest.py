@@ -11,6 +11,7 @@ import pytest
 import torch
 
 from detectron2.config import get_cfg
+from detectron2.data import DatasetCatalog, MetadataCatalog
 from tsdd_d2 import add_tsdd_config
 from tsdd_d2.data.files import write_json
 
@@ -18,6 +19,17 @@ torch.set_num_threads(1)
 
 ROOT = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
 TINY_CONFIG = os.path.join(ROOT, "tests", "tiny.yaml")
+
+
+@pytest.fixture(autouse=True)
+def own_registrations():
+    """Data sets that a test registers are forgotten with its folder: the next test has others of the same name."""
+    before = set(DatasetCatalog.list())
+    yield
+    for name in set(DatasetCatalog.list()) - before:
+        DatasetCatalog.remove(name)
+        if name in MetadataCatalog.list():
+            MetadataCatalog.remove(name)
 
 
 @pytest.fixture

@@ -18,9 +18,7 @@ from .conftest import HEIGHT, WIDTH, annotation_entry
 def registered(bbui, root):
     write_json(root / "all.json", bbui)
     register_bbui_instances("test_bbui", root / "all.json", root)
-    yield "test_bbui"
-    DatasetCatalog.remove("test_bbui")
-    MetadataCatalog.remove("test_bbui")
+    return "test_bbui"
 
 
 # ----------------------------------------------------------------------------------------- loading
