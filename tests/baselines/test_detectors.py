@@ -63,7 +63,9 @@ def test_a_resumed_run_ends_with_the_weights_of_an_uninterrupted_one(method, tmp
 
 
 def test_training_sees_the_fully_annotated_images_alone(tmp_path, tiny_dataset, monkeypatch):
-    trainer = TRAINERS["DiagnosingRetinaNet"](configuration("retinanet", tmp_path))
+    cfg = configuration("retinanet", tmp_path)
+    check_data(cfg)
+    trainer = TRAINERS["DiagnosingRetinaNet"](cfg)
     trainer.resume_or_load(resume=False)
     seen = []
     monkeypatch.setattr(trainer, "load_images", lambda dataset_dicts, *_: seen.extend(dataset_dicts))
