@@ -121,7 +121,7 @@ def load_trained_weights(model, cfg, resume: bool) -> str:
     path = (checkpointer.get_checkpoint_file() if resume else "") or cfg.MODEL.WEIGHTS
     if not os.path.isfile(path):
         raise InputError(
-            f"There is no checkpoint {path!r}. One is evaluated by --eval-only MODEL.WEIGHTS "
+            f"MODEL.WEIGHTS {path!r} is no checkpoint. One is evaluated by --eval-only MODEL.WEIGHTS "
             f"{os.path.join(cfg.OUTPUT_DIR, FINAL_WEIGHTS)}, the last one of a run by --eval-only --resume OUTPUT_DIR "
             f"{cfg.OUTPUT_DIR}."
         )

@@ -198,7 +198,10 @@ class DNet(DenseDetector):
         }
 
     def preprocess_image(self, batched_inputs: List[Dict[str, Tensor]]) -> ImageList:
-        """Pads, batches and normalises the images, in the memory format of the weights; the padding is zero."""
+        """Pads, batches and normalises the images, in the memory format of the weights; the padding is zero.
+
+        Detectron2 normalises each image and pads after it; here bytes are padded, and floats are written once.
+        """
         padded = ImageList.from_tensors(
             [self._move_to_current_device(x["image"]) for x in batched_inputs],
             self.backbone.size_divisibility,
