@@ -109,5 +109,9 @@ def add_tsdd_config(cfg: CN) -> None:
     # False: an image is called malignant from probability 0.5 on. True: from the threshold with the largest Youden
     # index on the validation split on.
     _C.TEST.YOUDEN_THRESHOLD = False
+    # TEST.AUG.ENABLED, as in Detectron2's own tools: the final evaluation, and --eval-only, come also with test-time
+    # augmentation ("..., TTA"), where C-Net sees the ROI with these factors on its context and, with TEST.AUG.FLIP,
+    # mirrored too.
+    _C.TEST.AUG.SCALES = (0.83, 1.0, 1.2)
     # Resamples of the patient bootstrap behind the 95% intervals of the final evaluation.
     _C.TEST.BOOTSTRAP = 1000

@@ -24,3 +24,23 @@ def test_the_oracle_leaves_out_images_without_a_roi(num_rois, tiny_cfg, tiny_dat
     )
     assert found_box["num_images"] == 8
     assert [(x["num_images"], x["num_images_without_instance"]) for x in oracle] == ([(3, 0)] if num_rois else [])
+
+
+def test_test_time_augmentation_comes_beside_the_plain_evaluation(tiny_cfg, tiny_dataset, tmp_path):
+    ensure_registered("tiny_fold1_test")
+    model = build_model(tiny_cfg)
+    plain = evaluate_model(tiny_cfg, model, str(tmp_path / "plain"))["tiny_fold1_test"]
+    tiny_cfg.defrost()
+    tiny_cfg.TEST.AUG.ENABLED = True
+    tiny_cfg.TEST.AUG.SCALES = (1.0, 1.5)
+    both = evaluate_model(tiny_cfg, model, str(tmp_path / "both"))["tiny_fold1_test"]
+
+    assert list(both) == ["found box", "found box, TTA", "manual ROI", "manual ROI, TTA"]
+    assert both["found box"] == plain["found box"] and both["manual ROI"] == plain["manual ROI"]
+    # the boxes are the same ones, their diagnoses are not
+    assert both["found box, TTA"]["localisation"] == plain["found box"]["localisation"]
+    first, augmented = (
+        read_json(tmp_path / "both" / folder / "diagnosis_tiny_fold1_test.json")["predictions"][0]
+        for folder in ("found_box", "found_box_tta")
+    )
+    assert first["box"] == augmented["box"] and first["malignancy"] != augmented["malignancy"]

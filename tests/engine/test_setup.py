@@ -17,9 +17,10 @@ def test_all_problems_of_a_configuration_in_one_message(tiny_cfg):
     tiny_cfg.REFINEMENT.CANDIDATES_PER_ROUND = 0
     tiny_cfg.MODEL.DNET.RANKING = "objectness"
     tiny_cfg.TEST.YOUDEN_THRESHOLD, tiny_cfg.DATASETS.VAL = True, ()
+    tiny_cfg.TEST.AUG.SCALES = (1.0, 0)
     with pytest.raises(InputError) as error:
         check_config(tiny_cfg)
-    for key in ("DATASETS.P", "SEED", "ROUNDS", "CANDIDATES_PER_ROUND", "RANKING", "YOUDEN_THRESHOLD"):
+    for key in ("DATASETS.P", "SEED", "ROUNDS", "CANDIDATES_PER_ROUND", "RANKING", "YOUDEN_THRESHOLD", "AUG.SCALES"):
         assert key in str(error.value)
 
 
@@ -66,6 +67,14 @@ def test_cnet_weighs_in_in_the_first_stage_alone(tiny_cfg, architecture):
     tiny_cfg.MODEL.META_ARCHITECTURE, tiny_cfg.REFINEMENT.ENABLED = architecture, False
     with pytest.raises(InputError, match=r"RANKING quality\+cnet: only in TSDDStage1"):
         check_config(tiny_cfg)
+
+
+def test_test_time_augmentation_needs_a_cnet(tiny_cfg):
+    tiny_cfg.TEST.AUG.ENABLED = True
+    check_network(tiny_cfg)
+    tiny_cfg.MODEL.META_ARCHITECTURE = "DiagnosingRetinaNet"
+    with pytest.raises(InputError, match=r"TEST\.AUG\.ENABLED .* DiagnosingRetinaNet has no C-Net"):
+        check_network(tiny_cfg)
 
 
 def test_no_rounds_are_needed_without_refinement(tiny_cfg):

@@ -1,6 +1,7 @@
 """What a finished run is worth: before and after refinement, on the found box and on the manual one."""
 
 import contextlib
+import itertools
 import logging
 import os
 from typing import Dict, Iterator, Optional
@@ -92,7 +93,8 @@ def evaluate_model(cfg, model, output_dir: str) -> Dict[str, Dict]:
 
     Returns:
         data set -> {"found box": results, "manual ROI": results}, the second if the data set has ROIs; for a network
-        that is given its boxes these alone, under their name. On all ranks but the first nothing for a data set.
+        that is given its boxes these alone, under their name. With TEST.AUG.ENABLED each of them also as "found box,
+        TTA". On all ranks but the first nothing for a data set.
     """
     threshold = 0.5
     if cfg.TEST.YOUDEN_THRESHOLD:
@@ -105,19 +107,23 @@ def evaluate_model(cfg, model, output_dir: str) -> Dict[str, Dict]:
     oracles = {diagnosed_boxes(model): False}
     if isinstance(model, TSDDNetwork):
         oracles[MANUAL_ROI] = True
+    augmentations = {"": contextlib.nullcontext}
+    if cfg.TEST.AUG.ENABLED:
+        augmentations[", TTA"] = lambda: model.cnet.test_time_augmentation(cfg.TEST.AUG.SCALES, cfg.TEST.AUG.FLIP)
     results = {name: {} for name in cfg.DATASETS.TEST}
     for name, by_boxes in results.items():
-        for boxes, oracle in oracles.items():
-            folder = os.path.join(output_dir, folder_of(boxes))
-            figures = evaluate(cfg, model, name, oracle=oracle, threshold=threshold, output_dir=folder)
+        for (boxes, oracle), (suffix, augmentation) in itertools.product(oracles.items(), augmentations.items()):
+            folder = os.path.join(output_dir, folder_of(boxes + suffix))
+            with augmentation():
+                figures = evaluate(cfg, model, name, oracle=oracle, threshold=threshold, output_dir=folder)
             if figures:
-                by_boxes[boxes] = figures
+                by_boxes[boxes + suffix] = figures
     return results
 
 
 def folder_of(boxes: str) -> str:
-    """The folder of the evaluators' reports on "found box", "manual ROI" or "whole image"."""
-    return boxes.lower().replace(" ", "_")
+    """The folder of the evaluators' reports on "found box", "manual ROI" or "whole image", with ", TTA" or without."""
+    return boxes.lower().replace(",", "").replace(" ", "_")
 
 
 def evaluate_run(cfg) -> Dict[str, Dict]:

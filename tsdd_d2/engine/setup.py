@@ -115,6 +115,10 @@ def check_config(cfg, num_processes: int = 1) -> None:
         not cfg.TEST.YOUDEN_THRESHOLD or bool(cfg.DATASETS.VAL),
         "TEST.YOUDEN_THRESHOLD needs DATASETS.VAL.",
     )
+    require(
+        len(cfg.TEST.AUG.SCALES) > 0 and all(scale > 0 for scale in cfg.TEST.AUG.SCALES),
+        f"TEST.AUG.SCALES must be one factor above 0 or more, not {cfg.TEST.AUG.SCALES}.",
+    )
     require(0 <= cfg.SOLVER.EMA_DECAY < 1, f"SOLVER.EMA_DECAY must be in [0, 1), not {cfg.SOLVER.EMA_DECAY}.")
     refinement = cfg.REFINEMENT
     require(
@@ -177,12 +181,16 @@ def check_data(cfg, training: bool = True) -> None:
 
 
 def check_network(cfg, training: bool = True, resume: bool = False) -> None:
-    """Raises InputError if the network cannot be built, or its weights are missing or do not fit it or, in stage 2, the
-    data: the initial ones, or those that are evaluated.
+    """Raises InputError if the network cannot be built or tested as configured, or its weights are missing or do not fit
+    it or, in stage 2, the data: the initial ones, or those that are evaluated.
 
     A run that goes on from a checkpoint of its own needs no initial weights.
     """
     model = build_network(cfg)
+    if cfg.TEST.AUG.ENABLED and not hasattr(model, "cnet"):
+        raise InputError(
+            f"TEST.AUG.ENABLED shows C-Net several views of a ROI, and {cfg.MODEL.META_ARCHITECTURE} has no C-Net."
+        )
     if not training or (resume and os.path.isfile(os.path.join(cfg.OUTPUT_DIR, TAG))):
         load_trained_weights(model, cfg, resume)
         return

@@ -1,6 +1,7 @@
 """C-Net: the ROI classifier (paper III.A)."""
 
-from typing import Callable, Dict, List, Optional, Tuple
+import contextlib
+from typing import Callable, Dict, Iterator, List, NamedTuple, Optional, Sequence, Tuple
 
 import torch
 import torchvision
@@ -21,6 +22,13 @@ MALIGNANT = 1
 
 # Boxes in one forward pass at inference; with it, and not with the number of candidates, memory grows.
 MAX_BOXES = 64
+
+
+class View(NamedTuple):
+    """One way to see a ROI: the crop with ``scale`` times the context, mirrored left to right or not."""
+
+    scale: float = 1.0
+    mirrored: bool = False
 
 
 @ROI_HEADS_REGISTRY.register()
@@ -57,6 +65,7 @@ class CNet(nn.Module):
         """
         super().__init__()
         self.differentiable_crop = differentiable_crop
+        self.views: Sequence[View] = (View(),)
         self.input_size = input_size
         self.context = context
         self.beta = beta
@@ -84,7 +93,7 @@ class CNet(nn.Module):
             "differentiable_crop": cfg.MODEL.CNET.DIFFERENTIABLE_CROP,
         }
 
-    def crop(self, images: Tensor, boxes: List[Tensor]) -> Tensor:
+    def crop(self, images: Tensor, boxes: List[Tensor], view: View = View()) -> Tensor:
         """Resamples every ROI of a minibatch in one call.
 
         Args:
@@ -93,7 +102,7 @@ class CNet(nn.Module):
         Returns:
             (sum of Ri, 3, S, S); what lies outside the image is zero, the mean grey.
         """
-        boxes = [enlarge_boxes(b, self.context) for b in boxes]
+        boxes = [enlarge_boxes(b, self.context * view.scale) for b in boxes]
         if not self.differentiable_crop:
             boxes = [b.detach() for b in boxes]
         if torch.compiler.is_exporting():
@@ -103,11 +112,31 @@ class CNet(nn.Module):
             )
         else:
             crops = bilinear_crop(images, boxes, self.input_size)
+        if view.mirrored:
+            crops = crops.flip(3)
         return crops.contiguous(memory_format=torch.channels_last)
 
     def features(self, images: Tensor, boxes: List[Tensor]) -> Tensor:
         """(sum of Ri, num_features): the last convolutional features, pooled; arguments as in :meth:`crop`."""
-        return self.resnet(self.crop(images, boxes))
+        features = [self.resnet(self.crop(images, boxes, view)) for view in self.views]
+        return features[0] if len(features) == 1 else torch.stack(features).mean(dim=0)
+
+    @contextlib.contextmanager
+    def test_time_augmentation(self, scales: Sequence[float], mirror: bool) -> Iterator[None]:
+        """Within this context the features are the mean over several views of each ROI (the classifier is linear, so
+        the logits are the mean logits).
+
+        A box that the detector drew a little too narrow or too wide then changes the diagnosis less.
+
+        Args:
+            scales: factors on the context.
+            mirror: see each of these crops mirrored too.
+        """
+        self.views = [View(scale, mirrored) for scale in scales for mirrored in (False, True)[: 1 + mirror]]
+        try:
+            yield
+        finally:
+            self.views = (View(),)
 
     def class_logits(self, images: Tensor, boxes: List[Tensor]) -> Tensor:
         """(sum of Ri, 2) logits for the boxes of a minibatch; arguments as in :meth:`crop`."""
