@@ -164,6 +164,18 @@ def test_the_peers_are_predictors_too(method, most, files, tmp_path):
         assert prediction.box == (0, 0, 72, 64)
 
 
+def test_augmentation_diagnoses_the_same_box_from_several_crops(model_file, files):
+    (plain,) = Predictor(model_file)(files[0])
+    (augmented,) = Predictor(model_file, augment=True)(files[0])
+    assert augmented.box == plain.box and augmented.malignancy != plain.malignancy
+    assert Predictor(model_file)(files[0]) == [plain]
+
+
+def test_augmentation_needs_a_cnet(tmp_path):
+    with pytest.raises(InputError, match="augmentation is C-Net's, and a DiagnosingRetinaNet has none"):
+        Predictor(peer("retinanet", tmp_path), augment=True)
+
+
 def test_a_network_that_needs_a_roi_is_refused(tmp_path):
     with pytest.raises(InputError, match="A CNetOnROI cannot diagnose an image alone"):
         Predictor(peer("cnet_oracle", tmp_path))

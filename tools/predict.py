@@ -45,6 +45,9 @@ def main(argv=None) -> int:
     )
     parser.add_argument("--output", required=True, metavar="DIR", help="a new or empty folder")
     parser.add_argument("--candidates", type=_positive, default=1, help="boxes for each image, at most (default 1)")
+    parser.add_argument(
+        "--augment", action="store_true", help="diagnose the mean over several crops of each box: slower, a little better"
+    )
     parser.add_argument("--batch-size", type=_positive, default=8, help="images in memory at a time (default 8)")
     parser.add_argument("--device", help="such as cpu or cuda:1 (default: CUDA if there is any)")
     args = parser.parse_args(argv)
@@ -53,7 +56,10 @@ def main(argv=None) -> int:
         if os.path.exists(args.output) and not (os.path.isdir(args.output) and not os.listdir(args.output)):
             raise InputError(f"--output {args.output} exists and is not an empty folder; name another one.")
         predictor = Predictor(
-            load_model(args.model, args.device), batch_size=args.batch_size, candidates=args.candidates
+            load_model(args.model, args.device),
+            batch_size=args.batch_size,
+            candidates=args.candidates,
+            augment=args.augment,
         )
     except InputError as error:
         print(f"error: {error}", file=sys.stderr)

@@ -1,8 +1,10 @@
 """From an image to a box and a probability, without a data set: Detectron2's DefaultPredictor for model files."""
 
+import contextlib
 import os
 from collections import defaultdict
 from dataclasses import dataclass
+from functools import partial
 from itertools import islice
 from typing import TYPE_CHECKING, Dict, Iterable, Iterator, List, Optional, Tuple, Union
 
@@ -81,15 +83,19 @@ class Predictor:
             print(prediction.box, prediction.malignancy, prediction.predicted_class)
     """
 
-    def __init__(self, model_file: "ModelFile", *, batch_size: int = 8, candidates: int = 1):
+    def __init__(
+        self, model_file: "ModelFile", *, batch_size: int = 8, candidates: int = 1, augment: bool = False
+    ):
         """
         Args:
             model_file: from :func:`~tsdd_d2.engine.model_file.load_model`; the predictor sets the
                 ``dnet.max_detections_per_image`` of TSDDNet.
             batch_size: images read and diagnosed at a time.
             candidates: at most this many boxes for each image.
+            augment: test-time augmentation, see :meth:`~tsdd_d2.modeling.cnet.CNet.test_time_augmentation`, with the
+                model's TEST.AUG.SCALES and TEST.AUG.FLIP.
         Raises:
-            InputError: the network is none that diagnoses an image without a given ROI.
+            InputError: the network is none that diagnoses an image without a given ROI, or has no C-Net to augment.
         """
         self.model = model_file.model
         if not isinstance(self.model, DIAGNOSE_IMAGES):
@@ -98,6 +104,12 @@ class Predictor:
             )
         if isinstance(self.model, TSDDNetwork):
             self.model.dnet.max_detections_per_image = candidates
+        self.augmentation = contextlib.nullcontext
+        if augment:
+            if not hasattr(self.model, "cnet"):
+                raise InputError(f"Test-time augmentation is C-Net's, and a {type(self.model).__name__} has none.")
+            aug = model_file.cfg.TEST.AUG
+            self.augmentation = partial(self.model.cnet.test_time_augmentation, aug.SCALES, aug.FLIP)
         self.candidates = candidates
         self.class_names = model_file.class_names
         self.threshold = model_file.threshold
@@ -137,7 +149,7 @@ class Predictor:
             by_size[x["image"].shape].append(index)
         instances: Dict[int, Instances] = {}
         for indices in by_size.values():
-            with torch.no_grad():
+            with torch.no_grad(), self.augmentation():
                 outputs = self.model([inputs[index] for index in indices])
             # a detector's diagnosis takes more boxes than are asked for
             best = [output["instances"][: self.candidates].to("cpu") for output in outputs]

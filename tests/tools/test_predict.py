@@ -58,11 +58,11 @@ def test_from_a_run_to_predictions(finished_run, tiny_environment, images, tmp_p
 
 
 def test_each_image_has_its_line_and_its_picture(predict, model, images, tmp_path):
-    assert predict(images, options=["--candidates", "2"]) == 0
+    assert predict(images, options=["--candidates", "2", "--augment"]) == 0
     lines = read_lines(tmp_path / "out")
     assert [os.path.relpath(x["file_name"], images) for x in lines] == ["a.png", "b.png", "left/a.png"]
     assert [x["picture"] for x in lines] == ["a.png", "b.png", "a_2.png"]
-    expected = Predictor(load_model(model), candidates=2)([x["file_name"] for x in lines])
+    expected = Predictor(load_model(model), candidates=2, augment=True)([x["file_name"] for x in lines])
     for line, prediction in zip(lines, expected):
         assert line["box"] == list(prediction.box) and line["malignancy"] == prediction.malignancy
         assert len(line["candidates"]) == len(prediction.candidates)
