@@ -1,4 +1,5 @@
-"""Every configuration key of ours, with the paper's value as its default."""
+"""Every configuration key of ours. What the paper does not have is off by default; its hyperparameters are in
+configs/tsdd_stage1.yaml and tsdd_stage2.yaml."""
 
 from detectron2.config import CfgNode as CN
 
@@ -61,7 +62,7 @@ def add_tsdd_config(cfg: CN) -> None:
     _C.MODEL.CNET.LABEL_SMOOTHING = 0.0
     # In training each side of the ROI moves by up to this share of its length; 0 is the paper.
     _C.MODEL.CNET.ROI_JITTER = 0.0
-    # In the first stage's training C-Net sees D-Net's best box instead of the ROI it overlaps with this probability, if
+    # With this probability the first stage trains C-Net on D-Net's best box in place of the ROI that this box overlaps, if
     # their IoU is at least 0.5: the diagnosis is of D-Net's boxes at test time. 0 is the paper.
     _C.MODEL.CNET.DNET_BOX_PROBABILITY = 0.0
     # True: the gradient of the crop reaches the box, so that in stage 2 diagnosis trains localisation; False is the paper.
@@ -91,7 +92,8 @@ def add_tsdd_config(cfg: CN) -> None:
     _C.REFINEMENT.WARMUP_ITER = 1000
     # k as rounds: "By iterating the above process for k times" (III.B).
     _C.REFINEMENT.ROUNDS = 10
-    # k as boxes: "The BUS images are fed to the D-Net to predict k candidates" (Fig. 4).
+    # k as boxes: "The BUS images are fed to the D-Net to predict k candidates" (Fig. 4). The paper's k = 10 is read as the
+    # number of rounds; with 1 candidate C-Net accepts or rejects D-Net's best box.
     _C.REFINEMENT.CANDIDATES_PER_ROUND = 1
     # class_guided: the paper's candidate selection. pseudo_label: manual ROIs stay, the others follow D-Net (TSDDNet-B).
     _C.REFINEMENT.RULE = "class_guided"

@@ -8,14 +8,15 @@ import pandas as pd
 FIGURES = (
     ("IoU >= 0.5", "localisation", "share_iou50"),
     ("mean IoU", "localisation", "mean_iou"),
+    ("mean IoU, true box", "localisation", "mean_iou_true"),
     ("AUC", "diagnosis", "AUC"),
     ("accuracy", "diagnosis", "accuracy"),
     ("sensitivity", "diagnosis", "sensitivity"),
     ("specificity", "diagnosis", "specificity"),
     ("patient AUC", "diagnosis_patient", "AUC"),
 )
-SUMMARY = ("IoU >= 0.5", "mean IoU", "AUC", "accuracy", "patient AUC")
-LABELS = ("weights", "data set", "C-Net sees")
+SUMMARY = ("IoU >= 0.5", "mean IoU", "mean IoU, true box", "AUC", "sensitivity", "specificity", "patient AUC")
+LABELS = ("weights", "data set", "box")
 
 # Title of the column, and the entry of RoundStatistics.
 ROUND_FIGURES = {
@@ -38,18 +39,19 @@ EXPLANATION_FIGURES = {
     "IoU, guided by the class": "iou_guided",
     "IoU, best candidate": "iou_best",
     "rank correlation": "rank_correlation",
-    "keeps ROI": "keeps_roi",
-    "ROI fits as well": "roi_fits",
+    "current ROI scores as high": "keeps_roi",
+    "current ROI fits as well": "roi_fits",
 }
 
 
 def results_table(results: Dict[str, Dict]) -> str:
-    """The main figures of :func:`~tsdd_d2.engine.final_evaluation.evaluate_run`, with their 95% intervals.
+    """The main figures of :func:`~tsdd_d2.engine.final_evaluation.evaluate_run` that were measured, with 95% intervals.
 
     Args:
-        results: weights -> data set -> what C-Net sees -> results of the evaluators.
+        results: weights -> data set -> the box that is diagnosed -> results of the evaluators.
     """
-    return _markdown(_results_frame(results))
+    frame = _results_frame(results)
+    return _markdown(frame.loc[:, (frame != "").any()])
 
 
 def summary_table(results: Dict[str, Dict]) -> str:
