@@ -46,7 +46,7 @@ def main(argv=None) -> int:
     parser.add_argument("--output", required=True, metavar="DIR", help="a new or empty folder")
     parser.add_argument("--candidates", type=_positive, default=1, help="boxes for each image, at most (default 1)")
     parser.add_argument(
-        "--augment", action="store_true", help="diagnose the mean over several crops of each box: slower, a little better"
+        "--augment", action="store_true", help="test-time augmentation: the mean diagnosis of several crops of each box"
     )
     parser.add_argument("--batch-size", type=_positive, default=8, help="images in memory at a time (default 8)")
     parser.add_argument("--device", help="such as cpu or cuda:1 (default: CUDA if there is any)")
