@@ -95,7 +95,7 @@ def run(argv=None) -> int:
         cfg = load_config(args.config_file, args.opts)
         # evaluation takes no minibatches; 0 GPUs are one process
         check_config(cfg, 1 if args.eval_only else max(1, args.num_gpus * args.num_machines))
-        check_output_dir(cfg, args.resume or args.eval_only, args.overwrite)
+        check_output_dir(cfg, args.resume, args.overwrite, training=not args.eval_only)
         check_data(cfg, training=not args.eval_only)
         check_network(cfg, training=not args.eval_only, resume=args.resume)
     except InputError as error:

@@ -2,7 +2,8 @@
 
 import logging
 import os
-from typing import Any, Dict, List
+import re
+from typing import Any, Dict, List, Tuple
 
 import torch
 import yaml
@@ -21,7 +22,7 @@ from ..modeling.ranking import CNET_SUFFIX, RANKING_REGISTRY, split_ranking_name
 from ..refinement import SELECTION_RULES
 from . import TRAINERS
 from .checkpoint import load_trained_weights, load_weights
-from .run_folder import CONFIG_FILE, STAGE1, STAGE2, TAG, check_first_stage, run_files
+from .run_folder import CONFIG_FILE, STAGE1, STAGE2, TAG, check_first_stage, differences_of_files, run_files
 from .stage1_trainer import initial_annotation
 from .trainer import OPTIMIZERS
 
@@ -29,6 +30,11 @@ logger = logging.getLogger(__name__)
 
 # torchvision's ResNets
 CNET_DEPTHS = (18, 34, 50, 101, 152)
+
+# The keys behind the ROIs in OUTPUT_DIR, which a resumed run takes as they are.
+DECIDES_ROIS = re.compile(
+    r"DATASETS\.(TRAIN|P|P_SEED|VETOES)|SEED|MODEL\.META_ARCHITECTURE|REFINEMENT\.(?!IMS_PER_BATCH$).+"
+)
 
 
 def load_config(config_file: str, opts: List[str] = ()) -> CfgNode:
@@ -211,8 +217,12 @@ def build_network(cfg) -> nn.Module:
         raise InputError(f"The network cannot be built: {error}") from error
 
 
-def check_output_dir(cfg, resume: bool, overwrite: bool) -> None:
-    """Raises InputError if OUTPUT_DIR holds a run that this one would destroy, unasked or though it needs it."""
+def check_output_dir(cfg, resume: bool, overwrite: bool, training: bool = True) -> None:
+    """Raises InputError if OUTPUT_DIR holds a run that this one would destroy, unasked or though it needs it, or a run
+    that training cannot resume since its ROIs come from something else.
+
+    Evaluation (not ``training``) writes over nothing: there a run of another configuration is worth a warning.
+    """
     if overwrite:
         removed = [os.path.realpath(x) for x in (cfg.OUTPUT_DIR, *run_files(cfg.OUTPUT_DIR))]
         if cfg.MODEL.WEIGHTS and os.path.realpath(cfg.MODEL.WEIGHTS) in removed:
@@ -226,30 +236,45 @@ def check_output_dir(cfg, resume: bool, overwrite: bool) -> None:
         return
     with open(config_file) as file:
         found = CfgNode(yaml.safe_load(file))
-    differences = [
-        f"{key}: {old} there, {new} now"
-        for key, old, new in _differences(found, CfgNode(yaml.safe_load(cfg.dump())))
-    ]
-    if not differences and not resume:
-        raise InputError(
-            f"OUTPUT_DIR {cfg.OUTPUT_DIR} holds a run of this configuration: go on with --resume, or start again with "
-            "--overwrite."
-        )
-    if differences and not resume:
+    differences = _differences(found, CfgNode(yaml.safe_load(cfg.dump())))
+    listed = [_describe(*difference) for difference in differences]
+    if training and not resume:
+        if not differences:
+            raise InputError(
+                f"OUTPUT_DIR {cfg.OUTPUT_DIR} holds a run of this configuration: go on with --resume, or start again with "
+                "--overwrite."
+            )
         raise InputError(
             f"OUTPUT_DIR {cfg.OUTPUT_DIR} belongs to a run with a different configuration:\n  "
-            + "\n  ".join(differences)
+            + "\n  ".join(listed)
             + "\nName another OUTPUT_DIR, or start again in this one with --overwrite."
         )
+    if training:
+        decisive = [
+            _describe(key, old, new)
+            for key, old, new in differences
+            # a key that one side lacks is of another version of this software
+            if DECIDES_ROIS.fullmatch(key) and None not in (old, new)
+        ]
+        decisive = decisive or differences_of_files(cfg)
+        if decisive:
+            raise InputError(
+                f"--resume: the ROIs of the run in OUTPUT_DIR {cfg.OUTPUT_DIR} come from something else:\n  "
+                + "\n  ".join(decisive)
+                + "\nName another OUTPUT_DIR, or start again in this one with --overwrite."
+            )
     if differences:
-        logger.warning(
-            "Resuming with a configuration that differs from the run's own:\n  %s", "\n  ".join(differences)
-        )
+        logger.warning("The configuration differs from that of the run in OUTPUT_DIR:\n  %s", "\n  ".join(listed))
 
 
-def _differences(old: CfgNode, new: CfgNode) -> List[tuple]:
+def _differences(old: CfgNode, new: CfgNode) -> List[Tuple[str, Any, Any]]:
+    """Key, old and new value, None where there is no such key."""
     old, new = _values(old), _values(new)
     return [(key, old.get(key), new.get(key)) for key in sorted(old | new) if old.get(key) != new.get(key)]
+
+
+def _describe(key: str, old: Any, new: Any) -> str:
+    return f"{key}: {old} there, {new} now"
 
 
 def _values(node: CfgNode, prefix: str = "") -> Dict[str, Any]:
