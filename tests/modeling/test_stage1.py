@@ -28,8 +28,7 @@ def test_training_returns_every_loss_by_its_name(model):
         instances = Instances((64, 72))
         instances.gt_boxes = Boxes(torch.tensor([[10.0, 10.0, 40.0, 40.0]]))
         instances.gt_classes = torch.tensor([1])
-        instances.partially_annotated = torch.tensor([partially_annotated])
-        batch.append({**inputs(), "instances": instances})
+        batch.append({**inputs(), "instances": instances, "partially_annotated": partially_annotated})
     losses = model.train()(batch)
     assert set(losses) == {
         f"loss_{part}_{group}" for part in ("dnet", "quality", "cnet") for group in ("fa", "pa")
@@ -37,6 +36,13 @@ def test_training_returns_every_loss_by_its_name(model):
     sum(losses.values()).backward()
     unused = [name for name, p in model.named_parameters() if p.grad is None]
     assert unused == []  # DistributedDataParallel stops on a parameter without gradient
+
+
+def test_the_group_is_the_images_also_without_a_roi_in_view(model):
+    instances = Instances((64, 72), gt_boxes=Boxes(torch.zeros(0, 4)), gt_classes=torch.zeros(0, dtype=torch.long))
+    for group, other, partially_annotated in (("pa", "fa", True), ("fa", "pa", False)):
+        losses = model.train()([{**inputs(), "instances": instances, "partially_annotated": partially_annotated}])
+        assert losses[f"loss_quality_{group}"] > 0 and losses[f"loss_quality_{other}"] == 0
 
 
 def test_inference_returns_boxes_in_the_original_image(model):

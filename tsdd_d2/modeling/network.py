@@ -61,8 +61,8 @@ class TSDDNetwork(nn.Module):
         """
         Args:
             batched_inputs: outputs of the mapper, one dict for each image: ``image`` (3, H, W); in training
-                ``instances`` with ``gt_boxes``, ``gt_classes``, ``partially_annotated``; at inference ``height``
-                and ``width`` of the output.
+                ``instances`` with ``gt_boxes`` and ``gt_classes``, and ``partially_annotated`` (bool); at inference
+                ``height`` and ``width`` of the output.
         """
         if not self.training:
             return self.inference(batched_inputs)

@@ -61,7 +61,7 @@ class TSDDStage1(TSDDNetwork):
         """The terms of Eq. (1) and (3)."""
         images = self.dnet.preprocess_image(batched_inputs)
         gt_instances = [x["instances"].to(self.device) for x in batched_inputs]
-        partially_annotated = partially_annotated_images(gt_instances)
+        partially_annotated = partially_annotated_images(batched_inputs, self.device)
         predictions = self.dnet.predict(self.dnet.extract_features(images))
         losses = self.dnet.losses(predictions, gt_instances, partially_annotated)
         boxes = [x.gt_boxes.tensor for x in gt_instances]
