@@ -71,6 +71,16 @@ def test_scored_candidates_are_what_inference_finds_and_diagnoses(model):
     )
 
 
+@pytest.mark.parametrize("k", [1, 3])
+def test_a_box_outside_the_image_is_no_candidate(model, k):
+    decode, roi = model.dnet.decode, torch.tensor([[20.0, 20.0, 90.0, 100.0]])
+    model.dnet.decode = lambda predictions: decode(predictions) * 0 + torch.tensor([-30.0, -30.0, -10.0, -10.0])
+    (scored,) = model.eval().score_candidates([{**inputs(), "rois": roi}], k)
+    assert [x.shape for x in scored] == [(0, 4), (0, 2), (1, 2)]
+    (oracle,) = model.diagnose([{**inputs(), "rois": roi}])
+    torch.testing.assert_close(scored.roi_probabilities[:, 1], oracle["instances"].malignancy, atol=1e-5, rtol=1e-4)
+
+
 def test_each_network_runs_once_in_a_pass(model):
     calls = []
     model.dnet.backbone.register_forward_hook(lambda *_: calls.append("D-Net"))
