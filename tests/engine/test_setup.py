@@ -128,6 +128,14 @@ def test_a_youden_threshold_needs_both_classes(tiny_cfg, tiny_dataset):
     check_data(tiny_cfg)
 
 
+def test_evaluation_reads_the_validation_set_for_the_threshold_alone(tiny_cfg, tiny_dataset):
+    (tiny_dataset / "annotations" / "fold1_val.json").unlink()
+    check_data(tiny_cfg, training=False)
+    tiny_cfg.TEST.YOUDEN_THRESHOLD = True
+    with pytest.raises(InputError, match="tiny_fold1_val"):
+        check_data(tiny_cfg, training=False)
+
+
 def test_all_problems_of_all_splits_in_one_message(tiny_cfg, tiny_dataset):
     (tiny_dataset / "images" / "001.png").write_bytes(b"no image")
     (tiny_dataset / "images" / "025.png").unlink()

@@ -149,6 +149,16 @@ def check_config(cfg, num_processes: int = 1) -> None:
         raise InputError("The configuration cannot be run:\n  " + "\n  ".join(problems))
 
 
+def data_sets(cfg, training: bool = True) -> List[str]:
+    """The names of all data sets that the run will read; evaluation reads DATASETS.VAL for the Youden threshold alone."""
+    reads_val = training or cfg.TEST.YOUDEN_THRESHOLD
+    return [
+        *(cfg.DATASETS.TRAIN if training else ()),
+        *(cfg.DATASETS.VAL if reads_val else ()),
+        *cfg.DATASETS.TEST,
+    ]
+
+
 def check_data(cfg, training: bool = True) -> None:
     """Validates every data set that the run will read.
 
@@ -156,11 +166,9 @@ def check_data(cfg, training: bool = True) -> None:
         InputError, BBUIError: with all problems of all files; no fully annotated image among them; no Youden threshold
             to be had from the validation set.
     """
-    names = [*(cfg.DATASETS.TRAIN if training else ()), *cfg.DATASETS.VAL, *cfg.DATASETS.TEST]
-    for name in names:
-        ensure_registered(name)
     splits = {}
-    for name in names:
+    for name in data_sets(cfg, training):
+        ensure_registered(name)
         metadata = MetadataCatalog.get(name)
         splits[name] = (metadata.json_file, metadata.image_root)
     for warning in validate_splits(splits):
