@@ -108,9 +108,12 @@ def test_yaml_is_read_by_the_safe_loader(tmp_path):
 
 def test_no_roi_to_start_from(tiny_cfg, tiny_dataset):
     path = tiny_dataset / "annotations" / "fold1_train.json"
-    write_json(path, {**read_json(path), "annotations": []})
-    with pytest.raises(InputError, match=r"fold1_train\.json: no image keeps a ROI"):
-        check_data(tiny_cfg)
+    bbui = read_json(path)
+    pseudo = [{**annotation, "roi_source": "pseudo"} for annotation in bbui["annotations"]]
+    for annotations in ([], pseudo):
+        write_json(path, {**bbui, "annotations": annotations})
+        with pytest.raises(InputError, match=r"fold1_train\.json: no image keeps a ROI .* has 0 ROIs, pseudo"):
+            check_data(tiny_cfg)
 
 
 def test_a_youden_threshold_needs_both_classes(tiny_cfg, tiny_dataset):

@@ -16,6 +16,7 @@ from detectron2.modeling import build_model
 from ..config import add_tsdd_config
 from ..data import ensure_registered, validate_splits
 from ..data.files import read_json
+from ..data.roi import is_fully_annotated
 from ..errors import InputError
 from ..modeling.fnet import DNET_POOLINGS
 from ..modeling.ranking import CNET_SUFFIX, RANKING_REGISTRY, split_ranking_name
@@ -182,14 +183,16 @@ def check_data(cfg, training: bool = True) -> None:
             )
     if not training:
         return
-    bbui = initial_annotation(cfg)
-    if not bbui["annotations"]:
+    # round 0 trains on fully annotated images alone: a pseudo ROI makes none
+    drawn = [x for x in initial_annotation(cfg)["annotations"] if is_fully_annotated([x])]
+    if not drawn:
         file = MetadataCatalog.get(cfg.DATASETS.TRAIN[0]).json_file
+        num_drawn = sum(is_fully_annotated([x]) for x in read_json(file)["annotations"])
         raise InputError(
             f"{file}: no image keeps a ROI with DATASETS.P = {cfg.DATASETS.P}, so there is nothing to start from. "
-            f"The file has {len(read_json(file)['annotations'])} ROIs; raise DATASETS.P or annotate some images."
+            f"The file has {num_drawn} ROIs, pseudo ROIs aside; raise DATASETS.P or annotate some images."
         )
-    annotated_classes = {x["category_id"] for x in bbui["annotations"]}
+    annotated_classes = {x["category_id"] for x in drawn}
     if len(annotated_classes) < 2:
         logger.warning("All images with ROIs are of one class: C-Net's warm-up sees no other.")
 
