@@ -98,6 +98,12 @@ def test_the_papers_values_are_in_the_papers_configuration():
     assert (cfg.MODEL.CNET.CONTEXT, cfg.MODEL.CNET.ROI_JITTER, cfg.MODEL.DNET.INPUT_STRIDE) == (1.0, 0.0, 1)
 
 
+def test_without_cuda_the_cpu_takes_over_with_a_warning(monkeypatch, caplog):
+    monkeypatch.setattr("torch.cuda.is_available", lambda: False)
+    cfg = load_config("", ["MODEL.DEVICE", "cuda:1"])
+    assert cfg.MODEL.DEVICE == "cpu" and "MODEL.DEVICE is cpu instead of cuda:1" in caplog.text
+
+
 def test_yaml_is_read_by_the_safe_loader(tmp_path):
     path = tmp_path / "evil.yaml"
     path.write_text(f"OUTPUT_DIR: !!python/object/apply:os.mkdir ['{tmp_path}/executed']\n")

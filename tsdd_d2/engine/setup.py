@@ -58,6 +58,7 @@ def load_config(config_file: str, opts: List[str] = ()) -> CfgNode:
         message = error.args[0] if error.args else error
         raise InputError(f"Configuration {config_file} {' '.join(opts)}: {message}") from error
     if cfg.MODEL.DEVICE.startswith("cuda") and not torch.cuda.is_available():
+        logger.warning("There is no CUDA device: MODEL.DEVICE is cpu instead of %s.", cfg.MODEL.DEVICE)
         cfg.MODEL.DEVICE = "cpu"
     if cfg.SOLVER.AMP.ENABLED and cfg.MODEL.DEVICE == "cpu" and not cpu_has_bfloat16():
         logger.warning("This CPU computes no bfloat16: training in float32, which takes longer.")
