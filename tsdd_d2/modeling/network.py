@@ -109,7 +109,7 @@ class TSDDNetwork(nn.Module):
 
 
 def rois_in_tensor(batched_inputs: List[Dict], images: ImageList) -> List[Tensor]:
-    """``rois`` of each input, scaled from the original image to the image tensor."""
+    """``rois`` of each input, scaled from the original image: N tensors (Mi, 4), absolute XYXY in the image tensor."""
     rois = []
     for inputs, size in zip(batched_inputs, images.image_sizes):
         boxes = Boxes(inputs["rois"].to(images.tensor.device, torch.float32).clone())
