@@ -224,7 +224,8 @@ def test_a_run_is_not_resumed_to_other_rois(run_to_resume, key, value, message):
 @pytest.mark.parametrize("kind", ["annotation", "veto"])
 def test_a_run_is_not_resumed_on_a_file_that_has_changed(run_to_resume, tiny_dataset, kind):
     check_output_dir(run_to_resume, resume=True, overwrite=False)
-    path = {"annotation": tiny_dataset / "annotations" / "fold1_train.json", "veto": run_to_resume.DATASETS.VETOES}[kind]
+    annotation = tiny_dataset / "annotations" / "fold1_train.json"
+    path = {"annotation": annotation, "veto": run_to_resume.DATASETS.VETOES}[kind]
     write_json(path, {**read_json(path), "info": {}})
     check_output_dir(run_to_resume, resume=True, overwrite=False, training=False)
     with pytest.raises(InputError, match=rf"SHA-256 of the {kind} file .*\.json: \w+ there, \w+ now"):

@@ -92,8 +92,8 @@ def evaluate(
 def evaluate_model(cfg, model, output_dir: str) -> Dict[str, Dict]:
     """Results on every set of DATASETS.TEST, on the boxes that the network diagnoses and, for TSDDNet, with the oracle.
 
-    With TEST.YOUDEN_THRESHOLD there is one threshold, from the found boxes of DATASETS.VAL without test-time augmentation;
-    it holds for all of them.
+    With TEST.YOUDEN_THRESHOLD there is one threshold for all of them, from the found boxes of DATASETS.VAL without
+    test-time augmentation.
 
     Returns:
         data set -> {"found box": results, "manual ROI": results}, the second if the data set has ROIs; for a network

@@ -152,7 +152,8 @@ def check_config(cfg, num_processes: int = 1) -> None:
 
 
 def data_sets(cfg, training: bool = True) -> List[str]:
-    """The names of all data sets that the run will read; evaluation reads DATASETS.VAL for the Youden threshold alone."""
+    """The names of all data sets that the run will read."""
+    # evaluation takes nothing but the threshold from it
     reads_val = training or cfg.TEST.YOUDEN_THRESHOLD
     return [
         *(cfg.DATASETS.TRAIN if training else ()),
@@ -253,8 +254,8 @@ def check_output_dir(cfg, resume: bool, overwrite: bool, training: bool = True) 
     if training and not resume:
         if not differences:
             raise InputError(
-                f"OUTPUT_DIR {cfg.OUTPUT_DIR} holds a run of this configuration: go on with --resume, or start again with "
-                "--overwrite."
+                f"OUTPUT_DIR {cfg.OUTPUT_DIR} holds a run of this configuration: go on with --resume, or start again "
+                "with --overwrite."
             )
         raise InputError(
             f"OUTPUT_DIR {cfg.OUTPUT_DIR} belongs to a run with a different configuration:\n  "
