@@ -9,6 +9,7 @@ from detectron2.modeling import build_model
 from detectron2.utils import comm
 
 import tsdd_d2  # noqa: F401 (registers our parts)
+from tsdd_d2.data import ensure_registered
 from tsdd_d2.data.files import write_json
 from tsdd_d2.engine import TRAINERS, load_trained_weights
 from tsdd_d2.engine.final_evaluation import evaluate_model, evaluate_run, results_table
@@ -19,6 +20,7 @@ from tsdd_d2.engine.setup import (
     check_data,
     check_network,
     check_output_dir,
+    data_sets,
     load_config,
 )
 from tsdd_d2.errors import InputError
@@ -38,19 +40,20 @@ Train the second stage on the networks and the ROIs of a first-stage run:
 
 Evaluate a checkpoint on another data set:
     $ python tools/train_net.py --config-file configs/tsdd_stage1_cpu.yaml --eval-only \\
-        MODEL.WEIGHTS output/p02/model_final.pth DATASETS.TEST "('busi_fold1_test',)"
+        MODEL.WEIGHTS output/p02/model_final.pth DATASETS.TEST "('busi_fold1_test',)" OUTPUT_DIR output/p02_busi
 
 Evaluate the last checkpoint of a run:
     $ python tools/train_net.py --config-file configs/tsdd_stage1_cpu.yaml --eval-only --resume OUTPUT_DIR output/p02
 
 Two processes (on two GPUs, or on the CPU where MODEL.DEVICE is cpu):
-    $ python tools/train_net.py --config-file configs/tsdd_stage1_cpu.yaml --num-gpus 2
+    $ python tools/train_net.py --config-file configs/tsdd_stage1_cpu.yaml --num-gpus 2 OUTPUT_DIR output/two_processes
 """
 
 
 def main(args):
     cfg = load_config(args.config_file, args.opts)
-    check_data(cfg, training=not args.eval_only) if comm.get_world_size() > 1 else None
+    for name in data_sets(cfg, training=not args.eval_only):
+        ensure_registered(name)  # a process that was spawned knows none; the data themselves are checked before
     keep_freed_memory()
     if args.eval_only:
         # a training run's own config.yaml and log stay as they are
@@ -95,7 +98,7 @@ def run(argv=None) -> int:
         cfg = load_config(args.config_file, args.opts)
         # evaluation takes no minibatches; 0 GPUs are one process
         check_config(cfg, 1 if args.eval_only else max(1, args.num_gpus * args.num_machines))
-        check_output_dir(cfg, args.resume or args.eval_only, args.overwrite)
+        check_output_dir(cfg, args.resume, args.overwrite, training=not args.eval_only)
         check_data(cfg, training=not args.eval_only)
         check_network(cfg, training=not args.eval_only, resume=args.resume)
     except InputError as error:

@@ -1,5 +1,6 @@
 import json
 
+import numpy as np
 import pytest
 
 from tsdd_d2.data.files import read_json, write_json
@@ -27,3 +28,12 @@ def test_a_failed_write_keeps_the_old_file_and_leaves_nothing(tmp_path, monkeypa
         write_json(path, {"round": 1})
     assert read_json(path) == {"round": 0}
     assert [entry.name for entry in tmp_path.iterdir()] == ["all.json"]
+
+
+def test_what_json_does_not_know_becomes_null(tmp_path):
+    """A strict reader, unlike Python's, stops at NaN."""
+    path, nan, inf = tmp_path / "results.json", float("nan"), float("inf")
+    write_json(path, {"AUC": nan, "sets": [{"low": -inf, "values": (0.5, nan)}], 3: np.float64("nan")})
+    assert read_json(path) == {"AUC": None, "sets": [{"low": None, "values": [0.5, None]}], "3": None}
+    write_json(path, inf)
+    assert path.read_text() == "null\n"

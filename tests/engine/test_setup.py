@@ -3,8 +3,10 @@ import os
 import pytest
 from torch import nn
 
+from tsdd_d2.data import ensure_registered
 from tsdd_d2.data.files import read_json, write_json
 from tsdd_d2.engine import TSDDCheckpointer
+from tsdd_d2.engine.run_folder import RunRecord
 from tsdd_d2.engine.setup import check_config, check_data, check_network, check_output_dir, load_config
 from tsdd_d2.engine.stage1_trainer import initial_annotation
 from tsdd_d2.errors import InputError
@@ -96,6 +98,12 @@ def test_the_papers_values_are_in_the_papers_configuration():
     assert (cfg.MODEL.CNET.CONTEXT, cfg.MODEL.CNET.ROI_JITTER, cfg.MODEL.DNET.INPUT_STRIDE) == (1.0, 0.0, 1)
 
 
+def test_without_cuda_the_cpu_takes_over_with_a_warning(monkeypatch, caplog):
+    monkeypatch.setattr("torch.cuda.is_available", lambda: False)
+    cfg = load_config("", ["MODEL.DEVICE", "cuda:1"])
+    assert cfg.MODEL.DEVICE == "cpu" and "MODEL.DEVICE is cpu instead of cuda:1" in caplog.text
+
+
 def test_yaml_is_read_by_the_safe_loader(tmp_path):
     path = tmp_path / "evil.yaml"
     path.write_text(f"OUTPUT_DIR: !!python/object/apply:os.mkdir ['{tmp_path}/executed']\n")
@@ -106,9 +114,12 @@ def test_yaml_is_read_by_the_safe_loader(tmp_path):
 
 def test_no_roi_to_start_from(tiny_cfg, tiny_dataset):
     path = tiny_dataset / "annotations" / "fold1_train.json"
-    write_json(path, {**read_json(path), "annotations": []})
-    with pytest.raises(InputError, match=r"fold1_train\.json: no image keeps a ROI"):
-        check_data(tiny_cfg)
+    bbui = read_json(path)
+    pseudo = [{**annotation, "roi_source": "pseudo"} for annotation in bbui["annotations"]]
+    for annotations in ([], pseudo):
+        write_json(path, {**bbui, "annotations": annotations})
+        with pytest.raises(InputError, match=r"fold1_train\.json: no image keeps a ROI .* has 0 ROIs, pseudo"):
+            check_data(tiny_cfg)
 
 
 def test_a_youden_threshold_needs_both_classes(tiny_cfg, tiny_dataset):
@@ -124,6 +135,14 @@ def test_a_youden_threshold_needs_both_classes(tiny_cfg, tiny_dataset):
             check_data(tiny_cfg, training)
     tiny_cfg.TEST.YOUDEN_THRESHOLD = False
     check_data(tiny_cfg)
+
+
+def test_evaluation_reads_the_validation_set_for_the_threshold_alone(tiny_cfg, tiny_dataset):
+    (tiny_dataset / "annotations" / "fold1_val.json").unlink()
+    check_data(tiny_cfg, training=False)
+    tiny_cfg.TEST.YOUDEN_THRESHOLD = True
+    with pytest.raises(InputError, match="tiny_fold1_val"):
+        check_data(tiny_cfg, training=False)
 
 
 def test_all_problems_of_all_splits_in_one_message(tiny_cfg, tiny_dataset):
@@ -162,3 +181,65 @@ def test_output_dir_of_another_run(tiny_cfg, tmp_path):
     with pytest.raises(InputError, match=r"SOLVER\.BASE_LR: 0\.001 there, 0\.5 now"):
         check_output_dir(tiny_cfg, resume=False, overwrite=False)
     check_output_dir(tiny_cfg, resume=False, overwrite=True)
+
+
+@pytest.fixture
+def run_to_resume(tiny_cfg, tiny_dataset, tmp_path):
+    """The configuration of a run that has begun, with an empty veto file."""
+    path = tmp_path / "vetoes.json"
+    write_json(path, {"data_set": "tiny_fold1_train", "run": "r", "vetoes": []})
+    tiny_cfg.DATASETS.VETOES = str(path)
+    ensure_registered("tiny_fold1_train")
+    os.makedirs(tiny_cfg.OUTPUT_DIR)
+    with open(os.path.join(tiny_cfg.OUTPUT_DIR, "config.yaml"), "w") as file:
+        file.write(tiny_cfg.dump())
+    RunRecord.of(tiny_cfg).write(tiny_cfg.OUTPUT_DIR)
+    return tiny_cfg
+
+
+@pytest.mark.parametrize(
+    "key, value, message",
+    [
+        ("DATASETS.P", 1.0, r"DATASETS\.P: 0\.5 there, 1\.0 now"),
+        ("DATASETS.P_SEED", 3, r"DATASETS\.P_SEED: -1 there, 3 now"),
+        ("DATASETS.TRAIN", ("tiny_fold1_val",), r"DATASETS\.TRAIN"),
+        ("DATASETS.VETOES", "", r"DATASETS\.VETOES: .*vetoes\.json there,  now"),
+        ("SEED", 1, "SEED: 0 there, 1 now"),
+        ("MODEL.META_ARCHITECTURE", "TSDDStage2", "TSDDStage1 there, TSDDStage2 now"),
+        ("REFINEMENT.RULE", "pseudo_label", r"REFINEMENT\.RULE"),
+        ("REFINEMENT.IMS_PER_BATCH", 2, None),
+        ("SOLVER.MAX_ITER", 20, None),
+    ],
+)
+def test_a_run_is_not_resumed_to_other_rois(run_to_resume, key, value, message):
+    run_to_resume.merge_from_list([key, value])
+    check_output_dir(run_to_resume, resume=True, overwrite=False, training=False)
+    if message is None:
+        check_output_dir(run_to_resume, resume=True, overwrite=False)
+        return
+    with pytest.raises(InputError, match=rf"(?s)--resume: .*{message}.*--overwrite"):
+        check_output_dir(run_to_resume, resume=True, overwrite=False)
+
+
+@pytest.mark.parametrize("kind", ["annotation", "veto"])
+def test_a_run_is_not_resumed_on_a_file_that_has_changed(run_to_resume, tiny_dataset, kind):
+    check_output_dir(run_to_resume, resume=True, overwrite=False)
+    annotation = tiny_dataset / "annotations" / "fold1_train.json"
+    path = {"annotation": annotation, "veto": run_to_resume.DATASETS.VETOES}[kind]
+    write_json(path, {**read_json(path), "info": {}})
+    check_output_dir(run_to_resume, resume=True, overwrite=False, training=False)
+    with pytest.raises(InputError, match=rf"SHA-256 of the {kind} file .*\.json: \w+ there, \w+ now"):
+        check_output_dir(run_to_resume, resume=True, overwrite=False)
+
+
+def test_a_run_of_an_older_version_is_resumed(run_to_resume):
+    """Its record has no checksum of the vetoes, and its configuration lacks a key."""
+    path = os.path.join(run_to_resume.OUTPUT_DIR, "run.json")
+    record = read_json(path)
+    del record["vetoes_sha256"]
+    write_json(path, record)
+    old = run_to_resume.clone()
+    del old.REFINEMENT["RULE"]
+    with open(os.path.join(run_to_resume.OUTPUT_DIR, "config.yaml"), "w") as file:
+        file.write(old.dump())
+    check_output_dir(run_to_resume, resume=True, overwrite=False)

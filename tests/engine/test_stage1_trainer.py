@@ -112,6 +112,15 @@ def test_a_finished_run_is_not_overwritten_by_accident(finished_run, tmp_path):
     assert rois(run) == rois(finished_run)
 
 
+def test_a_run_is_not_resumed_with_another_share_of_rois(finished_run, tmp_path):
+    run = shutil.copytree(finished_run, tmp_path / "run")
+    before = {name: (run / name).read_bytes() for name in ("config.yaml", "run.json", "log.txt")}
+    command = train_command(run, "--resume", overrides=["DATASETS.P", "1.0"])
+    result = subprocess.run(command, capture_output=True, text=True, timeout=120)
+    assert result.returncode == 2 and "DATASETS.P: 0.5 there, 1.0 now" in result.stderr
+    assert all((run / name).read_bytes() == content for name, content in before.items())
+
+
 def test_detectron2s_evaluator_and_visualizer_take_the_output(finished_run, tmp_path):
     from detectron2.data import DatasetCatalog, MetadataCatalog
     from detectron2.evaluation import COCOEvaluator, inference_on_dataset

@@ -98,13 +98,13 @@ def test_vetoes_reject_rois_of_the_first_stage(session_datasets, tmp_path):
     run, path = tmp_path / "run", tmp_path / "vetoes.json"
     cfg = load_config(CONFIG, ["MODEL.WEIGHTS", str(run), "DATASETS.VETOES", str(path)])
     ensure_registered(cfg.DATASETS.TRAIN[0])
-    RunRecord.of(cfg)._replace(status="finished", architecture=STAGE1, rounds=1).write(str(run))
     bbui = read_json(session_datasets / "tiny" / "annotations" / "fold1_train.json")
     manual, pseudo = bbui["annotations"][0], {**bbui["annotations"][1], "roi_source": "pseudo"}
     ROIBank(str(run / "rois")).write(1, {**bbui, "annotations": [manual, pseudo]})
 
     entry = veto(bbui["images"][1], pseudo)
     write_json(path, {"data_set": "tiny_fold1_train", "run": "r", "vetoes": [entry]})
+    RunRecord.of(cfg)._replace(status="finished", architecture=STAGE1, rounds=1).write(str(run))
     check_first_stage(cfg)
     rois = read_refined_rois(cfg)
     assert rois["annotations"] == [manual] and rois["images"][1] == {**bbui["images"][1], "roi_veto": True}

@@ -1,4 +1,4 @@
-"""What the ranks of a run do together."""
+"""The optimizer, and what the ranks of a run do together."""
 
 import types
 
@@ -19,6 +19,14 @@ def validate_on_a_rank(folder):
     cfg = CfgNode({"DATASETS": {"VAL": ("val",), "TEST": ()}, "TEST": {"BOOTSTRAP": 9}})
     trainer = types.SimpleNamespace(cfg=cfg, network=network, test=seen)
     write_json(f"{folder}/{comm.get_rank()}.json", TSDDTrainer.validate(trainer))
+
+
+def test_detectron2s_keys_for_biases_hold(tiny_cfg):
+    tiny_cfg.merge_from_list(["SOLVER.BIAS_LR_FACTOR", 2.0, "SOLVER.WEIGHT_DECAY_BIAS", 0.5])
+    optimizer = TSDDTrainer.build_optimizer(tiny_cfg, nn.Linear(3, 1))
+    groups = {group["params"][0].shape: (group["lr"], group["weight_decay"]) for group in optimizer.param_groups}
+    rate, decay = tiny_cfg.SOLVER.BASE_LR, tiny_cfg.SOLVER.WEIGHT_DECAY
+    assert groups == {(1, 3): (rate, decay), (1,): (2 * rate, 0.5)}
 
 
 def test_all_ranks_validate_with_the_statistics_of_rank_0(tmp_path):

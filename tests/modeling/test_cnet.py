@@ -12,11 +12,10 @@ def cnet():
     return CNet(depth=18, input_size=32, context=1.0, norm="BN", beta=0.5)
 
 
-def rois(boxes, classes, partially_annotated):
+def rois(boxes, classes):
     instances = Instances((40, 40))
     instances.gt_boxes = Boxes(torch.tensor(boxes))
     instances.gt_classes = torch.tensor(classes)
-    instances.partially_annotated = torch.tensor(partially_annotated)
     return instances
 
 
@@ -94,7 +93,7 @@ def test_eq_3_and_4_by_hand(cnet):
     logits = torch.tensor([[0.0, 0.0], [2.0, 0.0], [0.0, 1.0]])
     cnet.class_logits = lambda images, boxes: logits
     box = [[0.0, 0.0, 9.0, 9.0]]
-    targets = [rois(box, [1], [False]), rois(box, [0], [True]), rois(box, [0], [True])]
+    targets = [rois(box, [1]), rois(box, [0]), rois(box, [0])]
     losses = cnet.losses(None, [x.gt_boxes.tensor for x in targets], targets, torch.tensor([False, True, True]))
     assert losses["loss_cnet_fa"].item() == pytest.approx(0.693147, rel=1e-5)  # -log 1/2
     # -log(e^2/(e^2+1)) = 0.126928, -log(1/(1+e)) = 1.313262; their mean, times beta
@@ -103,7 +102,7 @@ def test_eq_3_and_4_by_hand(cnet):
 
 def test_roi_head_contract(cnet):
     images = ImageList(torch.rand(2, 3, 40, 40), [(40, 40), (40, 40)])
-    targets = [rois([[0.0, 0.0, 20.0, 20.0]], [1], [False]), rois([[5.0, 5.0, 30.0, 30.0]], [0], [True])]
+    targets = [rois([[0.0, 0.0, 20.0, 20.0]], [1]), rois([[5.0, 5.0, 30.0, 30.0]], [0])]
     _, losses = cnet.train()(images, None, [], targets)
     assert set(losses) == {"loss_cnet_fa", "loss_cnet_pa"}
     proposals = [Instances((40, 40), pred_boxes=Boxes(torch.tensor([[0.0, 0, 20, 20]]))) for _ in range(2)]

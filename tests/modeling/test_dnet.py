@@ -52,6 +52,17 @@ def test_eq_1_and_2_by_hand(dnet):
     assert losses["loss_dnet_pa"].item() == pytest.approx(0.5 * (0.5 * (0.1**2 + 0.05**2)) / 2, rel=1e-5)
 
 
+def test_alone_it_trains_on_both_groups(dnet):
+    batch = [
+        {"image": torch.zeros(3, 64, 72, dtype=torch.uint8), "instances": instances_of([[10.0, 10.0, 40.0, 40.0]])}
+        for _ in range(2)
+    ]
+    batch[1]["partially_annotated"] = True
+    losses = dnet.train()(batch)
+    assert set(losses) == {"loss_dnet_fa", "loss_dnet_pa", "loss_quality_fa", "loss_quality_pa"}
+    assert losses["loss_dnet_pa"].item() == pytest.approx(dnet.alpha * losses["loss_dnet_fa"].item(), rel=1e-5)
+
+
 def test_a_group_that_is_absent_costs_nothing_but_keeps_its_entry(dnet):
     anchors = torch.tensor([[0.0, 0.0, 10.0, 10.0]])
     predictions = DensePredictions(anchors, torch.zeros(1, 1, 4), torch.zeros(1, 1))

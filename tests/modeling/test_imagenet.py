@@ -1,9 +1,12 @@
 import os
+import re
+import shlex
 
 import pytest
 import torch
 import torchvision
 
+from detectron2.layers import FrozenBatchNorm2d
 from detectron2.modeling import build_model
 from tsdd_d2.engine.checkpoint import load_weights
 from tsdd_d2.errors import InputError
@@ -55,9 +58,16 @@ def test_no_file_and_no_network_names_both(tiny_cfg, tmp_path, monkeypatch):
 
     monkeypatch.setattr(torch.hub, "download_url_to_file", offline)
     tiny_cfg.MODEL.CNET.WEIGHTS = RESNET18
+    tiny_cfg.MODEL.BACKBONE.FREEZE_AT, tiny_cfg.MODEL.RESNETS.NORM = 2, "FrozenBN"  # as in the paper's configuration
     with pytest.raises(InputError) as error:
         load_weights(build_model(tiny_cfg), tiny_cfg)
     assert "resnet18-f37072fd.pth" in str(error.value) and "https://" in str(error.value)
+    advice = re.search(r"random initialisation with (.*), since", str(error.value))[1]
+    tiny_cfg.merge_from_list(shlex.split(advice))
+    model = build_model(tiny_cfg)
+    load_weights(model, tiny_cfg)
+    assert all(p.requires_grad for p in model.parameters())
+    assert not any(isinstance(module, FrozenBatchNorm2d) for module in model.modules())
 
 
 def test_unknown_name(tiny_cfg):

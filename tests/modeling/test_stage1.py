@@ -28,8 +28,7 @@ def test_training_returns_every_loss_by_its_name(model):
         instances = Instances((64, 72))
         instances.gt_boxes = Boxes(torch.tensor([[10.0, 10.0, 40.0, 40.0]]))
         instances.gt_classes = torch.tensor([1])
-        instances.partially_annotated = torch.tensor([partially_annotated])
-        batch.append({**inputs(), "instances": instances})
+        batch.append({**inputs(), "instances": instances, "partially_annotated": partially_annotated})
     losses = model.train()(batch)
     assert set(losses) == {
         f"loss_{part}_{group}" for part in ("dnet", "quality", "cnet") for group in ("fa", "pa")
@@ -37,6 +36,13 @@ def test_training_returns_every_loss_by_its_name(model):
     sum(losses.values()).backward()
     unused = [name for name, p in model.named_parameters() if p.grad is None]
     assert unused == []  # DistributedDataParallel stops on a parameter without gradient
+
+
+def test_the_group_is_the_images_also_without_a_roi_in_view(model):
+    instances = Instances((64, 72), gt_boxes=Boxes(torch.zeros(0, 4)), gt_classes=torch.zeros(0, dtype=torch.long))
+    for group, other, partially_annotated in (("pa", "fa", True), ("fa", "pa", False)):
+        losses = model.train()([{**inputs(), "instances": instances, "partially_annotated": partially_annotated}])
+        assert losses[f"loss_quality_{group}"] > 0 and losses[f"loss_quality_{other}"] == 0
 
 
 def test_inference_returns_boxes_in_the_original_image(model):
@@ -63,6 +69,16 @@ def test_scored_candidates_are_what_inference_finds_and_diagnoses(model):
     torch.testing.assert_close(
         scored.roi_probabilities[:, 1], oracle["instances"].malignancy, atol=1e-5, rtol=1e-4
     )
+
+
+@pytest.mark.parametrize("k", [1, 3])
+def test_a_box_outside_the_image_is_no_candidate(model, k):
+    decode, roi = model.dnet.decode, torch.tensor([[20.0, 20.0, 90.0, 100.0]])
+    model.dnet.decode = lambda predictions: decode(predictions) * 0 + torch.tensor([-30.0, -30.0, -10.0, -10.0])
+    (scored,) = model.eval().score_candidates([{**inputs(), "rois": roi}], k)
+    assert [x.shape for x in scored] == [(0, 4), (0, 2), (1, 2)]
+    (oracle,) = model.diagnose([{**inputs(), "rois": roi}])
+    torch.testing.assert_close(scored.roi_probabilities[:, 1], oracle["instances"].malignancy, atol=1e-5, rtol=1e-4)
 
 
 def test_each_network_runs_once_in_a_pass(model):

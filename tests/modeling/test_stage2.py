@@ -32,8 +32,7 @@ def training_batch(visible=(True, True)):
         instances = Instances((64, 72))
         instances.gt_boxes = Boxes(torch.tensor([[10.0, 10.0, 40.0, 40.0]])[: int(has_roi)])
         instances.gt_classes = torch.tensor([1])[: int(has_roi)]
-        instances.partially_annotated = torch.tensor([i == 1])[: int(has_roi)]
-        batch.append({**image(), "instances": instances})
+        batch.append({**image(), "instances": instances, "partially_annotated": i == 1})
     return batch
 
 
@@ -62,6 +61,8 @@ def test_soft_targets_are_an_option(stage2_cfg):
 def test_an_image_without_visible_lesion_teaches_no_class(stage2_cfg):
     losses = build(stage2_cfg).train()(training_batch(visible=(True, False)))
     assert losses["loss_fnet_fa"] > 0 and losses["loss_fnet_pa"] == 0
+    # D-Net's background belongs to the group of the image all the same
+    assert losses["loss_quality_fa"] > 0 and losses["loss_quality_pa"] > 0
     sum(losses.values()).backward()
     nothing = build(stage2_cfg).train()(training_batch(visible=(False, False)))
     assert nothing["loss_fnet_fa"] == 0 and nothing["loss_cls2_pa"] == 0

@@ -4,7 +4,14 @@ import pytest
 import torch
 
 from tsdd_d2.modeling.stage1 import ScoredBoxes
-from tsdd_d2.refinement import ROIBank, RoundSchedule, refine_rois, score_all_candidates, select_rois
+from tsdd_d2.refinement import (
+    SELECTION_RULES,
+    ROIBank,
+    RoundSchedule,
+    refine_rois,
+    score_all_candidates,
+    select_rois,
+)
 
 
 def scored(candidates, candidate_malignancy, roi_malignancy=()):
@@ -114,6 +121,17 @@ def test_a_pa_image_gets_a_pseudo_roi_and_stays_pa():
     twice, statistics = refine(once, results, round_number=2)
     assert twice["annotations"][1]["roi_source"] == "pseudo" and "manual_bbox" not in twice["annotations"][1]
     assert statistics.replaced_pa == 1
+
+
+@pytest.mark.parametrize("rule", SELECTION_RULES.values())
+def test_without_a_candidate_an_image_goes_on_as_it_was(rule):
+    data = bbui([image(1, 2), image(2, 2)], [roi(1, 1, 2, [10, 10, 20, 20])])
+    results = {1: scored([], [], [0.5]), 2: scored([], [])}
+    refined, statistics = refine_rois(
+        data, results, rule, round_number=1, num_candidates=2, min_iou_with_manual=0.0
+    )
+    assert refined["annotations"] == [{**data["annotations"][0], "roi_score": pytest.approx(0.5)}]
+    assert (statistics.replaced_fa, statistics.replaced_pa) == (0, 0)
 
 
 def test_a_candidate_competes_with_the_roi_it_overlaps_most():

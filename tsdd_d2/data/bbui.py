@@ -27,7 +27,6 @@ EXTRA_ANNOTATION_KEYS = [
     "roi_score",
     "roi_score_before",
     "manual_bbox",
-    "true_bbox",
     "locked",
 ]
 

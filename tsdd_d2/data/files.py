@@ -2,6 +2,7 @@
 
 import contextlib
 import json
+import math
 import os
 from typing import IO, Any, Iterator, TextIO, Union
 
@@ -29,9 +30,9 @@ def write_json(path: Union[str, os.PathLike], obj: Any) -> None:
 
     The text goes to a temporary file in the same folder, is flushed to the disk and then renamed, so
     a process killed at any moment leaves either the old content or the new one. The same `obj` always
-    gives the same bytes.
+    gives the same bytes. JSON knows neither nan nor inf: they become null.
     """
-    write_text(path, _dumps(obj))
+    write_text(path, _dumps(_finite_or_none(obj)))
 
 
 def write_text(path: Union[str, os.PathLike], text: str) -> None:
@@ -74,6 +75,16 @@ def replacing(path: Union[str, os.PathLike], mode: str, **options) -> Iterator[I
         if os.path.exists(temporary):
             os.remove(temporary)
         raise
+
+
+def _finite_or_none(value: Any) -> Any:
+    if isinstance(value, dict):
+        return {key: _finite_or_none(item) for key, item in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [_finite_or_none(item) for item in value]
+    if isinstance(value, float) and not math.isfinite(value):
+        return None
+    return value
 
 
 def _dumps(obj: Any) -> str:

@@ -5,11 +5,12 @@ from concurrent.futures import ThreadPoolExecutor
 from typing import List, Sequence, Tuple, Union
 
 from detectron2.data.detection_utils import read_image
+from PIL import Image
 from tqdm import tqdm
 
 from ..errors import BBUIError
 
-__all__ = ["decode_sizes", "read_image_sizes"]
+__all__ = ["decode_sizes", "is_deeper_than_8_bits", "read_image_sizes"]
 
 
 def read_image_sizes(
@@ -19,7 +20,7 @@ def read_image_sizes(
     The (height, width) in pixels of every image, decoded as the data loader does (EXIF orientation applied).
 
     Raises:
-        BBUIError: naming all images that are missing, empty or damaged.
+        BBUIError: naming all images that are missing, empty, damaged or of more than 8 bits.
     """
     sizes = decode_sizes([os.path.join(image_root, file_name) for file_name in file_names])
     problems = [str(size) for size in sizes if isinstance(size, BBUIError)]
@@ -42,16 +43,27 @@ def decode_sizes(paths: Sequence[str]) -> List[Union[Tuple[int, int], BBUIError]
     return sizes
 
 
+def is_deeper_than_8_bits(mode: str) -> bool:
+    """Whether Pillow would cut all grey values at 255 when it reads an image of this mode for a network."""
+    return mode.startswith(("I", "F"))
+
+
 def _decode_size(path: str) -> Union[Tuple[int, int], BBUIError]:
     if not os.path.isfile(path):
         return BBUIError(f"the file {path} does not exist")
     if os.path.getsize(path) == 0:
         return BBUIError(f"the file {path} is empty")
     try:
+        with Image.open(path) as image:  # reads the header alone
+            mode = image.mode
         # What Detectron2's mapper calls: OpenCV, for one, would accept a truncated PNG.
         height, width = read_image(path, format="BGR").shape[:2]
     except Exception as error:  # a decoder may raise anything on a damaged file
         return BBUIError(f"the file {path} cannot be decoded: {type(error).__name__}: {error}")
+    if is_deeper_than_8_bits(mode):
+        return BBUIError(
+            f"the file {path} has pixels of more than 8 bits (Pillow's mode {mode}); convert it to 8 bits"
+        )
     if height == 0 or width == 0:
         return BBUIError(f"the file {path} holds an image of {width}x{height} pixels")
     return height, width

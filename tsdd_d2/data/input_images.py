@@ -11,6 +11,7 @@ from PIL import Image
 
 from ..errors import InputError
 from .dicom import DICOM_SUFFIXES, is_dicom_file, read_dicom
+from .image_sizes import is_deeper_than_8_bits
 
 __all__ = ["ImageSource", "InputImage", "file_stem", "find_image_files", "read_image_file", "read_images"]
 
@@ -142,8 +143,7 @@ def _decode(path: str) -> np.ndarray:
         raise InputError(f"{path}: the image cannot be read: {type(error).__name__}: {error}") from error
     if pages > 1:
         raise InputError(f"{path}: {pages} pages in one {os.path.splitext(path)[1]} file; save each as a file.")
-    if mode.startswith(("I", "F")):
-        # Pillow would cut all values at 255
+    if is_deeper_than_8_bits(mode):
         raise InputError(f"{path}: grey values of more than 8 bits (Pillow's mode {mode}); convert the image to 8 bits.")
     return pixels
 

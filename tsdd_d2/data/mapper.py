@@ -19,8 +19,8 @@ class BBUIMapper(DatasetMapper):
     """Detectron2's mapper for boxes, and beside it:
 
     * the three equal channels of a grey ``image`` (3, H, W) share their memory;
-    * in training, ``instances.partially_annotated`` (bool for each ROI), and augmentation seeded by ``draw_seed``
-      where :class:`~tsdd_d2.data.draws.TrainingDraws` set one;
+    * in training, ``partially_annotated`` (bool, see :func:`~tsdd_d2.data.roi.is_fully_annotated`), and augmentation
+      seeded by ``draw_seed`` where :class:`~tsdd_d2.data.draws.TrainingDraws` set one;
     * at inference, ``rois``: the ROIs in the file, (M, 4) absolute XYXY in the *original* image.
     """
 
@@ -56,14 +56,14 @@ class BBUIMapper(DatasetMapper):
             dataset_dict = self._load(dataset_dict)
             dataset_dict["rois"] = torch.from_numpy(rois)
             return dataset_dict
-        fully_annotated = is_fully_annotated(dataset_dict["annotations"])
+        # before the augmentation, which may move the ROIs out of view
+        partially_annotated = not is_fully_annotated(dataset_dict["annotations"])
         if "draw_seed" in dataset_dict:
             with numpy_seed(dataset_dict["draw_seed"]):
                 dataset_dict = self._load(dataset_dict)
         else:
             dataset_dict = self._load(dataset_dict)
-        instances = dataset_dict["instances"]
-        instances.partially_annotated = torch.full((len(instances),), not fully_annotated)
+        dataset_dict["partially_annotated"] = partially_annotated
         return dataset_dict
 
     def _load(self, dataset_dict: Dict) -> Dict:

@@ -201,7 +201,7 @@ def _annotation_problems(annotation: Mapping[str, Any], images: Mapping[int, Map
         )
     if "bbox" not in annotation:
         problems.append("'bbox' is missing")
-    for key in ("bbox", "manual_bbox", "true_bbox"):
+    for key in ("bbox", "manual_bbox"):
         if key in annotation:
             problems += _box_problems(key, annotation[key], image)
     problems += _segmentation_problems(annotation.get("segmentation"))

@@ -37,7 +37,8 @@ def checkpoints(cfg) -> Dict[str, str]:
 
 @contextlib.contextmanager
 def on_given_rois(model) -> Iterator[None]:
-    """Within this context the network's inference is C-Net on the ROIs of the file: the oracle of localisation."""
+    """Within this context the network's inference diagnoses the ROIs of the file (C-Net in stage 1, F-Net in stage 2):
+    the oracle of localisation."""
     model.inference, inference = model.diagnose, model.inference
     try:
         yield
@@ -62,7 +63,7 @@ def evaluate(
     """Diagnosis and, where the network found the boxes itself, localisation on one data set.
 
     Args:
-        oracle: C-Net sees the manual ROI instead of D-Net's box; images without a ROI are left out.
+        oracle: the manual ROI is diagnosed instead of D-Net's box; images without a ROI are left out.
         output_dir: where the evaluators store their files.
     Returns:
         the results of both evaluators (empty on all ranks but the first, and where there is no image).
@@ -90,6 +91,9 @@ def evaluate(
 
 def evaluate_model(cfg, model, output_dir: str) -> Dict[str, Dict]:
     """Results on every set of DATASETS.TEST, on the boxes that the network diagnoses and, for TSDDNet, with the oracle.
+
+    With TEST.YOUDEN_THRESHOLD there is one threshold for all of them, from the found boxes of DATASETS.VAL without
+    test-time augmentation.
 
     Returns:
         data set -> {"found box": results, "manual ROI": results}, the second if the data set has ROIs; for a network

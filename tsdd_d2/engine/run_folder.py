@@ -8,6 +8,7 @@ from typing import Dict, List, NamedTuple, Optional
 from detectron2.config import CfgNode
 from detectron2.data import MetadataCatalog
 
+from ..data import ensure_registered
 from ..data.files import read_json, write_json
 from ..errors import InputError
 from ..refinement import ROIBank, apply_veto_file
@@ -38,6 +39,8 @@ class RunRecord(NamedTuple):
         p, p_seed: the draw of the patients that kept their ROIs.
         rule: the selection rule that made the ROIs, None for ROIs that no round touched.
         rounds: number of rounds of candidate selection in this run.
+        vetoes_sha256: of the file in ``DATASETS.VETOES``; None without one, and in the record of a run before there was
+            this entry.
     """
 
     status: str
@@ -48,6 +51,7 @@ class RunRecord(NamedTuple):
     p_seed: int
     rule: Optional[str]
     rounds: int
+    vetoes_sha256: Optional[str] = None
 
     @classmethod
     def of(cls, cfg: CfgNode) -> "RunRecord":
@@ -64,6 +68,7 @@ class RunRecord(NamedTuple):
             p_seed=effective_p_seed(cfg),
             rule=cfg.REFINEMENT.RULE if has_rounds or second_stage else None,
             rounds=cfg.REFINEMENT.ROUNDS if has_rounds else 0,
+            vetoes_sha256=sha256_of_file(cfg.DATASETS.VETOES) if cfg.DATASETS.VETOES else None,
         )
 
     def write(self, run: str) -> None:
@@ -92,6 +97,26 @@ def effective_p_seed(cfg: CfgNode) -> int:
 def sha256_of_file(path: str) -> str:
     with open(path, "rb") as file:
         return hashlib.sha256(file.read()).hexdigest()
+
+
+def differences_of_files(cfg: CfgNode) -> List[str]:
+    """What has another content than when the run in OUTPUT_DIR began, of the files that its ROIs come from.
+
+    A file that is missing now is left to the checks of the data.
+    """
+    if not os.path.isfile(os.path.join(cfg.OUTPUT_DIR, RECORD)):
+        return []  # training has not begun
+    record = RunRecord.read(cfg.OUTPUT_DIR)
+    dataset = cfg.DATASETS.TRAIN[0]
+    ensure_registered(dataset)
+    files = {"annotation": MetadataCatalog.get(dataset).json_file, "veto": cfg.DATASETS.VETOES}
+    recorded = {"annotation": record.annotation_sha256, "veto": record.vetoes_sha256}
+    found = {kind: sha256_of_file(path) for kind, path in files.items() if recorded[kind] and os.path.isfile(path)}
+    return [
+        f"SHA-256 of the {kind} file {files[kind]}: {recorded[kind]} there, {sha256} now"
+        for kind, sha256 in found.items()
+        if sha256 != recorded[kind]
+    ]
 
 
 def check_first_stage(cfg: CfgNode) -> None:

@@ -2,7 +2,8 @@
 
 import logging
 import os
-from typing import Any, Dict, List
+import re
+from typing import Any, Dict, List, Tuple
 
 import torch
 import yaml
@@ -15,13 +16,14 @@ from detectron2.modeling import build_model
 from ..config import add_tsdd_config
 from ..data import ensure_registered, validate_splits
 from ..data.files import read_json
+from ..data.roi import is_fully_annotated
 from ..errors import InputError
 from ..modeling.fnet import DNET_POOLINGS
 from ..modeling.ranking import CNET_SUFFIX, RANKING_REGISTRY, split_ranking_name
 from ..refinement import SELECTION_RULES
 from . import TRAINERS
 from .checkpoint import load_trained_weights, load_weights
-from .run_folder import CONFIG_FILE, STAGE1, STAGE2, TAG, check_first_stage, run_files
+from .run_folder import CONFIG_FILE, STAGE1, STAGE2, TAG, check_first_stage, differences_of_files, run_files
 from .stage1_trainer import initial_annotation
 from .trainer import OPTIMIZERS
 
@@ -29,6 +31,11 @@ logger = logging.getLogger(__name__)
 
 # torchvision's ResNets
 CNET_DEPTHS = (18, 34, 50, 101, 152)
+
+# The keys behind the ROIs in OUTPUT_DIR, which a resumed run takes as they are.
+DECIDES_ROIS = re.compile(
+    r"DATASETS\.(TRAIN|P|P_SEED|VETOES)|SEED|MODEL\.META_ARCHITECTURE|REFINEMENT\.(?!IMS_PER_BATCH$).+"
+)
 
 
 def load_config(config_file: str, opts: List[str] = ()) -> CfgNode:
@@ -51,6 +58,7 @@ def load_config(config_file: str, opts: List[str] = ()) -> CfgNode:
         message = error.args[0] if error.args else error
         raise InputError(f"Configuration {config_file} {' '.join(opts)}: {message}") from error
     if cfg.MODEL.DEVICE.startswith("cuda") and not torch.cuda.is_available():
+        logger.warning("There is no CUDA device: MODEL.DEVICE is cpu instead of %s.", cfg.MODEL.DEVICE)
         cfg.MODEL.DEVICE = "cpu"
     if cfg.SOLVER.AMP.ENABLED and cfg.MODEL.DEVICE == "cpu" and not cpu_has_bfloat16():
         logger.warning("This CPU computes no bfloat16: training in float32, which takes longer.")
@@ -143,6 +151,17 @@ def check_config(cfg, num_processes: int = 1) -> None:
         raise InputError("The configuration cannot be run:\n  " + "\n  ".join(problems))
 
 
+def data_sets(cfg, training: bool = True) -> List[str]:
+    """The names of all data sets that the run will read."""
+    # evaluation takes nothing but the threshold from it
+    reads_val = training or cfg.TEST.YOUDEN_THRESHOLD
+    return [
+        *(cfg.DATASETS.TRAIN if training else ()),
+        *(cfg.DATASETS.VAL if reads_val else ()),
+        *cfg.DATASETS.TEST,
+    ]
+
+
 def check_data(cfg, training: bool = True) -> None:
     """Validates every data set that the run will read.
 
@@ -150,11 +169,9 @@ def check_data(cfg, training: bool = True) -> None:
         InputError, BBUIError: with all problems of all files; no fully annotated image among them; no Youden threshold
             to be had from the validation set.
     """
-    names = [*(cfg.DATASETS.TRAIN if training else ()), *cfg.DATASETS.VAL, *cfg.DATASETS.TEST]
-    for name in names:
-        ensure_registered(name)
     splits = {}
-    for name in names:
+    for name in data_sets(cfg, training):
+        ensure_registered(name)
         metadata = MetadataCatalog.get(name)
         splits[name] = (metadata.json_file, metadata.image_root)
     for warning in validate_splits(splits):
@@ -168,14 +185,16 @@ def check_data(cfg, training: bool = True) -> None:
             )
     if not training:
         return
-    bbui = initial_annotation(cfg)
-    if not bbui["annotations"]:
+    # round 0 trains on fully annotated images alone: a pseudo ROI makes none
+    drawn = [x for x in initial_annotation(cfg)["annotations"] if is_fully_annotated([x])]
+    if not drawn:
         file = MetadataCatalog.get(cfg.DATASETS.TRAIN[0]).json_file
+        num_drawn = sum(is_fully_annotated([x]) for x in read_json(file)["annotations"])
         raise InputError(
             f"{file}: no image keeps a ROI with DATASETS.P = {cfg.DATASETS.P}, so there is nothing to start from. "
-            f"The file has {len(read_json(file)['annotations'])} ROIs; raise DATASETS.P or annotate some images."
+            f"The file has {num_drawn} ROIs, pseudo ROIs aside; raise DATASETS.P or annotate some images."
         )
-    annotated_classes = {x["category_id"] for x in bbui["annotations"]}
+    annotated_classes = {x["category_id"] for x in drawn}
     if len(annotated_classes) < 2:
         logger.warning("All images with ROIs are of one class: C-Net's warm-up sees no other.")
 
@@ -211,8 +230,12 @@ def build_network(cfg) -> nn.Module:
         raise InputError(f"The network cannot be built: {error}") from error
 
 
-def check_output_dir(cfg, resume: bool, overwrite: bool) -> None:
-    """Raises InputError if OUTPUT_DIR holds a run that this one would destroy, unasked or though it needs it."""
+def check_output_dir(cfg, resume: bool, overwrite: bool, training: bool = True) -> None:
+    """Raises InputError if OUTPUT_DIR holds a run that this one would destroy, unasked or though it needs it, or a run
+    that training cannot resume since its ROIs come from something else.
+
+    Evaluation (not ``training``) writes over nothing: there a run of another configuration is worth a warning.
+    """
     if overwrite:
         removed = [os.path.realpath(x) for x in (cfg.OUTPUT_DIR, *run_files(cfg.OUTPUT_DIR))]
         if cfg.MODEL.WEIGHTS and os.path.realpath(cfg.MODEL.WEIGHTS) in removed:
@@ -226,30 +249,45 @@ def check_output_dir(cfg, resume: bool, overwrite: bool) -> None:
         return
     with open(config_file) as file:
         found = CfgNode(yaml.safe_load(file))
-    differences = [
-        f"{key}: {old} there, {new} now"
-        for key, old, new in _differences(found, CfgNode(yaml.safe_load(cfg.dump())))
-    ]
-    if not differences and not resume:
-        raise InputError(
-            f"OUTPUT_DIR {cfg.OUTPUT_DIR} holds a run of this configuration: go on with --resume, or start again with "
-            "--overwrite."
-        )
-    if differences and not resume:
+    differences = _differences(found, CfgNode(yaml.safe_load(cfg.dump())))
+    listed = [_describe(*difference) for difference in differences]
+    if training and not resume:
+        if not differences:
+            raise InputError(
+                f"OUTPUT_DIR {cfg.OUTPUT_DIR} holds a run of this configuration: go on with --resume, or start again "
+                "with --overwrite."
+            )
         raise InputError(
             f"OUTPUT_DIR {cfg.OUTPUT_DIR} belongs to a run with a different configuration:\n  "
-            + "\n  ".join(differences)
+            + "\n  ".join(listed)
             + "\nName another OUTPUT_DIR, or start again in this one with --overwrite."
         )
+    if training:
+        decisive = [
+            _describe(key, old, new)
+            for key, old, new in differences
+            # a key that one side lacks is of another version of this software
+            if DECIDES_ROIS.fullmatch(key) and None not in (old, new)
+        ]
+        decisive = decisive or differences_of_files(cfg)
+        if decisive:
+            raise InputError(
+                f"--resume: the ROIs of the run in OUTPUT_DIR {cfg.OUTPUT_DIR} come from something else:\n  "
+                + "\n  ".join(decisive)
+                + "\nName another OUTPUT_DIR, or start again in this one with --overwrite."
+            )
     if differences:
-        logger.warning(
-            "Resuming with a configuration that differs from the run's own:\n  %s", "\n  ".join(differences)
-        )
+        logger.warning("The configuration differs from that of the run in OUTPUT_DIR:\n  %s", "\n  ".join(listed))
 
 
-def _differences(old: CfgNode, new: CfgNode) -> List[tuple]:
+def _differences(old: CfgNode, new: CfgNode) -> List[Tuple[str, Any, Any]]:
+    """Key, old and new value, None where there is no such key."""
     old, new = _values(old), _values(new)
     return [(key, old.get(key), new.get(key)) for key in sorted(old | new) if old.get(key) != new.get(key)]
+
+
+def _describe(key: str, old: Any, new: Any) -> str:
+    return f"{key}: {old} there, {new} now"
 
 
 def _values(node: CfgNode, prefix: str = "") -> Dict[str, Any]:

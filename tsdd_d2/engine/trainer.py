@@ -161,6 +161,8 @@ class TSDDTrainer(DefaultTrainer):
             base_lr=cfg.SOLVER.BASE_LR,
             weight_decay=cfg.SOLVER.WEIGHT_DECAY,
             weight_decay_norm=cfg.SOLVER.WEIGHT_DECAY_NORM,
+            bias_lr_factor=cfg.SOLVER.BIAS_LR_FACTOR,
+            weight_decay_bias=cfg.SOLVER.WEIGHT_DECAY_BIAS,
         )
         optimizer = OPTIMIZERS[cfg.SOLVER.OPTIMIZER](parameters, cfg.SOLVER.BASE_LR, fused=True)
         return maybe_add_gradient_clipping(cfg, optimizer)

@@ -4,7 +4,6 @@ import logging
 import os
 from typing import Any, Dict, List, Optional
 
-import numpy as np
 from detectron2.data import MetadataCatalog
 from detectron2.evaluation import DatasetEvaluator
 from detectron2.utils import comm
@@ -56,7 +55,7 @@ class RecordEvaluator(DatasetEvaluator):
         return gather_images(self._predictions, self._distributed)
 
     def _write_report(self, task: str, report: Dict[str, Any]) -> None:
-        """Write ``<task>_<dataset_name>.json``; JSON knows neither nan nor inf, they become null."""
+        """Write ``<task>_<dataset_name>.json``, where nan is null."""
         if not self._output_dir:
             return
         report = {
@@ -67,7 +66,7 @@ class RecordEvaluator(DatasetEvaluator):
             **report,
         }
         path = os.path.join(self._output_dir, f"{task}_{self._dataset_name}.json")
-        write_json(path, _finite_or_none(report))
+        write_json(path, report)
 
 
 def gather_images(records: List[Dict[str, Any]], distributed: bool) -> List[Dict[str, Any]]:
@@ -103,13 +102,3 @@ def relative_file_name(file_name: str, dataset_name: str) -> str:
         if not relative.startswith(os.pardir):
             return relative
     return os.path.basename(file_name)
-
-
-def _finite_or_none(value: Any) -> Any:
-    if isinstance(value, dict):
-        return {key: _finite_or_none(item) for key, item in value.items()}
-    if isinstance(value, list):
-        return [_finite_or_none(item) for item in value]
-    if isinstance(value, float) and not np.isfinite(value):
-        return None
-    return value

@@ -15,7 +15,7 @@ from detectron2.layers import get_norm
 from detectron2.modeling import ROI_HEADS_REGISTRY
 from detectron2.structures import ImageList, Instances
 
-from .groups import fa_and_pa_terms, partially_annotated_images
+from .groups import fa_and_pa_terms
 
 NUM_CLASSES = 2  # benign, malignant
 MALIGNANT = 1
@@ -194,12 +194,14 @@ class CNet(nn.Module):
     ) -> Tuple[List[Instances], Dict[str, Tensor]]:
         """Detectron2's ROI-head contract.
 
-        In training it returns the losses on the ROIs of ``targets`` (``gt_boxes``, ``gt_classes`` and, optionally,
-        ``partially_annotated``); at inference it adds ``pred_classes`` and ``malignancy`` (Ri,) to ``proposals``.
+        In training it returns the losses on the ROIs of ``targets`` (``gt_boxes``, ``gt_classes``), all images as fully
+        annotated: the contract does not tell the group of an image. At inference it adds ``pred_classes`` and
+        ``malignancy`` (Ri,) to ``proposals``.
         """
         if self.training:
             boxes = [x.gt_boxes.tensor for x in targets]
-            return proposals, self.losses(images.tensor, boxes, targets, partially_annotated_images(targets))
+            partially_annotated = torch.zeros(len(targets), dtype=torch.bool, device=images.tensor.device)
+            return proposals, self.losses(images.tensor, boxes, targets, partially_annotated)
         boxes = [x.pred_boxes.tensor for x in proposals]
         add_diagnoses(proposals, self.class_probabilities(images.tensor, boxes))
         return proposals, {}

@@ -240,11 +240,15 @@ class DNet(DenseDetector):
 
     # ---------------------------------------------------------------- training
 
-    def forward_training(self, images, features, predictions, gt_instances):
+    def forward(self, batched_inputs: List[Dict[str, Tensor]]):
+        """See :meth:`DenseDetector.forward`, whose ``forward_training`` would not learn the group of an image."""
+        if not self.training:
+            return super().forward(batched_inputs)
+        images = self.preprocess_image(batched_inputs)
         return self.losses(
-            self.predict(features, predictions),
-            gt_instances,
-            partially_annotated_images(gt_instances),
+            self.predict(self.extract_features(images)),
+            [x["instances"].to(self.device) for x in batched_inputs],
+            partially_annotated_images(batched_inputs, self.device),
         )
 
     @torch.no_grad()

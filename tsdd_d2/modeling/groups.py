@@ -5,19 +5,13 @@ from typing import Dict, List
 import torch
 from torch import Tensor
 
-from detectron2.structures import Instances
 
+def partially_annotated_images(batched_inputs: List[Dict], device: torch.device) -> Tensor:
+    """(N,) bool from the entry ``partially_annotated`` of each image; without the entry: fully annotated.
 
-def partially_annotated_images(gt_instances: List[Instances]) -> Tensor:
-    """(N,) bool from the field ``partially_annotated`` of each image's ROIs; without the field: fully annotated."""
-    return torch.stack(
-        [
-            x.partially_annotated.any()
-            if x.has("partially_annotated")
-            else torch.zeros((), dtype=torch.bool, device=x.gt_boxes.device)
-            for x in gt_instances
-        ]
-    )
+    The group is the image's: it stays what it is where the augmentation moved the ROIs out of view.
+    """
+    return torch.tensor([x.get("partially_annotated", False) for x in batched_inputs], device=device)
 
 
 def fa_and_pa_terms(name: str, losses: Tensor, is_pa: Tensor, weight: float) -> Dict[str, Tensor]:

@@ -41,7 +41,8 @@ def fetch_torchvision(path: str) -> Dict[str, Tensor]:
         )
         raise InputError(
             f"The weights {path} are not there: no file {cached}, and {weights.url} cannot be downloaded ({error}). "
-            'Put the file there, or train from random initialisation with MODEL.WEIGHTS "" MODEL.CNET.WEIGHTS "".'
+            'Put the file there, or train from random initialisation with MODEL.WEIGHTS "" MODEL.CNET.WEIGHTS "" '
+            "MODEL.BACKBONE.FREEZE_AT 0 MODEL.RESNETS.NORM BN, since random layers must not stay frozen."
         ) from error
 
 

@@ -61,8 +61,8 @@ class TSDDNetwork(nn.Module):
         """
         Args:
             batched_inputs: outputs of the mapper, one dict for each image: ``image`` (3, H, W); in training
-                ``instances`` with ``gt_boxes``, ``gt_classes``, ``partially_annotated``; at inference ``height``
-                and ``width`` of the output.
+                ``instances`` with ``gt_boxes`` and ``gt_classes``, and ``partially_annotated`` (bool); at inference
+                ``height`` and ``width`` of the output.
         """
         if not self.training:
             return self.inference(batched_inputs)
@@ -109,7 +109,7 @@ class TSDDNetwork(nn.Module):
 
 
 def rois_in_tensor(batched_inputs: List[Dict], images: ImageList) -> List[Tensor]:
-    """``rois`` of each input, scaled from the original image to the image tensor."""
+    """``rois`` of each input, scaled from the original image: N tensors (Mi, 4), absolute XYXY in the image tensor."""
     rois = []
     for inputs, size in zip(batched_inputs, images.image_sizes):
         boxes = Boxes(inputs["rois"].to(images.tensor.device, torch.float32).clone())

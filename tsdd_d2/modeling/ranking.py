@@ -38,7 +38,8 @@ AGREEMENT_IOU = 0.7
 # Consensus compares at most this many voters, evenly strided over the anchors, so that its cost stays bounded on
 # large images (50,000 anchors at the paper's resolution).
 MAX_VOTERS = 2000
-# The expected IoU is taken over this many boxes of the highest quality; the others weigh next to nothing.
+# The expected IoU is taken over, and computed for, this many boxes of the highest quality; the others weigh next to
+# nothing.
 MAX_QUALITY_VOTERS = 200
 
 
@@ -82,7 +83,9 @@ def quality(boxes: Tensor, quality_logits: Optional[Tensor], anchors: Tensor, im
 def expected_iou(
     boxes: Tensor, quality_logits: Optional[Tensor], anchors: Tensor, image_sizes: Tensor
 ) -> Tensor:
-    """The mean IoU of a box with all others, weighted by their quality: ``sum_j q_j IoU(i, j) / sum_j q_j``.
+    """The mean IoU of a box with the others, weighted by their quality: ``sum_j q_j IoU(i, j) / sum_j q_j``.
+
+    The sums are over the :data:`MAX_QUALITY_VOTERS` boxes of the highest quality; every other box scores 0.
 
     If the qualities say where the lesion may be, this is the IoU to be expected of a box (a minimum Bayes risk
     choice). One high quality among low ones no longer decides alone.

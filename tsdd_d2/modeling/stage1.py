@@ -17,9 +17,14 @@ from .ranking import split_ranking_name
 
 
 class ScoredBoxes(NamedTuple):
-    """Candidates and current ROIs of one image with C-Net's class probabilities, all from one pass.
+    """K candidates and M current ROIs of one image with C-Net's class probabilities, all from one pass.
 
-    Boxes are absolute XYXY in the *original* image; probabilities are (.., 2), benign and malignant.
+    Boxes are absolute XYXY in the *original* image; each row of probabilities is benign, malignant.
+
+    Attributes:
+        candidate_boxes: (K, 4), best first.
+        candidate_probabilities: (K, 2).
+        roi_probabilities: (M, 2), in the order of the input's ``rois``.
     """
 
     candidate_boxes: Tensor
@@ -61,7 +66,7 @@ class TSDDStage1(TSDDNetwork):
         """The terms of Eq. (1) and (3)."""
         images = self.dnet.preprocess_image(batched_inputs)
         gt_instances = [x["instances"].to(self.device) for x in batched_inputs]
-        partially_annotated = partially_annotated_images(gt_instances)
+        partially_annotated = partially_annotated_images(batched_inputs, self.device)
         predictions = self.dnet.predict(self.dnet.extract_features(images))
         losses = self.dnet.losses(predictions, gt_instances, partially_annotated)
         boxes = [x.gt_boxes.tensor for x in gt_instances]
@@ -99,7 +104,8 @@ class TSDDStage1(TSDDNetwork):
 
         The current ROIs (``rois``, (M, 4) XYXY in the original image) are scored with the same C-Net in the same
         call as the candidates, since scores of different rounds are not comparable. Many candidates are scored in
-        several calls, see :func:`~tsdd_d2.modeling.cnet.probabilities_of_boxes`.
+        several calls, see :func:`~tsdd_d2.modeling.cnet.probabilities_of_boxes`. A candidate without area is left out,
+        so an image may have none.
         """
         images = self.dnet.preprocess_image(batched_inputs)
         features = self.dnet.extract_features(images)
@@ -112,18 +118,22 @@ class TSDDStage1(TSDDNetwork):
             boxes_in_original(candidates, batched_inputs, images),
             self.class_probabilities(images, features, boxes),
         ):
-            assert Boxes(original).nonempty().all(), "a candidate box has no area"
             num_candidates = len(original)
+            # where D-Net places every box outside the image, the best one is clipped to nothing
+            has_area = Boxes(original).nonempty(MIN_CANDIDATE_SIDE)
             # what is kept is copied: a view would keep the tensors of the whole batch
             results.append(
                 ScoredBoxes(
-                    original.cpu(),
-                    probabilities[:num_candidates].cpu().clone(),
+                    original[has_area].cpu(),
+                    probabilities[:num_candidates][has_area].cpu(),
                     probabilities[num_candidates:].cpu().clone(),
                 )
             )
         return results
 
+
+# Shorter sides, in pixels of the original image, could become 0 in the two decimals of an annotation file.
+MIN_CANDIDATE_SIDE = 0.01
 
 # How many of D-Net's boxes C-Net's confidence may re-order.
 RERANKED = 8

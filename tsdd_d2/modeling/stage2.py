@@ -90,7 +90,7 @@ class TSDDStage2(TSDDNetwork):
         """The terms of Eq. (5)."""
         images = self.dnet.preprocess_image(batched_inputs)
         gt_instances = [x["instances"].to(self.device) for x in batched_inputs]
-        is_pa = partially_annotated_images(gt_instances)
+        is_pa = partially_annotated_images(batched_inputs, self.device)
         features = self.dnet.extract_features(images)
         predictions = self.dnet.predict(features)
         # L_D-Net of Eq. (5)

@@ -10,6 +10,7 @@ from tqdm import tqdm
 from detectron2.utils import comm
 from torchvision.ops import box_iou
 
+from ..data.categories import CONTIGUOUS_IDS
 from ..data.roi import MANUAL, PSEUDO, REFINED, to_xyxy
 from ..modeling.boxes import elementwise_iou
 from ..modeling.network import share_buffers
@@ -76,7 +77,6 @@ def _collect_slots(
     Returns:
         for each slot its annotation (None in an image without a ROI), its image, and the tensors.
     """
-    class_index = {c["id"]: i for i, c in enumerate(sorted(bbui["categories"], key=lambda c: c["id"]))}
     by_image: Dict[int, List] = {image["id"]: [] for image in bbui["images"]}
     for annotation in bbui["annotations"]:
         by_image[annotation["image_id"]].append(annotation)
@@ -85,7 +85,7 @@ def _collect_slots(
     nan_box = [float("nan")] * 4
     for image in bbui["images"]:
         boxes = scored[image["id"]]
-        true_class = class_index[image["category_id"]]
+        true_class = CONTIGUOUS_IDS[image["category_id"]]
         candidate_boxes = torch.zeros(num_candidates, 4)
         candidate_scores = torch.full((num_candidates,), -torch.inf)
         found = len(boxes.candidate_boxes)
