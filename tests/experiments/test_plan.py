@@ -1,12 +1,16 @@
 """Which runs an experiment has, what they share, and what is refused before anything is trained."""
 
+import logging
 import os
+import shutil
 
 import pytest
 
-from tsdd_d2.data.files import write_json
+from tsdd_d2.data.files import read_json, write_json
 from tsdd_d2.errors import InputError
 from tsdd_d2.experiments import EXPERIMENTS, check_plan, estimated_seconds, runs_to_train, shown_runs
+
+from ..conftest import make_tiny_dataset
 
 
 def methods(runs):
@@ -93,6 +97,49 @@ def test_a_finished_first_stage_of_another_configuration_is_refused(run, tiny_da
     with pytest.raises(InputError, match=r"tsddnet_stage1_.*\['SOLVER\.MAX_ITER', '9'\], not \[\]"):
         check_plan([run], [run])
     check_plan([run], [])  # what is not trained needs nothing
+
+
+def test_a_data_set_known_from_the_training_is_not_external(run, tiny_dataset):
+    annotations = tiny_dataset / "annotations"
+    shutil.copy(annotations / "fold1_val.json", annotations / "fold2_test.json")
+    with pytest.raises(InputError) as error:
+        check_plan([run, run._replace(seed=1)], [], ["tiny_fold1_train", "tiny_fold2_test"])
+    assert f"tiny_fold1_train: 8 of its 8 patients are in tiny_fold1_train, which belongs to the training of {run.id}" in (
+        str(error.value)
+    )
+    assert "tiny_fold2_test: 2 of its 2 patients are in tiny_fold1_val" in str(error.value)
+    assert "and 1 more" in str(error.value)
+    # the run's own
+    check_plan([run], [], ["tiny_fold1_test"])
+
+
+def test_patients_of_another_data_set_are_others(run, tiny_dataset):
+    other = tiny_dataset.parent / "other"
+    make_tiny_dataset(other)
+    check_plan([run], [run], ["other_fold1_train"])
+    # the same images under another root
+    shutil.rmtree(other / "images")
+    os.symlink(tiny_dataset / "images", other / "images")
+    with pytest.raises(InputError, match="other_fold1_train: 8 of its 8 patients are in tiny_fold1_train"):
+        check_plan([run], [run], ["other_fold1_train"])
+
+
+def test_other_images_of_a_patient_are_no_external_data(run, tiny_dataset):
+    path = tiny_dataset / "annotations" / "fold1_val.json"
+    bbui = read_json(path)
+    for image in bbui["images"]:
+        image["file_name"] = f"more/{image['file_name']}"
+    write_json(path.with_name("fold2_test.json"), bbui)
+    with pytest.raises(InputError, match="tiny_fold2_test: 2 of its 2 patients are in tiny_fold1_val"):
+        check_plan([run], [], ["tiny_fold2_test"])
+
+
+def test_training_data_elsewhere_cannot_be_compared(run, tiny_dataset, caplog):
+    runs = [run._replace(data="elsewhere"), run._replace(data="elsewhere", seed=1)]
+    with caplog.at_level(logging.WARNING):
+        check_plan(runs, [], ["tiny_fold1_test"])
+    (message,) = caplog.messages
+    assert "share patients with tiny_fold1_test: elsewhere_fold1_train, elsewhere_fold1_val" in message
 
 
 def test_the_estimate_is_the_mean_of_the_methods_finished_runs(run):

@@ -11,7 +11,7 @@ import tsdd_d2
 from tsdd_d2.data.files import read_json
 
 from ..baselines.tiny import tiny_overrides
-from ..conftest import ROOT
+from ..conftest import ROOT, make_tiny_dataset
 from ..experiments.conftest import stand_in  # noqa: F401
 
 TOOL = os.path.join(ROOT, "tools", "reproduce.py")
@@ -87,10 +87,13 @@ def test_kept_predictions_render_without_training(reproduce, rendered, tmp_path)
     assert rendered[1][2] == rendered[0][2]
 
 
-def test_external_validation_of_every_stored_model(reproduce, rendered):
-    arguments = ["--methods", "retinanet", "--p", "0.5", "--test-data", "tiny_fold1_val"]
-    assert reproduce("roc", *arguments) == 0
-    assert list(rendered[0][2][0]["predictions"]) == ["tiny_fold1_test", "tiny_fold1_val"]
+def test_external_validation_of_every_stored_model(reproduce, rendered, tiny_dataset, capsys):
+    make_tiny_dataset(tiny_dataset.parent / "other")
+    arguments = ["--methods", "retinanet", "--p", "0.5", "--test-data"]
+    assert reproduce("roc", *arguments, "other_fold1_val") == 0
+    assert list(rendered[0][2][0]["predictions"]) == ["tiny_fold1_test", "other_fold1_val"]
+    assert reproduce("roc", *arguments, "tiny_fold1_val") == 2
+    assert "tiny_fold1_val: 2 of its 2 patients" in capsys.readouterr().err and len(rendered) == 1
 
 
 @pytest.mark.parametrize(
@@ -107,9 +110,10 @@ def test_bad_input_exits_with_2_and_trains_nothing(reproduce, rendered, tmp_path
 
 
 def test_with_the_real_training_tool(tiny_environment, session_datasets, rendered, tmp_path):
-    """C-Net on the manual ROI, trained and then evaluated on another split without training."""
+    """C-Net on the manual ROI, trained and then evaluated on another data set without training."""
+    make_tiny_dataset(session_datasets / "other")
     options = ["--experiment", "table1", "--data", "tiny", "--methods", "cnet_oracle", "--folds", "1", "--p", "0.5"]
-    options += ["--output", str(tmp_path), "--test-data", "tiny_fold1_train"]
+    options += ["--output", str(tmp_path), "--test-data", "other_fold1_train"]
     sizes = tiny_overrides(iterations=2)[8:]  # the data sets and p are the run's own
     assert runpy.run_path(TOOL)["main"]([*options, "--overrides", *sizes]) == 0
     assert rendered[0][1][0]["status"] == "finished"
@@ -117,7 +121,7 @@ def test_with_the_real_training_tool(tiny_environment, session_datasets, rendere
     assert {"config.yaml", "log.txt", "console.log", "metrics.json", "experiment.json"} <= set(os.listdir(folder))
     content = read_json(folder / "predictions.json")
     numbers = {name: len(x) for name, x in content["predictions"].items()}
-    assert numbers == {"tiny_fold1_test": 8, "tiny_fold1_train": 16}
+    assert numbers == {"tiny_fold1_test": 8, "other_fold1_train": 16}
     rois = read_json(session_datasets / "tiny" / "annotations" / "fold1_test.json")["annotations"]
     for record, annotation in zip(content["predictions"]["tiny_fold1_test"], rois):
         x, y, width, height = annotation["bbox"]

@@ -7,9 +7,7 @@ from typing import Dict, Iterable, List, NamedTuple, Optional, Sequence, Tuple
 
 import tsdd_d2
 
-from ..data import ensure_registered
 from ..data.files import read_json
-from ..errors import InputError
 from .methods import ABLATIONS, METHODS, Method, compared_methods
 
 ROOT = os.path.dirname(os.path.dirname(os.path.abspath(tsdd_d2.__file__)))
@@ -65,9 +63,13 @@ class Run(NamedTuple):
         return f"{self.data}_fold{self.fold}_{name}"
 
     @property
-    def command(self) -> List[str]:
-        """The training tool, which goes on where an earlier process stopped."""
-        arguments = ["--config-file", os.path.join(ROOT, self.definition.config_file(self.profile)), "--resume"]
+    def config_file(self) -> str:
+        """The absolute path."""
+        return os.path.join(ROOT, self.definition.config_file(self.profile))
+
+    @property
+    def options(self) -> List[str]:
+        """``KEY VALUE`` pairs for tools/train_net.py: the user's and the run's own."""
         options = {
             "DATASETS.TRAIN": f"('{self.split('train')}',)",
             "DATASETS.VAL": f"('{self.split('val')}',)",
@@ -79,7 +81,12 @@ class Run(NamedTuple):
         if self.needs is not None:
             options["MODEL.WEIGHTS"] = self.needs.folder
         # the run's own last: they are in its name
-        return [sys.executable, TRAIN_TOOL, *arguments, *self.overrides, *(x for pair in options.items() for x in pair)]
+        return [*self.overrides, *(x for pair in options.items() for x in pair)]
+
+    @property
+    def command(self) -> List[str]:
+        """The training tool, which goes on where an earlier process stopped."""
+        return [sys.executable, TRAIN_TOOL, "--config-file", self.config_file, "--resume", *self.options]
 
     @property
     def descriptor(self) -> Dict:
@@ -163,38 +170,6 @@ def runs_to_train(runs: Iterable[Run]) -> List[Run]:
                 found.update(dict.fromkeys(runs_to_train([run.needs])))
             found[run] = None
     return list(found)
-
-
-def check_plan(runs: Iterable[Run], to_train: Sequence[Run], test_data: Sequence[str] = ()) -> None:
-    """
-    Args:
-        runs: all that are shown.
-        to_train: :func:`runs_to_train`, or none of them.
-        test_data: data sets for external validation.
-
-    Raises:
-        InputError: with every data set that is not there, and every run that was made with another configuration.
-    """
-    problems: Dict[str, None] = {}
-    splits = dict.fromkeys(run.split(name) for run in to_train for name in ("train", "val", "test"))
-    for name in (*splits, *test_data):
-        try:
-            ensure_registered(name)
-        except InputError as error:
-            problems[str(error)] = None
-    # a finished first stage is neither shown nor trained
-    needed = [run.needs for run in to_train if run.needs is not None]
-    for run in dict.fromkeys((*runs, *to_train, *needed)):
-        for file_name in (RECORD, PREDICTIONS):
-            path = os.path.join(run.folder, file_name)
-            if not os.path.isfile(path):
-                continue
-            found = read_json(path)
-            for key, value in run.configuration.items():
-                if found.get(key) != value:
-                    problems[f"{path} was made with {key} {found.get(key)}, not {value}: name another --output."] = None
-    if problems:
-        raise InputError("The experiment cannot be run:\n  " + "\n  ".join(problems))
 
 
 def estimated_seconds(runs: Sequence[Run]) -> Dict[Run, Optional[float]]:
