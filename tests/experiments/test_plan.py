@@ -7,6 +7,7 @@ import shutil
 import pytest
 
 from tsdd_d2.data.files import read_json, write_json
+from tsdd_d2.engine.setup import load_config
 from tsdd_d2.errors import InputError
 from tsdd_d2.experiments import EXPERIMENTS, check_plan, estimated_seconds, runs_to_train, shown_runs
 
@@ -97,6 +98,59 @@ def test_a_finished_first_stage_of_another_configuration_is_refused(run, tiny_da
     with pytest.raises(InputError, match=r"tsddnet_stage1_.*\['SOLVER\.MAX_ITER', '9'\], not \[\]"):
         check_plan([run], [run])
     check_plan([run], [])  # what is not trained needs nothing
+
+
+def write_config(run, **changed):
+    """The config.yaml of a run, as its command would leave it, with some values changed."""
+    cfg = load_config(run.config_file, [*run.options, *(x for pair in changed.items() for x in pair)])
+    os.makedirs(run.folder)
+    with open(os.path.join(run.folder, "config.yaml"), "w") as file:
+        file.write(cfg.dump())
+
+
+def test_a_run_of_an_older_profile_is_refused(run, tiny_dataset):
+    write_config(run, **{"SOLVER.BASE_LR": "0.5", "INPUT.MIN_SIZE_TRAIN": "(32,)"})
+    with pytest.raises(InputError) as error:
+        check_plan([run], [])
+    lr, side = load_config(run.config_file).SOLVER.BASE_LR, load_config(run.config_file).INPUT.MIN_SIZE_TRAIN
+    assert f"{run.folder} was made with other values: name another --output, or remove the folder" in str(error.value)
+    assert f"SOLVER.BASE_LR: 0.5 there, {lr} now" in str(error.value)
+    assert f"INPUT.MIN_SIZE_TRAIN: [32] there, {list(side)} now" in str(error.value)
+    assert str(error.value).count(" there, ") == 2
+
+
+def test_a_run_on_a_first_stage_of_an_older_profile_is_refused(run, tiny_dataset):
+    run = run._replace(method="tsddnet")
+    write_config(run.needs, **{"SOLVER.BASE_LR": "0.5"})
+    with pytest.raises(InputError, match=r"tsddnet_stage1_.*\n.*SOLVER.BASE_LR: 0.5 there"):
+        check_plan([run], [run])
+    check_plan([run], [])  # it is neither shown nor trained
+    content = {"config_file": "configs/tsdd_stage2_cpu.yaml", "overrides": []}
+    write_json(os.path.join(run.folder, "predictions.json"), content)
+    with pytest.raises(InputError, match=r"tsddnet_stage1_.*\n.*SOLVER.BASE_LR: 0.5 there"):
+        check_plan([run], [])
+
+
+def test_what_is_no_matter_of_the_run_is_not_compared(run, tiny_dataset):
+    elsewhere = {
+        "CUDNN_BENCHMARK": "True", "DATALOADER.NUM_WORKERS": "7", "MODEL.DEVICE": "meta", "MODEL.WEIGHTS": "x.pth",
+        "OUTPUT_DIR": "there", "SOLVER.AMP.ENABLED": "True",
+    }  # fmt: skip
+    write_config(run, **elsewhere)
+    path = os.path.join(run.folder, "config.yaml")
+    with open(path) as file:
+        text = file.read()
+    with open(path, "w") as file:
+        file.write(text.replace("  P: 0.5\n", "  OF_LONG_AGO: 3\n"))
+    check_plan([run], [run])
+
+
+def test_a_cut_off_configuration_of_a_run(run, tiny_dataset):
+    os.makedirs(run.folder)
+    with open(os.path.join(run.folder, "config.yaml"), "w") as file:
+        file.write("DATASETS: [")
+    with pytest.raises(InputError, match="config.yaml cannot be read"):
+        check_plan([run], [run])
 
 
 def test_a_data_set_known_from_the_training_is_not_external(run, tiny_dataset):

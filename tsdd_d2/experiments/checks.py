@@ -2,17 +2,27 @@
 
 import logging
 import os
-from typing import Dict, Iterable, Iterator, List, Sequence, Tuple
+from typing import Any, Dict, Iterable, Iterator, List, Sequence, Tuple
+
+import yaml
 
 from detectron2.data import MetadataCatalog
 
 from ..data import ensure_registered
 from ..data.files import read_json
 from ..data.validation import read_valid_bbui
+from ..engine.run_folder import CONFIG_FILE
+from ..engine.setup import load_config
 from ..errors import InputError
 from .plan import PREDICTIONS, RECORD, Run
 
 logger = logging.getLogger(__name__)
+
+# Keys, and beginnings of keys, of a configuration that differ between machines, folders and versions of Detectron2, and
+# not in what a run is.
+NOT_COMPARED = (
+    "CUDNN_BENCHMARK", "DATALOADER.", "MODEL.DEVICE", "MODEL.WEIGHTS", "OUTPUT_DIR", "SOLVER.AMP.ENABLED", "VERSION",
+)  # fmt: skip
 
 
 def check_plan(runs: Iterable[Run], to_train: Sequence[Run], test_data: Sequence[str] = ()) -> None:
@@ -37,19 +47,61 @@ def check_plan(runs: Iterable[Run], to_train: Sequence[Run], test_data: Sequence
             problems[str(error)] = None
             absent.add(name)
     problems.update(dict.fromkeys(_leaks(runs, [name for name in test_data if name not in absent])))
-    # a finished first stage is neither shown nor trained
-    needed = [run.needs for run in to_train if run.needs is not None]
+    # a finished first stage is neither shown nor trained, and yet part of what goes or went on from it
+    finished = [run for run in runs if run.status == "finished"]
+    needed = [run.needs for run in (*to_train, *finished) if run.needs is not None]
     for run in dict.fromkeys((*runs, *to_train, *needed)):
-        for file_name in (RECORD, PREDICTIONS):
-            path = os.path.join(run.folder, file_name)
-            if not os.path.isfile(path):
-                continue
-            found = read_json(path)
-            for key, value in run.configuration.items():
-                if found.get(key) != value:
-                    problems[f"{path} was made with {key} {found.get(key)}, not {value}: name another --output."] = None
+        problems.update(dict.fromkeys([*_other_configuration(run)] or [*_other_values(run)]))
     if problems:
         raise InputError("The experiment cannot be run:\n  " + "\n  ".join(problems))
+
+
+def _other_configuration(run: Run) -> Iterator[str]:
+    """A problem for each file that was made with another configuration file, or with other overrides."""
+    for file_name in (RECORD, PREDICTIONS):
+        path = os.path.join(run.folder, file_name)
+        if not os.path.isfile(path):
+            continue
+        found = read_json(path)
+        for key, value in run.configuration.items():
+            if found.get(key) != value:
+                yield f"{path} was made with {key} {found.get(key)}, not {value}: name another --output."
+
+
+def _other_values(run: Run) -> Iterator[str]:
+    """A problem if the configuration file has changed since the run was made with it."""
+    path = os.path.join(run.folder, CONFIG_FILE)
+    if not os.path.isfile(path):
+        return
+    try:
+        # its value is not compared, and with True a CPU without bfloat16 would give a warning for each run
+        cfg = load_config(run.config_file, [*run.options, "SOLVER.AMP.ENABLED", "False"])
+        with open(path, encoding="utf-8") as file:
+            old, new = _values(yaml.safe_load(file) or {}), _values(yaml.safe_load(cfg.dump()))
+    except InputError as error:
+        yield str(error)
+        return
+    except yaml.YAMLError as error:
+        yield f"{path} cannot be read: {error}: name another --output, or remove the folder."
+        return
+    # a key that only one of them has came or went with a version of the software
+    differences = [
+        f"{key}: {old[key]} there, {new[key]} now"
+        for key in sorted(old.keys() & new.keys())
+        if old[key] != new[key] and not key.startswith(NOT_COMPARED)
+    ]
+    if differences:
+        yield "\n    ".join(
+            [f"{run.folder} was made with other values: name another --output, or remove the folder.", *differences]
+        )
+
+
+def _values(node: Dict[str, Any], prefix: str = "") -> Dict[str, Any]:
+    """Key, as it is overridden on the command line -> value."""
+    found = {}
+    for key, value in node.items():
+        found.update(_values(value, f"{prefix}{key}.") if isinstance(value, dict) else {prefix + key: value})
+    return found
 
 
 def _leaks(runs: Sequence[Run], test_data: Sequence[str]) -> Iterator[str]:
