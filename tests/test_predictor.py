@@ -128,6 +128,19 @@ def test_candidates_begin_with_the_diagnosis(model_file, files):
     assert scores == sorted(scores, reverse=True)
 
 
+def test_predictors_of_one_model_do_not_disturb_each_other(model_file, files):
+    before = model_file.model.dnet.max_detections_per_image
+    three, one = Predictor(model_file, candidates=3), Predictor(model_file, candidates=1)
+    assert [len(x(files[0])[0].candidates) for x in (three, one, three)] == [3, 1, 3]
+    assert model_file.model.dnet.max_detections_per_image == before
+
+
+@pytest.mark.parametrize("argument", ["batch_size", "candidates"])
+def test_nothing_at_a_time_is_refused(model_file, argument):
+    with pytest.raises(ValueError, match=f"{argument} must be 1 or more, not 0"):
+        Predictor(model_file, **{argument: 0})
+
+
 def test_the_class_follows_the_models_threshold(model_file, files):
     malignancy = Predictor(model_file)(files[0])[0].malignancy
     for threshold, expected in ((malignancy, "malignant"), (malignancy + 1e-3, "benign")):

@@ -88,22 +88,23 @@ class Predictor:
     ):
         """
         Args:
-            model_file: from :func:`~tsdd_d2.engine.model_file.load_model`; the predictor sets the
-                ``dnet.max_detections_per_image`` of TSDDNet.
+            model_file: from :func:`~tsdd_d2.engine.model_file.load_model`; several predictors may share it.
             batch_size: images read and diagnosed at a time.
             candidates: at most this many boxes for each image.
             augment: test-time augmentation, see :meth:`~tsdd_d2.modeling.cnet.CNet.test_time_augmentation`, with the
                 model's TEST.AUG.SCALES and TEST.AUG.FLIP.
         Raises:
             InputError: the network is none that diagnoses an image without a given ROI, or has no C-Net to augment.
+            ValueError: ``batch_size`` or ``candidates`` is below 1.
         """
+        for name, value in (("batch_size", batch_size), ("candidates", candidates)):
+            if value < 1:
+                raise ValueError(f"{name} must be 1 or more, not {value}.")
         self.model = model_file.model
         if not isinstance(self.model, DIAGNOSE_IMAGES):
             raise InputError(
                 f"A {type(self.model).__name__} cannot diagnose an image alone: it needs a ROI, or gives no diagnosis."
             )
-        if isinstance(self.model, TSDDNetwork):
-            self.model.dnet.max_detections_per_image = candidates
         self.augmentation = contextlib.nullcontext
         if augment:
             if not hasattr(self.model, "cnet"):
@@ -149,12 +150,25 @@ class Predictor:
             by_size[x["image"].shape].append(index)
         instances: Dict[int, Instances] = {}
         for indices in by_size.values():
-            with torch.no_grad(), self.augmentation():
+            with torch.no_grad(), self._boxes_asked_for(), self.augmentation():
                 outputs = self.model([inputs[index] for index in indices])
             # a detector's diagnosis takes more boxes than are asked for
             best = [output["instances"][: self.candidates].to("cpu") for output in outputs]
             instances.update(zip(indices, best))
         return [self._prediction(image, instances[index]) for index, image in enumerate(batch)]
+
+    @contextlib.contextmanager
+    def _boxes_asked_for(self) -> Iterator[None]:
+        """While it lasts, TSDDNet proposes as many boxes as this predictor is asked for."""
+        if not isinstance(self.model, TSDDNetwork):
+            yield
+            return
+        dnet = self.model.dnet
+        before, dnet.max_detections_per_image = dnet.max_detections_per_image, self.candidates
+        try:
+            yield
+        finally:
+            dnet.max_detections_per_image = before
 
     def _preprocess(self, image: InputImage) -> Dict:
         """The model's input for the region of an image, as the mapper makes it for the evaluation."""
