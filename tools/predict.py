@@ -13,7 +13,7 @@ from tqdm import tqdm
 
 from tsdd_d2 import Predictor, load_model
 from tsdd_d2.data.files import text_file
-from tsdd_d2.data.input_images import InputImage, file_stem, find_image_files, read_images
+from tsdd_d2.data.input_images import find_image_files, picture_name, read_images
 from tsdd_d2.errors import InputError
 from tsdd_d2.visualization import draw_prediction
 
@@ -83,23 +83,10 @@ def predict_files(predictor: Predictor, files: List[str], output: str) -> List[I
     images = read_images(tqdm(files, desc="Images", unit="file"), on_error=report)
     with text_file(os.path.join(output, "predictions.jsonl")) as lines:
         for image, prediction in predictor.predict(images):
-            picture = _picture_name(image, taken)
+            picture = picture_name(image.file_name, taken, image.frame)
             Image.fromarray(draw_prediction(image, prediction)).save(os.path.join(output, picture))
             lines.write(json.dumps({**dataclasses.asdict(prediction), "picture": picture}) + "\n")
     return errors
-
-
-def _picture_name(image: InputImage, taken: Set[str]) -> str:
-    """A name after the file that no other picture has, on file systems that ignore case too."""
-    stem = file_stem(image.file_name)
-    if image.frame is not None:
-        stem += f"_frame{image.frame:04d}"
-    name, number = stem, 1
-    while name.lower() in taken:
-        number += 1
-        name = f"{stem}_{number}"
-    taken.add(name.lower())
-    return f"{name}.png"
 
 
 def _positive(text: str) -> int:
