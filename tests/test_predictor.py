@@ -208,6 +208,17 @@ def test_arrays_that_are_no_image(model_file, array, message):
         Predictor(model_file)(array)
 
 
+def test_an_image_too_narrow_for_the_network(model_file, files, tmp_path):
+    path = str(tmp_path / "line.png")
+    cv2.imwrite(path, np.zeros((1000, 1), np.uint8))
+    predictor = Predictor(model_file)
+    with pytest.raises(InputError, match=r"line\.png: of 1 x 1000 pixels nothing is left"):
+        predictor(path)
+    errors = []
+    predictions = predictor.predict(read_images([files[0], path, files[1]]), on_error=errors.append)
+    assert [image.file_name for image, _ in predictions] == files[:2] and len(errors) == 1
+
+
 def test_no_more_than_a_batch_is_held(model_file, files):
     alive, most, read = weakref.WeakSet(), 0, 0
 

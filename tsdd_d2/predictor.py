@@ -6,7 +6,7 @@ from collections import defaultdict
 from dataclasses import dataclass
 from functools import partial
 from itertools import islice
-from typing import TYPE_CHECKING, Dict, Iterable, Iterator, List, Optional, Tuple, Union
+from typing import TYPE_CHECKING, Callable, Dict, Iterable, Iterator, List, Optional, Tuple, Union
 
 import numpy as np
 import torch
@@ -129,18 +129,40 @@ class Predictor:
         Returns:
             one prediction for each image; a file with several frames gives one for each frame.
         Raises:
-            InputError: an input cannot be read.
+            InputError: an input cannot be read, or is too narrow for the network.
         """
         if isinstance(inputs, (str, os.PathLike, np.ndarray)):
             inputs = [inputs]
         return [prediction for _, prediction in self.predict(read_images(inputs, channel_order))]
 
-    def predict(self, images: Iterable[InputImage]) -> Iterator[Tuple[InputImage, Prediction]]:
-        """Yields each image with its prediction, in order; no more than a batch of images is held at a time."""
-        images = iter(images)
+    def predict(
+        self, images: Iterable[InputImage], on_error: Optional[Callable[[InputError], None]] = None
+    ) -> Iterator[Tuple[InputImage, Prediction]]:
+        """Yields each image with its prediction, in order; no more than a batch of images is held at a time.
+
+        Args:
+            on_error: if given, it is called with the error of an image that is too narrow for the network, and the others
+                follow; otherwise the error is raised.
+        """
+        images = filter(partial(self._is_wide_enough, on_error=on_error), images)
         while batch := list(islice(images, self.batch_size)):
             yield from zip(batch, self._predict_batch(batch))
             del batch  # before the next one is read
+
+    def _is_wide_enough(self, image: InputImage, on_error: Optional[Callable[[InputError], None]]) -> bool:
+        """Whether a pixel is left of an image's sides where the longer one is reduced to what the network takes."""
+        x0, y0, x1, y1 = image.region
+        resize = self.aug.get_transform(image.pixels[y0:y1, x0:x1])
+        if min(resize.new_h, resize.new_w) > 0:
+            return True
+        error = InputError(
+            f"{image.file_name or 'an array'}: of {x1 - x0} x {y1 - y0} pixels nothing is left where the longer side is "
+            f"reduced to the {max(resize.new_h, resize.new_w)} pixels that the network takes; cut the image."
+        )
+        if on_error is None:
+            raise error
+        on_error(error)
+        return False
 
     def _predict_batch(self, batch: List[InputImage]) -> List[Prediction]:
         inputs = [self._preprocess(image) for image in batch]
