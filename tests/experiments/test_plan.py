@@ -9,7 +9,15 @@ import pytest
 from tsdd_d2.data.files import read_json, write_json
 from tsdd_d2.engine.setup import load_config
 from tsdd_d2.errors import InputError
-from tsdd_d2.experiments import EXPERIMENTS, check_plan, estimated_seconds, runs_to_train, shown_runs
+from tsdd_d2.experiments import (
+    EXPERIMENTS,
+    check_plan,
+    estimated_seconds,
+    existing_folds,
+    folds_of_runs,
+    runs_to_train,
+    shown_runs,
+)
 
 from ..conftest import make_tiny_dataset
 
@@ -19,9 +27,24 @@ def methods(runs):
 
 
 def test_the_defaults_are_those_of_the_paper():
-    sizes = {name: len(shown_runs(x, "out", "busbra", "cpu")) for name, x in EXPERIMENTS.items()}
-    assert sizes == {"table1": 20, "table2": 16, "table3": 10, "roc": 20, "fig6": 20, "fig9": 4}
+    five = {name: x._replace(folds=x.folds or range(1, 6)) for name, x in EXPERIMENTS.items()}
+    sizes = {name: len(shown_runs(x, "out", "busbra", "cpu")) for name, x in five.items()}
+    assert sizes == {"table1": 25, "table2": 20, "table3": 10, "roc": 25, "fig6": 25, "fig9": 4}
     assert {run.p for _, run in shown_runs(EXPERIMENTS["table3"], "out", "busbra", "cpu")} == {0.2, 0.4, 0.6, 0.8, 1.0}
+
+
+def test_all_folds_are_those_with_a_test_split(tiny_dataset):
+    for name in ("fold10_test.json", "fold3_test.json", "fold4_train.json", "fold5_test.json.bak"):
+        (tiny_dataset / "annotations" / name).write_text("{}")
+    assert existing_folds("tiny") == [1, 3, 10]
+    with pytest.raises(InputError, match="python datasets/prepare_busbra.py"):
+        existing_folds("busbra")
+
+
+def test_all_folds_of_a_folder_of_runs(run):
+    for other in (run, run._replace(fold=12, p=1.0), run._replace(fold=2, data="tiny_2"), run._replace(profile="paper")):
+        os.makedirs(other.folder)
+    assert folds_of_runs(run.output, "tiny", "cpu") == [1, 12] and folds_of_runs("absent", "tiny", "cpu") == []
 
 
 def test_variants_share_the_first_stage_of_their_rule(tmp_path):

@@ -34,7 +34,7 @@ def reproduce(tmp_path, rendered, stand_in):  # noqa: F811
     main = runpy.run_path(TOOL)["main"]
 
     def call(experiment, *arguments, output="out"):
-        options = ["--experiment", experiment, "--data", "tiny", "--folds", "1", "--output", str(tmp_path / output)]
+        options = ["--experiment", experiment, "--data", "tiny", "--output", str(tmp_path / output)]
         return main([*options, *arguments])
 
     return call
@@ -46,6 +46,16 @@ def test_dry_run_prints_the_plan_and_writes_nothing(reproduce, rendered, tmp_pat
     assert printed.count("missing") == 6 and "tsdd_b_stage1_tiny_cpu_fold1_p0.5_seed0" in printed
     assert "6 runs, 6 to train: unknown for tsddnet_stage1, tsddnet" in printed
     assert not (tmp_path / "out").exists() and rendered == []
+
+
+def test_without_the_data_set_folds_are_those_of_the_runs(reproduce, rendered, tiny_dataset, tmp_path, capsys):
+    assert reproduce("table1", "--methods", "retinanet", "--p", "0.5") == 0
+    tiny_dataset.rename(tmp_path / "elsewhere")
+    assert reproduce("table1", "--methods", "retinanet", "--p", "0.5", "--no-train") == 0
+    assert rendered[1][1] == rendered[0][1] and [x["fold"] for x in rendered[1][1]] == [1]
+    assert reproduce("table1", "--methods", "retinanet", "--p", "0.5") == 2
+    assert "prepare_csv.py" in capsys.readouterr().err
+    assert reproduce("table1", "--no-train", output="empty") == 2
 
 
 def test_a_table_from_its_runs_and_another_from_the_same(reproduce, rendered, tmp_path, capsys):

@@ -2,11 +2,13 @@
 
 import itertools
 import os
+import re
 import sys
 from typing import Dict, Iterable, List, NamedTuple, Optional, Sequence, Tuple
 
 import tsdd_d2
 
+from ..data import dataset_folder, ensure_registered
 from ..data.files import read_json
 from .methods import ABLATIONS, METHODS, Method, compared_methods
 
@@ -15,6 +17,8 @@ TRAIN_TOOL = os.path.join(ROOT, "tools", "train_net.py")
 
 # What a run leaves beside the files of tools/train_net.py.
 RECORD, PREDICTIONS = "experiment.json", "predictions.json"
+
+TEST_SPLIT = re.compile(r"fold([1-9][0-9]*)_test\.json")
 
 
 class Run(NamedTuple):
@@ -121,13 +125,13 @@ class Experiment(NamedTuple):
 
     Attributes:
         title: the paper's name of it.
-        methods, folds, p, seeds: their product are the runs.
+        methods, folds, p, seeds: their product are the runs; folds None: all that :func:`existing_folds` finds.
         stages: it shows the first stages too.
     """
 
     title: str
     methods: Sequence[str]
-    folds: Sequence[int] = (1, 2, 3, 4)
+    folds: Optional[Sequence[int]] = None
     p: Sequence[float] = (0.2,)
     seeds: Sequence[int] = (0,)
     stages: bool = False
@@ -143,11 +147,33 @@ EXPERIMENTS = {
 }
 
 
+def existing_folds(data: str) -> List[int]:
+    """
+    The folds of a data set whose test split is there.
+
+    Raises:
+        InputError: none is; the message holds the command that prepares the data set.
+    """
+    folder = os.path.join(dataset_folder(data), "annotations")
+    files = os.listdir(folder) if os.path.isdir(folder) else []
+    folds = sorted(int(match[1]) for match in map(TEST_SPLIT.fullmatch, files) if match)
+    if not folds:
+        ensure_registered(f"{data}_fold1_test")
+    return folds
+
+
+def folds_of_runs(output: str, data: str, profile: str) -> List[int]:
+    """The folds of which a folder of runs has any."""
+    name = re.compile(rf"({'|'.join(METHODS)})_{re.escape(data)}_{profile}_fold([0-9]+)_p.+")
+    folders = os.listdir(output) if os.path.isdir(output) else []
+    return sorted({int(match[2]) for match in map(name.fullmatch, folders) if match})
+
+
 def shown_runs(
     experiment: Experiment, output: str, data: str, profile: str, overrides: Sequence[str] = ()
 ) -> List[Tuple[str, Run]]:
     """
-    What a table or figure shows, seed by seed and fold by fold.
+    What a table or figure shows, seed by seed and fold by fold; its folds are no longer None.
 
     Returns:
         the method as it is named there, and its run: a first stage belongs to every method that goes on from it.
