@@ -32,6 +32,7 @@ from tsdd_d2.experiments import (
     Resources,
     check_plan,
     copy_predictions,
+    duration,
     estimated_seconds,
     evaluate_run_on,
     execute,
@@ -266,14 +267,6 @@ def print_times(outcomes, wall: float) -> None:
         f"{len(busy)} training processes took {duration(total)}, the whole {duration(wall)}; none of them ran in "
         f"{(wall - covered) / wall:.1%} of it."
     )
-
-
-def duration(seconds: float) -> str:
-    minutes, seconds = divmod(round(seconds), 60)
-    hours, minutes = divmod(minutes, 60)
-    if hours:
-        return f"{hours} h {minutes} min"
-    return f"{minutes} min {seconds} s" if minutes else f"{seconds} s"
 
 
 def render(experiment: str, shown, results: str, threshold: str) -> None:

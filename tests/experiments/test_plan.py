@@ -12,6 +12,7 @@ from tsdd_d2.errors import InputError
 from tsdd_d2.experiments import (
     EXPERIMENTS,
     check_plan,
+    duration,
     estimated_seconds,
     existing_folds,
     folds_of_runs,
@@ -224,3 +225,10 @@ def test_the_estimate_is_the_mean_of_the_methods_finished_runs(run):
         write_json(os.path.join(run._replace(fold=fold).folder, "predictions.json"), {"seconds": seconds})
     third, other = run._replace(fold=3), run._replace(method="faster_rcnn")
     assert estimated_seconds([third, other]) == {third: 15, other: None}
+
+
+@pytest.mark.parametrize(
+    "seconds, text", [(None, ""), (7.4, "7 s"), (59.6, "1 min 00 s"), (754, "12 min 34 s"), (3900, "1 h 05 min")]
+)
+def test_duration(seconds, text):
+    assert duration(seconds) == text

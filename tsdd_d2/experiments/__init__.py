@@ -6,6 +6,7 @@ from .plan import (
     EXPERIMENTS,
     Experiment,
     Run,
+    duration,
     estimated_seconds,
     existing_folds,
     folds_of_runs,

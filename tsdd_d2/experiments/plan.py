@@ -214,3 +214,14 @@ def _mean_seconds(output: str, method: str, data: str, profile: str) -> Optional
     files = [os.path.join(output, folder, PREDICTIONS) for folder in folders]
     seconds = [read_json(path)["seconds"] for path in files if os.path.isfile(path)]
     return sum(seconds) / len(seconds) if seconds else None
+
+
+def duration(seconds: Optional[float]) -> str:
+    """Wall time with two units at most, such as "1 h 05 min"."""
+    if seconds is None:
+        return ""
+    minutes, rest = divmod(round(seconds), 60)
+    hours, minutes = divmod(minutes, 60)
+    if hours:
+        return f"{hours} h {minutes:02d} min"
+    return f"{minutes} min {rest:02d} s" if minutes else f"{rest} s"
