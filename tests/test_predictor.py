@@ -128,6 +128,19 @@ def test_candidates_begin_with_the_diagnosis(model_file, files):
     assert scores == sorted(scores, reverse=True)
 
 
+def test_predictors_of_one_model_do_not_disturb_each_other(model_file, files):
+    before = model_file.model.dnet.max_detections_per_image
+    three, one = Predictor(model_file, candidates=3), Predictor(model_file, candidates=1)
+    assert [len(x(files[0])[0].candidates) for x in (three, one, three)] == [3, 1, 3]
+    assert model_file.model.dnet.max_detections_per_image == before
+
+
+@pytest.mark.parametrize("argument", ["batch_size", "candidates"])
+def test_nothing_at_a_time_is_refused(model_file, argument):
+    with pytest.raises(ValueError, match=f"{argument} must be 1 or more, not 0"):
+        Predictor(model_file, **{argument: 0})
+
+
 def test_the_class_follows_the_models_threshold(model_file, files):
     malignancy = Predictor(model_file)(files[0])[0].malignancy
     for threshold, expected in ((malignancy, "malignant"), (malignancy + 1e-3, "benign")):
@@ -193,6 +206,17 @@ def test_a_network_that_needs_a_roi_is_refused(tmp_path):
 def test_arrays_that_are_no_image(model_file, array, message):
     with pytest.raises(InputError, match=message):
         Predictor(model_file)(array)
+
+
+def test_an_image_too_narrow_for_the_network(model_file, files, tmp_path):
+    path = str(tmp_path / "line.png")
+    cv2.imwrite(path, np.zeros((1000, 1), np.uint8))
+    predictor = Predictor(model_file)
+    with pytest.raises(InputError, match=r"line\.png: of 1 x 1000 pixels nothing is left"):
+        predictor(path)
+    errors = []
+    predictions = predictor.predict(read_images([files[0], path, files[1]]), on_error=errors.append)
+    assert [image.file_name for image, _ in predictions] == files[:2] and len(errors) == 1
 
 
 def test_no_more_than_a_batch_is_held(model_file, files):

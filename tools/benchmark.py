@@ -50,6 +50,9 @@ Detectron2's RetinaNet training step over D-Net's, same backbone, input and batc
     $ python tools/benchmark.py --task dnet-step
 """
 
+# Boxes of an image that the peer in benchmark_predict is to find.
+DETECTIONS = 10
+
 
 def alternate(first, second, repeats: int, description: str):
     """Times two callables in turn, after one warm-up each; returns their seconds and the ratios pair by pair."""
@@ -189,19 +192,31 @@ def benchmark_predict(args) -> None:
     retinanet_cfg.defrost()
     retinanet_cfg.MODEL.META_ARCHITECTURE = "RetinaNet"
     retinanet_cfg.MODEL.RETINANET.NUM_CLASSES = 1
-    retinanet_cfg.MODEL.RETINANET.SCORE_THRESH_TEST = 0.0  # random weights find nothing above a threshold
+    retinanet_cfg.TEST.DETECTIONS_PER_IMAGE = DETECTIONS
     retinanet = build_model(retinanet_cfg).eval()
     classifier = torchvision.models.resnet18(num_classes=2).eval()
 
     @torch.no_grad()
+    def detect(images):
+        features = retinanet.backbone(images.tensor)
+        features = [features[name] for name in retinanet.head_in_features]
+        return retinanet.forward_inference(images, features, retinanet.head(features))
+
+    @torch.no_grad()
     def assembly(batch):
-        images = retinanet.preprocess_image(batch).tensor
-        boxes = [x["instances"].pred_boxes.tensor[:1] for x in retinanet(batch)]
-        crops = roi_align(images, boxes, output_size=cfg.MODEL.CNET.INPUT_SIZE, sampling_ratio=1, aligned=True)
+        images = retinanet.preprocess_image(batch)
+        boxes = [x.pred_boxes.tensor[:1] for x in detect(images)]
+        crops = roi_align(
+            images.tensor, boxes, output_size=cfg.MODEL.CNET.INPUT_SIZE, sampling_ratio=1, aligned=True
+        )
         return classifier(crops).softmax(dim=1)
 
     for batch_size in sorted({args.batch_size, 1}, reverse=True):
         batch = random_batch(batch_size, cfg.INPUT.MIN_SIZE_TEST)
+        # With random weights all boxes have about the same score, and none or thousands would be above a fixed threshold:
+        # this one lets as few through to NMS as a trained detector does.
+        retinanet.test_score_thresh = 0.0
+        retinanet.test_score_thresh = min(x.scores[-1].item() for x in detect(retinanet.preprocess_image(batch)))
         timings = alternate(
             lambda: model(batch), lambda: assembly(batch), args.repeats, f"{batch_size} image(s)"
         )

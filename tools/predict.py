@@ -6,16 +6,17 @@ import dataclasses
 import json
 import os
 import sys
-from typing import List, Set
+from typing import Dict, List
 
 from PIL import Image
 from tqdm import tqdm
 
 from tsdd_d2 import Predictor, load_model
-from tsdd_d2.data.files import text_file
-from tsdd_d2.data.input_images import InputImage, file_stem, find_image_files, read_images
+from tsdd_d2.data.input_images import find_image_files, picture_name, read_images
 from tsdd_d2.errors import InputError
 from tsdd_d2.visualization import draw_prediction
+
+LINES = "predictions.jsonl"
 
 EPILOG = """
 Examples:
@@ -29,6 +30,8 @@ the model sees the largest two-dimensional ultrasound region that the file state
 Each line of out/predictions.jsonl has file_name, frame (from 1 on, of a file with several), height, width, region (the
 part of the image that the model saw), box (XYXY in pixels of the whole image), malignancy (a probability),
 predicted_class (by the model's threshold), candidates (box, score and malignancy, best first) and picture (its file).
+
+After an interruption the same command goes on with --resume: the files of out/predictions.jsonl are not read again.
 
 A file that cannot be read is reported and left out; the exit code is then 1. It is 2 for unusable arguments.
 This is research software and must not be used for diagnosis.
@@ -44,6 +47,7 @@ def main(argv=None) -> int:
         "--input", required=True, nargs="+", metavar="PATH", help="image files, quoted patterns, or folders"
     )
     parser.add_argument("--output", required=True, metavar="DIR", help="a new or empty folder")
+    parser.add_argument("--resume", action="store_true", help="go on in a folder where the same command was interrupted")
     parser.add_argument("--candidates", type=_positive, default=1, help="boxes for each image, at most (default 1)")
     parser.add_argument(
         "--augment", action="store_true", help="test-time augmentation: the mean diagnosis of several crops of each box"
@@ -53,8 +57,13 @@ def main(argv=None) -> int:
     args = parser.parse_args(argv)
     try:
         files = find_image_files(args.input)
-        if os.path.exists(args.output) and not (os.path.isdir(args.output) and not os.listdir(args.output)):
-            raise InputError(f"--output {args.output} exists and is not an empty folder; name another one.")
+        begun = os.path.isfile(os.path.join(args.output, LINES))
+        if not (args.resume and begun) and os.path.exists(args.output) and not _is_empty(args.output):
+            raise InputError(
+                f"--output {args.output} exists and is not an empty folder; name another one"
+                f"{', or go on there with --resume' if begun else ''}."
+            )
+        finished = finished_lines(args.output)
         predictor = Predictor(
             load_model(args.model, args.device),
             batch_size=args.batch_size,
@@ -64,42 +73,74 @@ def main(argv=None) -> int:
     except InputError as error:
         print(f"error: {error}", file=sys.stderr)
         return 2
-    errors = predict_files(predictor, files, args.output)
+    try:
+        errors = predict_files(predictor, files, args.output, finished)
+    except KeyboardInterrupt:
+        done = len({x["file_name"] for x in finished_lines(args.output)})
+        print(f"Interrupted: {done} of {len(files)} files are done; --resume goes on.", file=sys.stderr)
+        return 130
     print(f"Predictions are in {args.output}")
     if errors:
         print(f"{len(errors)} of {len(files)} files could not be read, see above.", file=sys.stderr)
     return 1 if errors else 0
 
 
-def predict_files(predictor: Predictor, files: List[str], output: str) -> List[InputError]:
-    """Writes the pictures and ``predictions.jsonl``; returns the errors of the files that cannot be read."""
+def predict_files(predictor: Predictor, files: List[str], output: str, finished: List[Dict]) -> List[InputError]:
+    """
+    Writes the pictures, and a line of ``predictions.jsonl`` after each.
+
+    Args:
+        finished: the lines that are there, whose files are left out.
+    Returns:
+        the errors of the files that cannot be read.
+    """
     errors = []
 
     def report(error: InputError) -> None:
         errors.append(error)
         tqdm.write(f"error: {error}", file=sys.stderr)
 
-    taken: Set[str] = set()
-    images = read_images(tqdm(files, desc="Images", unit="file"), on_error=report)
-    with text_file(os.path.join(output, "predictions.jsonl")) as lines:
-        for image, prediction in predictor.predict(images):
-            picture = _picture_name(image, taken)
+    known = {os.path.abspath(x["file_name"]) for x in finished}
+    taken = {x["picture"].lower() for x in finished}
+    left = [file for file in files if os.path.abspath(file) not in known]
+    bar = tqdm(left, desc="Images", unit="file", initial=len(files) - len(left), total=len(files))
+    os.makedirs(output, exist_ok=True)
+    with open(os.path.join(output, LINES), "a", encoding="utf-8", newline="\n") as lines:
+        for image, prediction in predictor.predict(read_images(bar, on_error=report), on_error=report):
+            picture = picture_name(image.file_name, taken, image.frame)
             Image.fromarray(draw_prediction(image, prediction)).save(os.path.join(output, picture))
             lines.write(json.dumps({**dataclasses.asdict(prediction), "picture": picture}) + "\n")
+            lines.flush()  # an interruption loses no line
     return errors
 
 
-def _picture_name(image: InputImage, taken: Set[str]) -> str:
-    """A name after the file that no other picture has, on file systems that ignore case too."""
-    stem = file_stem(image.file_name)
-    if image.frame is not None:
-        stem += f"_frame{image.frame:04d}"
-    name, number = stem, 1
-    while name.lower() in taken:
-        number += 1
-        name = f"{stem}_{number}"
-    taken.add(name.lower())
-    return f"{name}.png"
+def finished_lines(output: str) -> List[Dict]:
+    """
+    The lines that an interruption left, none where there are none; the file is cut to them.
+
+    Not among them are a last line that is cut off, and those of a last file with several frames: some may be missing.
+
+    Raises:
+        InputError: a line is no prediction.
+    """
+    path = os.path.join(output, LINES)
+    if not os.path.isfile(path):
+        return []
+    with open(path, "rb+") as file:
+        lines = [line for line in file if line.endswith(b"\n")]
+        try:
+            found = [json.loads(line) for line in lines]
+            last = found[-1] if found else None
+            while found and last["frame"] is not None and found[-1]["file_name"] == last["file_name"]:
+                found.pop()
+        except (ValueError, TypeError, KeyError) as error:
+            raise InputError(f"{path} holds a line that is no prediction ({error!r}); name another --output.") from error
+        file.truncate(sum(len(line) for line in lines[: len(found)]))
+    return found
+
+
+def _is_empty(path: str) -> bool:
+    return os.path.isdir(path) and not os.listdir(path)
 
 
 def _positive(text: str) -> int:

@@ -32,9 +32,12 @@ from tsdd_d2.experiments import (
     Resources,
     check_plan,
     copy_predictions,
+    duration,
     estimated_seconds,
     evaluate_run_on,
     execute,
+    existing_folds,
+    folds_of_runs,
     read_predictions,
     runs_to_train,
     shown_runs,
@@ -67,7 +70,8 @@ Keep the predictions, and render from them alone:
 """
 
 DEFAULTS = "\n".join(
-    f"  {name:8} {x.title:10} p {' '.join(map(str, x.p))}, folds {' '.join(map(str, x.folds))}: {', '.join(x.methods)}"
+    f"  {name:8} {x.title:10} p {' '.join(map(str, x.p))}, "
+    f"{'all folds' if x.folds is None else 'fold ' + ' '.join(map(str, x.folds))}: {', '.join(x.methods)}"
     for name, x in EXPERIMENTS.items()
 )
 
@@ -83,7 +87,13 @@ def parse(argv):
     add("--data", default="busbra", metavar="NAME", help="see datasets/README.md (default: busbra)")
     add("--profile", default="cpu", choices=PROFILES, help="cpu: configs/*_cpu.yaml; paper: its values (default: cpu)")
     add("--methods", nargs="+", choices=[x.name for x in METHODS.values() if x.stage != 1], metavar="NAME")
-    add("--folds", nargs="+", type=int, metavar="K")
+    add(
+        "--folds",
+        nargs="+",
+        type=int,
+        metavar="K",
+        help="all: those with a test split in the data set's annotations/ or, of data that is not here, with a run",
+    )
     add("--p", nargs="+", type=float, help="shares of the training patients that keep their ROIs")
     add("--seeds", nargs="+", type=int, metavar="SEED")
     add(
@@ -126,10 +136,12 @@ def main(argv=None) -> int:
     args = parse(argv)
     chosen = {"methods": args.methods, "folds": args.folds, "p": args.p, "seeds": args.seeds}
     experiment = EXPERIMENTS[args.experiment]._replace(**{key: value for key, value in chosen.items() if value})
-    shown = shown_runs(experiment, args.output, args.data, args.profile, args.overrides)
-    runs = list(dict.fromkeys(run for _, run in shown))
-    to_train = [] if args.no_train else runs_to_train(runs)
     try:
+        if experiment.folds is None:
+            experiment = experiment._replace(folds=all_folds(args))
+        shown = shown_runs(experiment, args.output, args.data, args.profile, args.overrides)
+        runs = list(dict.fromkeys(run for _, run in shown))
+        to_train = [] if args.no_train else runs_to_train(runs)
         check_plan(runs, to_train, args.test_data)
         print_plan(list(dict.fromkeys((*to_train, *runs))), to_train)
         if args.dry_run:
@@ -154,6 +166,17 @@ def main(argv=None) -> int:
     for name, error in failed.items():
         print(f"failed: {name}: {error}", file=sys.stderr)
     return int(bool(failed))
+
+
+def all_folds(args):
+    """Of the data set or, where it is not on this machine and nothing is to be trained, of the runs."""
+    try:
+        return existing_folds(args.data)
+    except InputError:
+        folds = folds_of_runs(args.output, args.data, args.profile) if args.no_train else []
+        if not folds:
+            raise
+        return folds
 
 
 def train_and_evaluate(args, runs, to_train):
@@ -244,14 +267,6 @@ def print_times(outcomes, wall: float) -> None:
         f"{len(busy)} training processes took {duration(total)}, the whole {duration(wall)}; none of them ran in "
         f"{(wall - covered) / wall:.1%} of it."
     )
-
-
-def duration(seconds: float) -> str:
-    minutes, seconds = divmod(round(seconds), 60)
-    hours, minutes = divmod(minutes, 60)
-    if hours:
-        return f"{hours} h {minutes} min"
-    return f"{minutes} min {seconds} s" if minutes else f"{seconds} s"
 
 
 def render(experiment: str, shown, results: str, threshold: str) -> None:

@@ -7,12 +7,14 @@ tools/compare_figures.py follows lesions through the rounds.
 import argparse
 import os
 import sys
+from typing import Set
 
 from detectron2.data import MetadataCatalog
 from PIL import Image
 from tqdm import tqdm
 
 from tsdd_d2.data import ensure_registered
+from tsdd_d2.data.input_images import picture_name
 from tsdd_d2.engine.run_folder import read_rounds, read_run_config
 from tsdd_d2.errors import InputError
 from tsdd_d2.visualization import draw_image
@@ -42,7 +44,7 @@ def main(argv=None) -> int:
 
 
 def draw_run(run: str, output: str, num_images: int) -> str:
-    """Writes ``<file name>.png`` for evenly chosen images; returns the folder."""
+    """Writes ``<file name>.png`` (``<file name>_2.png`` for the second of a name) for evenly chosen images; returns the folder."""
     name = read_run_config(run).DATASETS.TRAIN[0]
     ensure_registered(name)
     root = MetadataCatalog.get(name).image_root
@@ -51,10 +53,10 @@ def draw_run(run: str, output: str, num_images: int) -> str:
     for annotation in last["annotations"]:
         annotations.setdefault(annotation["image_id"], []).append(annotation)
     os.makedirs(output, exist_ok=True)
+    taken: Set[str] = set()
     for image in tqdm(_evenly(last["images"], num_images), desc="Pictures", unit="image"):
         picture = draw_image(os.path.join(root, image["file_name"]), image, annotations.get(image["id"], []))
-        stem = os.path.splitext(os.path.basename(image["file_name"]))[0]
-        Image.fromarray(picture).save(os.path.join(output, f"{stem}.png"))
+        Image.fromarray(picture).save(os.path.join(output, picture_name(image["file_name"], taken)))
     return output
 
 

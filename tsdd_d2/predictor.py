@@ -6,7 +6,7 @@ from collections import defaultdict
 from dataclasses import dataclass
 from functools import partial
 from itertools import islice
-from typing import TYPE_CHECKING, Dict, Iterable, Iterator, List, Optional, Tuple, Union
+from typing import TYPE_CHECKING, Callable, Dict, Iterable, Iterator, List, Optional, Tuple, Union
 
 import numpy as np
 import torch
@@ -88,22 +88,23 @@ class Predictor:
     ):
         """
         Args:
-            model_file: from :func:`~tsdd_d2.engine.model_file.load_model`; the predictor sets the
-                ``dnet.max_detections_per_image`` of TSDDNet.
+            model_file: from :func:`~tsdd_d2.engine.model_file.load_model`; several predictors may share it.
             batch_size: images read and diagnosed at a time.
             candidates: at most this many boxes for each image.
             augment: test-time augmentation, see :meth:`~tsdd_d2.modeling.cnet.CNet.test_time_augmentation`, with the
                 model's TEST.AUG.SCALES and TEST.AUG.FLIP.
         Raises:
             InputError: the network is none that diagnoses an image without a given ROI, or has no C-Net to augment.
+            ValueError: ``batch_size`` or ``candidates`` is below 1.
         """
+        for name, value in (("batch_size", batch_size), ("candidates", candidates)):
+            if value < 1:
+                raise ValueError(f"{name} must be 1 or more, not {value}.")
         self.model = model_file.model
         if not isinstance(self.model, DIAGNOSE_IMAGES):
             raise InputError(
                 f"A {type(self.model).__name__} cannot diagnose an image alone: it needs a ROI, or gives no diagnosis."
             )
-        if isinstance(self.model, TSDDNetwork):
-            self.model.dnet.max_detections_per_image = candidates
         self.augmentation = contextlib.nullcontext
         if augment:
             if not hasattr(self.model, "cnet"):
@@ -128,18 +129,40 @@ class Predictor:
         Returns:
             one prediction for each image; a file with several frames gives one for each frame.
         Raises:
-            InputError: an input cannot be read.
+            InputError: an input cannot be read, or is too narrow for the network.
         """
         if isinstance(inputs, (str, os.PathLike, np.ndarray)):
             inputs = [inputs]
         return [prediction for _, prediction in self.predict(read_images(inputs, channel_order))]
 
-    def predict(self, images: Iterable[InputImage]) -> Iterator[Tuple[InputImage, Prediction]]:
-        """Yields each image with its prediction, in order; no more than a batch of images is held at a time."""
-        images = iter(images)
+    def predict(
+        self, images: Iterable[InputImage], on_error: Optional[Callable[[InputError], None]] = None
+    ) -> Iterator[Tuple[InputImage, Prediction]]:
+        """Yields each image with its prediction, in order; no more than a batch of images is held at a time.
+
+        Args:
+            on_error: if given, it is called with the error of an image that is too narrow for the network, and the others
+                follow; otherwise the error is raised.
+        """
+        images = filter(partial(self._is_wide_enough, on_error=on_error), images)
         while batch := list(islice(images, self.batch_size)):
             yield from zip(batch, self._predict_batch(batch))
             del batch  # before the next one is read
+
+    def _is_wide_enough(self, image: InputImage, on_error: Optional[Callable[[InputError], None]]) -> bool:
+        """Whether a pixel is left of an image's sides where the longer one is reduced to what the network takes."""
+        x0, y0, x1, y1 = image.region
+        resize = self.aug.get_transform(image.pixels[y0:y1, x0:x1])
+        if min(resize.new_h, resize.new_w) > 0:
+            return True
+        error = InputError(
+            f"{image.file_name or 'an array'}: of {x1 - x0} x {y1 - y0} pixels nothing is left where the longer side is "
+            f"reduced to the {max(resize.new_h, resize.new_w)} pixels that the network takes; cut the image."
+        )
+        if on_error is None:
+            raise error
+        on_error(error)
+        return False
 
     def _predict_batch(self, batch: List[InputImage]) -> List[Prediction]:
         inputs = [self._preprocess(image) for image in batch]
@@ -149,12 +172,25 @@ class Predictor:
             by_size[x["image"].shape].append(index)
         instances: Dict[int, Instances] = {}
         for indices in by_size.values():
-            with torch.no_grad(), self.augmentation():
+            with torch.no_grad(), self._boxes_asked_for(), self.augmentation():
                 outputs = self.model([inputs[index] for index in indices])
             # a detector's diagnosis takes more boxes than are asked for
             best = [output["instances"][: self.candidates].to("cpu") for output in outputs]
             instances.update(zip(indices, best))
         return [self._prediction(image, instances[index]) for index, image in enumerate(batch)]
+
+    @contextlib.contextmanager
+    def _boxes_asked_for(self) -> Iterator[None]:
+        """While it lasts, TSDDNet proposes as many boxes as this predictor is asked for."""
+        if not isinstance(self.model, TSDDNetwork):
+            yield
+            return
+        dnet = self.model.dnet
+        before, dnet.max_detections_per_image = dnet.max_detections_per_image, self.candidates
+        try:
+            yield
+        finally:
+            dnet.max_detections_per_image = before
 
     def _preprocess(self, image: InputImage) -> Dict:
         """The model's input for the region of an image, as the mapper makes it for the evaluation."""

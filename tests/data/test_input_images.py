@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from tsdd_d2.data.input_images import file_stem, find_image_files, read_images
+from tsdd_d2.data.input_images import file_stem, find_image_files, picture_name, read_images
 from tsdd_d2.errors import InputError
 
 
@@ -52,6 +52,15 @@ def test_all_patterns_without_a_file_in_one_message(folder):
 
 def test_stems():
     assert [file_stem(x) for x in ("x/a.b.PNG", "1.2.840.55")] == ["a.b", "1.2.840.55"]
+
+
+def test_each_picture_has_a_name_of_its_own():
+    taken = set()
+    files = ["benign/1.png", "malignant/1.PNG", "a/b.jpg", "c/B.bmp", "1_2.png"]
+    assert [picture_name(x, taken) for x in files] == ["1.png", "1_2.png", "b.png", "B_2.png", "1_2_2.png"]
+    assert [picture_name("IM.0001", taken, frame) for frame in (1, 12)] == [
+        "IM.0001_frame0001.png", "IM.0001_frame0012.png",
+    ]  # fmt: skip
 
 
 def test_files_that_are_no_image(tmp_path):

@@ -1,12 +1,26 @@
 """Which runs an experiment has, what they share, and what is refused before anything is trained."""
 
+import logging
 import os
+import shutil
 
 import pytest
 
-from tsdd_d2.data.files import write_json
+from tsdd_d2.data.files import read_json, write_json
+from tsdd_d2.engine.setup import load_config
 from tsdd_d2.errors import InputError
-from tsdd_d2.experiments import EXPERIMENTS, check_plan, estimated_seconds, runs_to_train, shown_runs
+from tsdd_d2.experiments import (
+    EXPERIMENTS,
+    check_plan,
+    duration,
+    estimated_seconds,
+    existing_folds,
+    folds_of_runs,
+    runs_to_train,
+    shown_runs,
+)
+
+from ..conftest import make_tiny_dataset
 
 
 def methods(runs):
@@ -14,9 +28,24 @@ def methods(runs):
 
 
 def test_the_defaults_are_those_of_the_paper():
-    sizes = {name: len(shown_runs(x, "out", "busbra", "cpu")) for name, x in EXPERIMENTS.items()}
-    assert sizes == {"table1": 20, "table2": 16, "table3": 10, "roc": 20, "fig6": 20, "fig9": 4}
+    five = {name: x._replace(folds=x.folds or range(1, 6)) for name, x in EXPERIMENTS.items()}
+    sizes = {name: len(shown_runs(x, "out", "busbra", "cpu")) for name, x in five.items()}
+    assert sizes == {"table1": 25, "table2": 20, "table3": 10, "roc": 25, "fig6": 25, "fig9": 4}
     assert {run.p for _, run in shown_runs(EXPERIMENTS["table3"], "out", "busbra", "cpu")} == {0.2, 0.4, 0.6, 0.8, 1.0}
+
+
+def test_all_folds_are_those_with_a_test_split(tiny_dataset):
+    for name in ("fold10_test.json", "fold3_test.json", "fold4_train.json", "fold5_test.json.bak"):
+        (tiny_dataset / "annotations" / name).write_text("{}")
+    assert existing_folds("tiny") == [1, 3, 10]
+    with pytest.raises(InputError, match="python datasets/prepare_busbra.py"):
+        existing_folds("busbra")
+
+
+def test_all_folds_of_a_folder_of_runs(run):
+    for other in (run, run._replace(fold=12, p=1.0), run._replace(fold=2, data="tiny_2"), run._replace(profile="paper")):
+        os.makedirs(other.folder)
+    assert folds_of_runs(run.output, "tiny", "cpu") == [1, 12] and folds_of_runs("absent", "tiny", "cpu") == []
 
 
 def test_variants_share_the_first_stage_of_their_rule(tmp_path):
@@ -95,8 +124,111 @@ def test_a_finished_first_stage_of_another_configuration_is_refused(run, tiny_da
     check_plan([run], [])  # what is not trained needs nothing
 
 
+def write_config(run, **changed):
+    """The config.yaml of a run, as its command would leave it, with some values changed."""
+    cfg = load_config(run.config_file, [*run.options, *(x for pair in changed.items() for x in pair)])
+    os.makedirs(run.folder)
+    with open(os.path.join(run.folder, "config.yaml"), "w") as file:
+        file.write(cfg.dump())
+
+
+def test_a_run_of_an_older_profile_is_refused(run, tiny_dataset):
+    write_config(run, **{"SOLVER.BASE_LR": "0.5", "INPUT.MIN_SIZE_TRAIN": "(32,)"})
+    with pytest.raises(InputError) as error:
+        check_plan([run], [])
+    lr, side = load_config(run.config_file).SOLVER.BASE_LR, load_config(run.config_file).INPUT.MIN_SIZE_TRAIN
+    assert f"{run.folder} was made with other values: name another --output, or remove the folder" in str(error.value)
+    assert f"SOLVER.BASE_LR: 0.5 there, {lr} now" in str(error.value)
+    assert f"INPUT.MIN_SIZE_TRAIN: [32] there, {list(side)} now" in str(error.value)
+    assert str(error.value).count(" there, ") == 2
+
+
+def test_a_run_on_a_first_stage_of_an_older_profile_is_refused(run, tiny_dataset):
+    run = run._replace(method="tsddnet")
+    write_config(run.needs, **{"SOLVER.BASE_LR": "0.5"})
+    with pytest.raises(InputError, match=r"tsddnet_stage1_.*\n.*SOLVER.BASE_LR: 0.5 there"):
+        check_plan([run], [run])
+    check_plan([run], [])  # it is neither shown nor trained
+    content = {"config_file": "configs/tsdd_stage2_cpu.yaml", "overrides": []}
+    write_json(os.path.join(run.folder, "predictions.json"), content)
+    with pytest.raises(InputError, match=r"tsddnet_stage1_.*\n.*SOLVER.BASE_LR: 0.5 there"):
+        check_plan([run], [])
+
+
+def test_what_is_no_matter_of_the_run_is_not_compared(run, tiny_dataset):
+    elsewhere = {
+        "CUDNN_BENCHMARK": "True", "DATALOADER.NUM_WORKERS": "7", "MODEL.DEVICE": "meta", "MODEL.WEIGHTS": "x.pth",
+        "OUTPUT_DIR": "there", "SOLVER.AMP.ENABLED": "True",
+    }  # fmt: skip
+    write_config(run, **elsewhere)
+    path = os.path.join(run.folder, "config.yaml")
+    with open(path) as file:
+        text = file.read()
+    with open(path, "w") as file:
+        file.write(text.replace("  P: 0.5\n", "  OF_LONG_AGO: 3\n"))
+    check_plan([run], [run])
+
+
+def test_a_cut_off_configuration_of_a_run(run, tiny_dataset):
+    os.makedirs(run.folder)
+    with open(os.path.join(run.folder, "config.yaml"), "w") as file:
+        file.write("DATASETS: [")
+    with pytest.raises(InputError, match="config.yaml cannot be read"):
+        check_plan([run], [run])
+
+
+def test_a_data_set_known_from_the_training_is_not_external(run, tiny_dataset):
+    annotations = tiny_dataset / "annotations"
+    shutil.copy(annotations / "fold1_val.json", annotations / "fold2_test.json")
+    with pytest.raises(InputError) as error:
+        check_plan([run, run._replace(seed=1)], [], ["tiny_fold1_train", "tiny_fold2_test"])
+    assert f"tiny_fold1_train: 8 of its 8 patients are in tiny_fold1_train, which belongs to the training of {run.id}" in (
+        str(error.value)
+    )
+    assert "tiny_fold2_test: 2 of its 2 patients are in tiny_fold1_val" in str(error.value)
+    assert "and 1 more" in str(error.value)
+    # the run's own
+    check_plan([run], [], ["tiny_fold1_test"])
+
+
+def test_patients_of_another_data_set_are_others(run, tiny_dataset):
+    other = tiny_dataset.parent / "other"
+    make_tiny_dataset(other)
+    check_plan([run], [run], ["other_fold1_train"])
+    # the same images under another root
+    shutil.rmtree(other / "images")
+    os.symlink(tiny_dataset / "images", other / "images")
+    with pytest.raises(InputError, match="other_fold1_train: 8 of its 8 patients are in tiny_fold1_train"):
+        check_plan([run], [run], ["other_fold1_train"])
+
+
+def test_other_images_of_a_patient_are_no_external_data(run, tiny_dataset):
+    path = tiny_dataset / "annotations" / "fold1_val.json"
+    bbui = read_json(path)
+    for image in bbui["images"]:
+        image["file_name"] = f"more/{image['file_name']}"
+    write_json(path.with_name("fold2_test.json"), bbui)
+    with pytest.raises(InputError, match="tiny_fold2_test: 2 of its 2 patients are in tiny_fold1_val"):
+        check_plan([run], [], ["tiny_fold2_test"])
+
+
+def test_training_data_elsewhere_cannot_be_compared(run, tiny_dataset, caplog):
+    runs = [run._replace(data="elsewhere"), run._replace(data="elsewhere", seed=1)]
+    with caplog.at_level(logging.WARNING):
+        check_plan(runs, [], ["tiny_fold1_test"])
+    (message,) = caplog.messages
+    assert "share patients with tiny_fold1_test: elsewhere_fold1_train, elsewhere_fold1_val" in message
+
+
 def test_the_estimate_is_the_mean_of_the_methods_finished_runs(run):
     for fold, seconds in ((1, 10), (2, 20)):
         write_json(os.path.join(run._replace(fold=fold).folder, "predictions.json"), {"seconds": seconds})
     third, other = run._replace(fold=3), run._replace(method="faster_rcnn")
     assert estimated_seconds([third, other]) == {third: 15, other: None}
+
+
+@pytest.mark.parametrize(
+    "seconds, text", [(None, ""), (7.4, "7 s"), (59.6, "1 min 00 s"), (754, "12 min 34 s"), (3900, "1 h 05 min")]
+)
+def test_duration(seconds, text):
+    assert duration(seconds) == text

@@ -41,6 +41,16 @@ def test_table1_compares_ours_with_every_method_that_has_a_common_fold(experimen
     ]  # fmt: skip
 
 
+def test_table1_says_who_sees_fewer_rois_than_in_the_paper(experiment, tmp_path):
+    render("table1", *experiment, str(tmp_path), bootstrap=20)
+    results, _ = read_json(tmp_path / "table1.json")["tables"]
+    assert results["notes"][-1].startswith("RetinaNet, Faster R-CNN: trained on fa images only, so that at p < 1.0")
+    runs = [random_run(x, p=1.0) for x in ("retinanet", "cnet_oracle")]
+    render("table1", runs, runs, str(tmp_path), bootstrap=20)
+    (results,) = read_json(tmp_path / "table1.json")["tables"]
+    assert len(results["notes"]) == 1
+
+
 def test_external_validation_has_a_table_of_its_own(experiment, tmp_path):
     planned, runs = experiment
     for content in (*runs[:2], runs[2]):  # TSDDNet on both folds, TSDDNet-B+SD on the first

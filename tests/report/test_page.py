@@ -6,7 +6,7 @@ import pytest
 from tsdd_d2.data.files import read_json, write_json
 from tsdd_d2.errors import InputError
 from tsdd_d2.report import render, write_report
-from tsdd_d2.report.page import duration, log_link
+from tsdd_d2.report.page import log_link
 
 from .conftest import descriptor, random_run
 
@@ -86,13 +86,6 @@ def test_a_folder_without_experiments_or_with_damaged_ones(report, tmp_path_fact
     with pytest.raises(InputError, match="fig9.json is not a JSON file"):
         write_report(str(report))
     assert page(report) == before
-
-
-@pytest.mark.parametrize(
-    "seconds, text", [(None, ""), (7.4, "7 s"), (59.6, "1 min 00 s"), (754, "12 min 34 s"), (3900, "1 h 05 min")]
-)
-def test_duration(seconds, text):
-    assert duration(seconds) == text
 
 
 @pytest.mark.parametrize(

@@ -12,7 +12,7 @@ from tsdd_d2 import Predictor, load_model
 from tsdd_d2.engine.model_file import save_model_of_run
 
 from ..data.test_dicom import save_dicom
-from .test_tools import main_of, run
+from .test_tools import main_of, module_of, run
 
 
 @pytest.fixture(scope="module")
@@ -90,6 +90,84 @@ def test_a_broken_file_is_reported_and_left_out(predict, images, tmp_path, capsy
     assert "aa.png: the image cannot be read" in error and "ab.dcm: the DICOM file cannot be read" in error
     assert "2 of 5 files" in error
     assert len(read_lines(tmp_path / "out")) == 3
+
+
+def test_an_image_too_narrow_is_reported_and_left_out(predict, images, tmp_path, capsys):
+    Image.fromarray(np.zeros((1000, 1), np.uint8)).save(images / "aa.png")
+    assert predict(images) == 1
+    error = capsys.readouterr().err
+    assert "aa.png: of 1 x 1000 pixels nothing is left" in error and "1 of 4 files" in error
+    assert len(read_lines(tmp_path / "out")) == 3
+
+
+def interrupted(monkeypatch, arguments, after):
+    """Calls the tool, and interrupts it before it draws another picture after some."""
+    module = module_of("predict")
+    draw, drawn = module.draw_prediction, []
+
+    def draw_or_stop(image, prediction):
+        if len(drawn) == after:
+            raise KeyboardInterrupt
+        drawn.append(image)
+        return draw(image, prediction)
+
+    monkeypatch.setattr(module, "draw_prediction", draw_or_stop)
+    return module.main(arguments)
+
+
+def test_an_interrupted_one_goes_on(model, images, tmp_path, monkeypatch, capsys):
+    arguments = ["--model", model, "--input", str(images), "--output"]
+    out = tmp_path / "out"
+    assert main_of("predict")([*arguments, str(tmp_path / "whole")]) == 0
+    assert interrupted(monkeypatch, [*arguments, str(out)], after=2) == 130
+    assert "Interrupted: 2 of 3 files are done; --resume goes on" in capsys.readouterr().err
+    first = (out / "predictions.jsonl").read_text()
+    assert first.count("\n") == 2
+
+    assert main_of("predict")([*arguments, str(out)]) == 2
+    assert "or go on there with --resume" in capsys.readouterr().err
+    assert (out / "predictions.jsonl").read_text() == first
+    with open(out / "predictions.jsonl", "a") as file:
+        file.write('{"file_name": "cut o')
+    assert main_of("predict")([*arguments, str(out), "--resume"]) == 0
+    whole = [x["file_name"] for x in read_lines(tmp_path / "whole")]
+    assert [x["file_name"] for x in read_lines(out)] == whole
+    assert [x["picture"] for x in read_lines(out)] == ["a.png", "b.png", "a_2.png"]
+    assert (out / "predictions.jsonl").read_text().startswith(first)
+    before = (out / "predictions.jsonl").read_text()
+    assert main_of("predict")([*arguments, str(out), "--resume"]) == 0  # nothing is left
+    assert (out / "predictions.jsonl").read_text() == before
+
+
+def test_a_file_whose_frames_were_interrupted_is_read_again(model, tmp_path, monkeypatch, capsys):
+    for number, name in enumerate(("IM0001", "IM0002")):
+        save_dicom(tmp_path / name, np.random.RandomState(number).randint(0, 256, (3, 64, 72), dtype=np.uint8))
+    arguments = ["--model", model, "--input", str(tmp_path / "IM*"), "--output", str(tmp_path / "out")]
+    assert interrupted(monkeypatch, arguments, after=5) == 130
+    assert "Interrupted: 1 of 2 files" in capsys.readouterr().err
+    assert main_of("predict")([*arguments, "--resume"]) == 0
+    lines = read_lines(tmp_path / "out")
+    assert [x["picture"] for x in lines] == [f"IM000{i}_frame000{j}.png" for i in (1, 2) for j in (1, 2, 3)]
+
+
+def test_interrupted_before_the_first_line(model, images, tmp_path, monkeypatch):
+    arguments = ["--model", model, "--input", str(images), "--output", str(tmp_path / "out"), "--resume"]
+    assert interrupted(monkeypatch, arguments, after=0) == 130
+    (tmp_path / "out" / "a.png").write_bytes(b"of the first image, without its line")
+    assert main_of("predict")(arguments) == 0
+    assert sorted(os.listdir(tmp_path / "out")) == ["a.png", "a_2.png", "b.png", "predictions.jsonl"]
+
+
+def test_nothing_to_resume(predict, images, tmp_path, capsys):
+    before = sorted(os.listdir(images))
+    assert predict(images, options=["--output", str(images), "--resume"]) == 2
+    assert "not an empty folder; name another one." in capsys.readouterr().err
+    assert sorted(os.listdir(images)) == before
+    (tmp_path / "out").mkdir()
+    (tmp_path / "out" / "predictions.jsonl").write_text('{"a": 1}\n')
+    assert predict(images, options=["--resume"]) == 2
+    assert "holds a line that is no prediction" in capsys.readouterr().err
+    assert (tmp_path / "out" / "predictions.jsonl").read_text() == '{"a": 1}\n'
 
 
 @pytest.mark.parametrize("argument", ["input", "model", "output", "device"])

@@ -11,7 +11,7 @@ import tsdd_d2
 from tsdd_d2.data.files import read_json
 
 from ..baselines.tiny import tiny_overrides
-from ..conftest import ROOT
+from ..conftest import ROOT, make_tiny_dataset
 from ..experiments.conftest import stand_in  # noqa: F401
 
 TOOL = os.path.join(ROOT, "tools", "reproduce.py")
@@ -34,7 +34,7 @@ def reproduce(tmp_path, rendered, stand_in):  # noqa: F811
     main = runpy.run_path(TOOL)["main"]
 
     def call(experiment, *arguments, output="out"):
-        options = ["--experiment", experiment, "--data", "tiny", "--folds", "1", "--output", str(tmp_path / output)]
+        options = ["--experiment", experiment, "--data", "tiny", "--output", str(tmp_path / output)]
         return main([*options, *arguments])
 
     return call
@@ -46,6 +46,16 @@ def test_dry_run_prints_the_plan_and_writes_nothing(reproduce, rendered, tmp_pat
     assert printed.count("missing") == 6 and "tsdd_b_stage1_tiny_cpu_fold1_p0.5_seed0" in printed
     assert "6 runs, 6 to train: unknown for tsddnet_stage1, tsddnet" in printed
     assert not (tmp_path / "out").exists() and rendered == []
+
+
+def test_without_the_data_set_folds_are_those_of_the_runs(reproduce, rendered, tiny_dataset, tmp_path, capsys):
+    assert reproduce("table1", "--methods", "retinanet", "--p", "0.5") == 0
+    tiny_dataset.rename(tmp_path / "elsewhere")
+    assert reproduce("table1", "--methods", "retinanet", "--p", "0.5", "--no-train") == 0
+    assert rendered[1][1] == rendered[0][1] and [x["fold"] for x in rendered[1][1]] == [1]
+    assert reproduce("table1", "--methods", "retinanet", "--p", "0.5") == 2
+    assert "prepare_csv.py" in capsys.readouterr().err
+    assert reproduce("table1", "--no-train", output="empty") == 2
 
 
 def test_a_table_from_its_runs_and_another_from_the_same(reproduce, rendered, tmp_path, capsys):
@@ -87,10 +97,13 @@ def test_kept_predictions_render_without_training(reproduce, rendered, tmp_path)
     assert rendered[1][2] == rendered[0][2]
 
 
-def test_external_validation_of_every_stored_model(reproduce, rendered):
-    arguments = ["--methods", "retinanet", "--p", "0.5", "--test-data", "tiny_fold1_val"]
-    assert reproduce("roc", *arguments) == 0
-    assert list(rendered[0][2][0]["predictions"]) == ["tiny_fold1_test", "tiny_fold1_val"]
+def test_external_validation_of_every_stored_model(reproduce, rendered, tiny_dataset, capsys):
+    make_tiny_dataset(tiny_dataset.parent / "other")
+    arguments = ["--methods", "retinanet", "--p", "0.5", "--test-data"]
+    assert reproduce("roc", *arguments, "other_fold1_val") == 0
+    assert list(rendered[0][2][0]["predictions"]) == ["tiny_fold1_test", "other_fold1_val"]
+    assert reproduce("roc", *arguments, "tiny_fold1_val") == 2
+    assert "tiny_fold1_val: 2 of its 2 patients" in capsys.readouterr().err and len(rendered) == 1
 
 
 @pytest.mark.parametrize(
@@ -107,9 +120,10 @@ def test_bad_input_exits_with_2_and_trains_nothing(reproduce, rendered, tmp_path
 
 
 def test_with_the_real_training_tool(tiny_environment, session_datasets, rendered, tmp_path):
-    """C-Net on the manual ROI, trained and then evaluated on another split without training."""
+    """C-Net on the manual ROI, trained and then evaluated on another data set without training."""
+    make_tiny_dataset(session_datasets / "other")
     options = ["--experiment", "table1", "--data", "tiny", "--methods", "cnet_oracle", "--folds", "1", "--p", "0.5"]
-    options += ["--output", str(tmp_path), "--test-data", "tiny_fold1_train"]
+    options += ["--output", str(tmp_path), "--test-data", "other_fold1_train"]
     sizes = tiny_overrides(iterations=2)[8:]  # the data sets and p are the run's own
     assert runpy.run_path(TOOL)["main"]([*options, "--overrides", *sizes]) == 0
     assert rendered[0][1][0]["status"] == "finished"
@@ -117,7 +131,7 @@ def test_with_the_real_training_tool(tiny_environment, session_datasets, rendere
     assert {"config.yaml", "log.txt", "console.log", "metrics.json", "experiment.json"} <= set(os.listdir(folder))
     content = read_json(folder / "predictions.json")
     numbers = {name: len(x) for name, x in content["predictions"].items()}
-    assert numbers == {"tiny_fold1_test": 8, "tiny_fold1_train": 16}
+    assert numbers == {"tiny_fold1_test": 8, "other_fold1_train": 16}
     rois = read_json(session_datasets / "tiny" / "annotations" / "fold1_test.json")["annotations"]
     for record, annotation in zip(content["predictions"]["tiny_fold1_test"], rois):
         x, y, width, height = annotation["bbox"]

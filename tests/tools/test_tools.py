@@ -11,7 +11,7 @@ import cv2
 import pytest
 import torch
 
-from tsdd_d2.data.files import read_json
+from tsdd_d2.data.files import read_json, write_json
 
 from ..conftest import ROOT, TINY_CONFIG
 
@@ -49,6 +49,23 @@ def test_pictures_of_a_run(finished_run, tmp_path):
     assert sorted(os.listdir(tmp_path / "grid")) == ["rounds.pdf", "rounds.png"]
     grid = cv2.imread(str(tmp_path / "grid" / "rounds.png"))
     assert grid.std() > 10 and grid.shape[1] > grid.shape[0]  # two lesions, three rounds
+
+
+def test_pictures_of_images_of_one_name(finished_run, session_datasets, tmp_path, monkeypatch):
+    run, root = tmp_path / "run", tmp_path / "datasets" / "tiny"
+    shutil.copytree(finished_run / "rois", run / "rois")
+    shutil.copy(finished_run / "config.yaml", run)
+    last = read_json(run / "rois" / "round_02.json")
+    last["images"] = last["images"][:2]
+    for image, folder in zip(last["images"], ("benign", "malignant")):
+        (root / folder).mkdir(parents=True)
+        shutil.copy(session_datasets / "tiny" / image["file_name"], root / folder / "1.png")
+        image["file_name"] = f"{folder}/1.png"
+    write_json(run / "rois" / "round_02.json", last)
+    shutil.copytree(session_datasets / "tiny" / "annotations", root / "annotations")
+    monkeypatch.setenv("DETECTRON2_DATASETS", str(root.parent))
+    assert main_of("visualize_rois")(["--run", str(run)]) == 0
+    assert sorted(os.listdir(run / "pictures")) == ["1.png", "1_2.png"]
 
 
 def test_review_page_of_a_run(finished_run, tmp_path):

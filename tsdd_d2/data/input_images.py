@@ -3,7 +3,7 @@
 import glob
 import os
 from dataclasses import dataclass
-from typing import Callable, Iterable, Iterator, List, Optional, Sequence, Tuple, Union
+from typing import Callable, Iterable, Iterator, List, Optional, Sequence, Set, Tuple, Union
 
 import numpy as np
 from detectron2.data.detection_utils import read_image
@@ -13,7 +13,9 @@ from ..errors import InputError
 from .dicom import DICOM_SUFFIXES, is_dicom_file, read_dicom
 from .image_sizes import is_deeper_than_8_bits
 
-__all__ = ["ImageSource", "InputImage", "file_stem", "find_image_files", "read_image_file", "read_images"]
+__all__ = [
+    "ImageSource", "InputImage", "file_stem", "find_image_files", "picture_name", "read_image_file", "read_images",
+]  # fmt: skip
 
 ImageSource = Union[str, os.PathLike, np.ndarray]
 
@@ -118,6 +120,22 @@ def file_stem(path: str) -> str:
     stem, suffix = os.path.splitext(name)
     # a DICOM file is often named by a number with dots
     return stem if suffix.lower() in IMAGE_SUFFIXES else name
+
+
+def picture_name(path: str, taken: Set[str], frame: Optional[int] = None) -> str:
+    """
+    A name for the picture of an image, after its file, that no other picture has, on file systems that ignore case too.
+
+    Args:
+        taken: the names so far, in lower case; the new one is added.
+    """
+    stem = file_stem(path) if frame is None else f"{file_stem(path)}_frame{frame:04d}"
+    name, number = f"{stem}.png", 1
+    while name.lower() in taken:
+        number += 1
+        name = f"{stem}_{number}.png"
+    taken.add(name.lower())
+    return name
 
 
 def _images_below(folder: str) -> List[str]:

@@ -1,6 +1,17 @@
+from .checks import check_plan
 from .execution import execute
 from .executors import EXECUTORS, Resources
 from .methods import METHODS, PROFILES, Method
-from .plan import EXPERIMENTS, Experiment, Run, check_plan, estimated_seconds, runs_to_train, shown_runs
+from .plan import (
+    EXPERIMENTS,
+    Experiment,
+    Run,
+    duration,
+    estimated_seconds,
+    existing_folds,
+    folds_of_runs,
+    runs_to_train,
+    shown_runs,
+)
 from .predictions import copy_predictions, read_predictions
 from .training import Outcome, evaluate_run_on, train_run, training_environment

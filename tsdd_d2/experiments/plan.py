@@ -2,14 +2,14 @@
 
 import itertools
 import os
+import re
 import sys
 from typing import Dict, Iterable, List, NamedTuple, Optional, Sequence, Tuple
 
 import tsdd_d2
 
-from ..data import ensure_registered
+from ..data import dataset_folder, ensure_registered
 from ..data.files import read_json
-from ..errors import InputError
 from .methods import ABLATIONS, METHODS, Method, compared_methods
 
 ROOT = os.path.dirname(os.path.dirname(os.path.abspath(tsdd_d2.__file__)))
@@ -17,6 +17,8 @@ TRAIN_TOOL = os.path.join(ROOT, "tools", "train_net.py")
 
 # What a run leaves beside the files of tools/train_net.py.
 RECORD, PREDICTIONS = "experiment.json", "predictions.json"
+
+TEST_SPLIT = re.compile(r"fold([1-9][0-9]*)_test\.json")
 
 
 class Run(NamedTuple):
@@ -65,9 +67,13 @@ class Run(NamedTuple):
         return f"{self.data}_fold{self.fold}_{name}"
 
     @property
-    def command(self) -> List[str]:
-        """The training tool, which goes on where an earlier process stopped."""
-        arguments = ["--config-file", os.path.join(ROOT, self.definition.config_file(self.profile)), "--resume"]
+    def config_file(self) -> str:
+        """The absolute path."""
+        return os.path.join(ROOT, self.definition.config_file(self.profile))
+
+    @property
+    def options(self) -> List[str]:
+        """``KEY VALUE`` pairs for tools/train_net.py: the user's and the run's own."""
         options = {
             "DATASETS.TRAIN": f"('{self.split('train')}',)",
             "DATASETS.VAL": f"('{self.split('val')}',)",
@@ -79,7 +85,12 @@ class Run(NamedTuple):
         if self.needs is not None:
             options["MODEL.WEIGHTS"] = self.needs.folder
         # the run's own last: they are in its name
-        return [sys.executable, TRAIN_TOOL, *arguments, *self.overrides, *(x for pair in options.items() for x in pair)]
+        return [*self.overrides, *(x for pair in options.items() for x in pair)]
+
+    @property
+    def command(self) -> List[str]:
+        """The training tool, which goes on where an earlier process stopped."""
+        return [sys.executable, TRAIN_TOOL, "--config-file", self.config_file, "--resume", *self.options]
 
     @property
     def descriptor(self) -> Dict:
@@ -114,13 +125,13 @@ class Experiment(NamedTuple):
 
     Attributes:
         title: the paper's name of it.
-        methods, folds, p, seeds: their product are the runs.
+        methods, folds, p, seeds: their product are the runs; folds None: all that :func:`existing_folds` finds.
         stages: it shows the first stages too.
     """
 
     title: str
     methods: Sequence[str]
-    folds: Sequence[int] = (1, 2, 3, 4)
+    folds: Optional[Sequence[int]] = None
     p: Sequence[float] = (0.2,)
     seeds: Sequence[int] = (0,)
     stages: bool = False
@@ -136,11 +147,33 @@ EXPERIMENTS = {
 }
 
 
+def existing_folds(data: str) -> List[int]:
+    """
+    The folds of a data set whose test split is there.
+
+    Raises:
+        InputError: none is; the message holds the command that prepares the data set.
+    """
+    folder = os.path.join(dataset_folder(data), "annotations")
+    files = os.listdir(folder) if os.path.isdir(folder) else []
+    folds = sorted(int(match[1]) for match in map(TEST_SPLIT.fullmatch, files) if match)
+    if not folds:
+        ensure_registered(f"{data}_fold1_test")
+    return folds
+
+
+def folds_of_runs(output: str, data: str, profile: str) -> List[int]:
+    """The folds of which a folder of runs has any."""
+    name = re.compile(rf"({'|'.join(METHODS)})_{re.escape(data)}_{profile}_fold([0-9]+)_p.+")
+    folders = os.listdir(output) if os.path.isdir(output) else []
+    return sorted({int(match[2]) for match in map(name.fullmatch, folders) if match})
+
+
 def shown_runs(
     experiment: Experiment, output: str, data: str, profile: str, overrides: Sequence[str] = ()
 ) -> List[Tuple[str, Run]]:
     """
-    What a table or figure shows, seed by seed and fold by fold.
+    What a table or figure shows, seed by seed and fold by fold; its folds are no longer None.
 
     Returns:
         the method as it is named there, and its run: a first stage belongs to every method that goes on from it.
@@ -165,38 +198,6 @@ def runs_to_train(runs: Iterable[Run]) -> List[Run]:
     return list(found)
 
 
-def check_plan(runs: Iterable[Run], to_train: Sequence[Run], test_data: Sequence[str] = ()) -> None:
-    """
-    Args:
-        runs: all that are shown.
-        to_train: :func:`runs_to_train`, or none of them.
-        test_data: data sets for external validation.
-
-    Raises:
-        InputError: with every data set that is not there, and every run that was made with another configuration.
-    """
-    problems: Dict[str, None] = {}
-    splits = dict.fromkeys(run.split(name) for run in to_train for name in ("train", "val", "test"))
-    for name in (*splits, *test_data):
-        try:
-            ensure_registered(name)
-        except InputError as error:
-            problems[str(error)] = None
-    # a finished first stage is neither shown nor trained
-    needed = [run.needs for run in to_train if run.needs is not None]
-    for run in dict.fromkeys((*runs, *to_train, *needed)):
-        for file_name in (RECORD, PREDICTIONS):
-            path = os.path.join(run.folder, file_name)
-            if not os.path.isfile(path):
-                continue
-            found = read_json(path)
-            for key, value in run.configuration.items():
-                if found.get(key) != value:
-                    problems[f"{path} was made with {key} {found.get(key)}, not {value}: name another --output."] = None
-    if problems:
-        raise InputError("The experiment cannot be run:\n  " + "\n  ".join(problems))
-
-
 def estimated_seconds(runs: Sequence[Run]) -> Dict[Run, Optional[float]]:
     """How long each run will take: the mean over the finished runs of its method in the same folder, with the same data
     set and profile; None without one.
@@ -213,3 +214,14 @@ def _mean_seconds(output: str, method: str, data: str, profile: str) -> Optional
     files = [os.path.join(output, folder, PREDICTIONS) for folder in folders]
     seconds = [read_json(path)["seconds"] for path in files if os.path.isfile(path)]
     return sum(seconds) / len(seconds) if seconds else None
+
+
+def duration(seconds: Optional[float]) -> str:
+    """Wall time with two units at most, such as "1 h 05 min"."""
+    if seconds is None:
+        return ""
+    minutes, rest = divmod(round(seconds), 60)
+    hours, minutes = divmod(minutes, 60)
+    if hours:
+        return f"{hours} h {minutes:02d} min"
+    return f"{minutes} min {rest:02d} s" if minutes else f"{rest} s"

@@ -7,6 +7,7 @@ import numpy as np
 
 from ..data.files import write_json
 from ..errors import InputError
+from ..experiments.methods import METHODS
 from ..visualization import comparison_figure
 from . import paper
 from .figures import (
@@ -124,7 +125,20 @@ def render(
 
 
 def _table1(context: Context) -> Content:
-    return _paper_table(context, "table1", "Table I: diagnosis by different methods", paper.TABLE1)
+    content = _paper_table(context, "table1", "Table I: diagnosis by different methods", paper.TABLE1)
+    content.tables[0].notes.extend(_notes_on_fewer_rois(context.groups, paper.TABLE1))
+    return content
+
+
+def _notes_on_fewer_rois(groups: Sequence[Group], papers: Sequence[paper.PaperRow]) -> List[str]:
+    """A note if methods without a use for images without ROI stand beside rows of the paper at p = 1.0."""
+    fa_only = [x.name for x in METHODS.values() if not x.uses_pa_images]
+    quoted = {row.method for row in papers if row.p == 1.0}
+    fewer = dict.fromkeys(x.method for x in groups if x.method in fa_only and x.method in quoted and x.p < 1.0)
+    return [
+        f"{', '.join(map(title, fewer))}: trained on fa images only, so that at p < 1.0 they see the ROIs of a share p of "
+        "the patients, and stand beside the paper's rows at p = 1.0 with fewer ROIs."
+    ] * bool(fewer)
 
 
 def _table2(context: Context) -> Content:

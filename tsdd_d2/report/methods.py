@@ -2,6 +2,8 @@
 
 from typing import Dict, Optional, Tuple
 
+from ..experiments.methods import METHODS
+
 OURS = "tsddnet"
 
 # In the order of the tables.
@@ -22,10 +24,6 @@ TITLES: Dict[str, str] = {
     OURS: "TSDDNet",
 }
 
-# Two variants whose first stages differ in nothing share one run (see tsdd_d2.experiments): the variants with
-# candidate selection, and those without.
-FIRST_STAGE = {"tsdd_b_cs": OURS, "tsdd_b": "tsdd_b_sd"}
-
 # Okabe and Ito's colours, which colour-blind people can tell apart, less the yellow, which is faint on white, and the
 # orange, which resembles the vermilion that is ours.
 _COLOURS = ("#0072B2", "#009E73", "#CC79A7", "#56B4E9", "#000000", "#7F7F7F")
@@ -43,6 +41,13 @@ def position(method: str) -> Tuple[int, str]:
     if method == OURS:
         return len(order) + 1, method
     return order.index(method) if method in order else len(order), method
+
+
+def first_stage_method(method: str) -> str:
+    """The method under which a first stage is shown: the last in order of those that go on from the same one."""
+    if method not in METHODS or METHODS[method].starts_from is None:
+        return method
+    return max((x.name for x in METHODS.values() if x.starts_from == METHODS[method].starts_from), key=position)
 
 
 def line_style(method: str, number: int) -> Dict[str, object]:

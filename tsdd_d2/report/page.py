@@ -10,6 +10,7 @@ from PIL import Image
 
 from ..data.files import read_json, write_text
 from ..errors import InputError
+from ..experiments import duration
 from ..templates import environment
 from .methods import stage_title, title
 from .paper import MARK
@@ -61,17 +62,6 @@ def write_report(output_dir: str, notice: Optional[str] = None) -> str:
     path = os.path.join(output_dir, FILE_NAME)
     write_text(path, page)
     return path
-
-
-def duration(seconds: Optional[float]) -> str:
-    """Wall time with two units at most, such as "1 h 05 min"."""
-    if seconds is None:
-        return ""
-    minutes, rest = divmod(round(seconds), 60)
-    hours, minutes = divmod(minutes, 60)
-    if hours:
-        return f"{hours} h {minutes:02d} min"
-    return f"{minutes} min {rest:02d} s" if minutes else f"{rest} s"
 
 
 def log_link(log: Optional[str]) -> Optional[str]:

@@ -10,7 +10,7 @@ from typing import Any, Dict, List, Mapping, NamedTuple, Optional, Sequence, Tup
 import numpy as np
 
 from ..errors import InputError
-from .methods import FIRST_STAGE, position
+from .methods import first_stage_method, position
 
 FIXED_THRESHOLD, YOUDEN_THRESHOLD = "0.5", "youden-val"
 THRESHOLDS = (FIXED_THRESHOLD, YOUDEN_THRESHOLD)
@@ -36,7 +36,7 @@ class Key(NamedTuple):
         if lacking:
             raise InputError(f"The description of a run lacks {', '.join(lacking)}: {_shorten(descriptor)}")
         key = cls(*(descriptor[name] for name in cls._fields))
-        return key._replace(method=FIRST_STAGE.get(key.method, key.method)) if key.stage == 1 else key
+        return key._replace(method=first_stage_method(key.method)) if key.stage == 1 else key
 
 
 class Planned(NamedTuple):

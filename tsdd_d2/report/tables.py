@@ -21,7 +21,8 @@ TITLES = {
     "youden_index": "YI (%)",
     "AUC": "AUC",
 }
-OURS = "this software"
+# the source of a figure that paper.MARK is not
+SOFTWARE = "this software"
 NOT_MEASURED = "–"
 
 
@@ -115,7 +116,7 @@ def stages_table(
         if (stage, p) in gains:
             gain = gains[stage, p]
             texts = {TITLES[x]: _estimate_text(gain[x], x, sign=True) for x in METRICS}
-            add(stage, "difference", p, {**texts, "folds": ""}, _numbers(OURS, gain))
+            add(stage, "difference", p, {**texts, "folds": ""}, _numbers(SOFTWARE, gain))
         if p == 1.0 and stage in paper.STAGE_GAINS:
             gain = {x: Estimate(v / 100, None, np.nan, np.nan) for x, v in paper.STAGE_GAINS[stage].items()}
             texts = {TITLES[x]: f"{100 * gain[x].mean:+.2f}" if x in gain else NOT_MEASURED for x in METRICS}
@@ -202,7 +203,7 @@ def _describe_ours(row: OurRow):
         texts[TITLES[name]] = "missing" if x is None else _estimate_text(x, name) + row.group.remark
     texts["folds"] = row.group.extent
     numbers = {"folds": len(row.group.folds), "planned_folds": len(row.group.planned_folds)}
-    return texts, {**_numbers(OURS, row.figures), **numbers}
+    return texts, {**_numbers(SOFTWARE, row.figures), **numbers}
 
 
 def _describe_paper(row: PaperRow):

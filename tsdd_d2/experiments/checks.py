@@ -1,0 +1,146 @@
+"""What is refused of a plan before anything is trained."""
+
+import logging
+import os
+from typing import Any, Dict, Iterable, Iterator, List, Sequence, Tuple
+
+import yaml
+
+from detectron2.data import MetadataCatalog
+
+from ..data import ensure_registered
+from ..data.files import read_json
+from ..data.validation import read_valid_bbui
+from ..engine.run_folder import CONFIG_FILE
+from ..engine.setup import load_config
+from ..errors import InputError
+from .plan import PREDICTIONS, RECORD, Run
+
+logger = logging.getLogger(__name__)
+
+# Keys, and beginnings of keys, of a configuration that differ between machines, folders and versions of Detectron2, and
+# not in what a run is.
+NOT_COMPARED = (
+    "CUDNN_BENCHMARK", "DATALOADER.", "MODEL.DEVICE", "MODEL.WEIGHTS", "OUTPUT_DIR", "SOLVER.AMP.ENABLED", "VERSION",
+)  # fmt: skip
+
+
+def check_plan(runs: Iterable[Run], to_train: Sequence[Run], test_data: Sequence[str] = ()) -> None:
+    """
+    Args:
+        runs: all that are shown.
+        to_train: :func:`runs_to_train`, or none of them.
+        test_data: data sets for external validation.
+
+    Raises:
+        InputError: with every data set that is not there, every one for external validation that a run knows from its
+            training, and every run that was made with another configuration.
+    """
+    runs = list(runs)
+    problems: Dict[str, None] = {}
+    splits = dict.fromkeys(run.split(name) for run in to_train for name in ("train", "val", "test"))
+    absent = set()
+    for name in (*splits, *test_data):
+        try:
+            ensure_registered(name)
+        except InputError as error:
+            problems[str(error)] = None
+            absent.add(name)
+    problems.update(dict.fromkeys(_leaks(runs, [name for name in test_data if name not in absent])))
+    # a finished first stage is neither shown nor trained, and yet part of what goes or went on from it
+    finished = [run for run in runs if run.status == "finished"]
+    needed = [run.needs for run in (*to_train, *finished) if run.needs is not None]
+    for run in dict.fromkeys((*runs, *to_train, *needed)):
+        problems.update(dict.fromkeys([*_other_configuration(run)] or [*_other_values(run)]))
+    if problems:
+        raise InputError("The experiment cannot be run:\n  " + "\n  ".join(problems))
+
+
+def _other_configuration(run: Run) -> Iterator[str]:
+    """A problem for each file that was made with another configuration file, or with other overrides."""
+    for file_name in (RECORD, PREDICTIONS):
+        path = os.path.join(run.folder, file_name)
+        if not os.path.isfile(path):
+            continue
+        found = read_json(path)
+        for key, value in run.configuration.items():
+            if found.get(key) != value:
+                yield f"{path} was made with {key} {found.get(key)}, not {value}: name another --output."
+
+
+def _other_values(run: Run) -> Iterator[str]:
+    """A problem if the configuration file has changed since the run was made with it."""
+    path = os.path.join(run.folder, CONFIG_FILE)
+    if not os.path.isfile(path):
+        return
+    try:
+        # its value is not compared, and with True a CPU without bfloat16 would give a warning for each run
+        cfg = load_config(run.config_file, [*run.options, "SOLVER.AMP.ENABLED", "False"])
+        with open(path, encoding="utf-8") as file:
+            old, new = _values(yaml.safe_load(file) or {}), _values(yaml.safe_load(cfg.dump()))
+    except InputError as error:
+        yield str(error)
+        return
+    except yaml.YAMLError as error:
+        yield f"{path} cannot be read: {error}: name another --output, or remove the folder."
+        return
+    # a key that only one of them has came or went with a version of the software
+    differences = [
+        f"{key}: {old[key]} there, {new[key]} now"
+        for key in sorted(old.keys() & new.keys())
+        if old[key] != new[key] and not key.startswith(NOT_COMPARED)
+    ]
+    if differences:
+        yield "\n    ".join(
+            [f"{run.folder} was made with other values: name another --output, or remove the folder.", *differences]
+        )
+
+
+def _values(node: Dict[str, Any], prefix: str = "") -> Dict[str, Any]:
+    """Key, as it is overridden on the command line -> value."""
+    found = {}
+    for key, value in node.items():
+        found.update(_values(value, f"{prefix}{key}.") if isinstance(value, dict) else {prefix + key: value})
+    return found
+
+
+def _leaks(runs: Sequence[Run], test_data: Sequence[str]) -> Iterator[str]:
+    """A problem for each data set for external validation and each split of the runs' training that it shares patients
+    with. What is not on this machine is not compared, and a warning says so.
+    """
+    users: Dict[str, List[Run]] = {}
+    for run in runs if test_data else ():
+        for name in ("train", "val"):
+            users.setdefault(run.split(name), []).append(run)
+    unknown = []
+    for split in users:
+        try:
+            ensure_registered(split)
+        except InputError:
+            unknown.append(split)
+    known = {name: _patient_of_file(name) for name in dict.fromkeys((*users, *test_data)) if name not in unknown}
+    for split in (x for x in users if x not in unknown):
+        files, patients = known[split], set(known[split].values())
+        for name in test_data:
+            shared = {patient for file, patient in known[name].items() if file in files or patient in patients}
+            if shared:
+                first, *others = users[split]
+                yield (
+                    f"--test-data {name}: {len(shared)} of its {len(set(known[name].values()))} patients are in {split}, "
+                    f"which belongs to the training of {first.id}{f' and {len(others)} more' if others else ''}: it is no "
+                    "external data set. Name another one, or --folds that do not know it."
+                )
+    if unknown:
+        logger.warning(
+            "Not on this machine, so that nobody knows whether they share patients with %s: %s",
+            ", ".join(test_data),
+            ", ".join(unknown),
+        )
+
+
+def _patient_of_file(name: str) -> Dict[str, Tuple[str, str]]:
+    """Absolute image file -> image root and patient: unrelated data sets may both have a patient "1"."""
+    metadata = MetadataCatalog.get(name)
+    root = os.path.realpath(metadata.image_root)
+    images = read_valid_bbui(metadata.json_file)["images"]
+    return {os.path.realpath(os.path.join(root, x["file_name"])): (root, x["patient_id"]) for x in images}
