@@ -57,6 +57,44 @@ def test_a_killed_run_resumes_to_the_same_rois(finished_run, tmp_path, kill_at):
         time.sleep(0.005)
     process.send_signal(signal.SIGKILL)
     process.wait()
+    check_resumed(killed, finished_run)
+
+
+KILL = "os.kill(os.getpid(), signal.SIGKILL)"
+KILLS_INSIDE_ROUND_1 = {
+    "between two batches": f"""
+from tsdd_d2.modeling import TSDDStage1
+score, calls = TSDDStage1.score_candidates, []
+def killed(*arguments):
+    calls.append(arguments)
+    {KILL} if len(calls) == 2 else None
+    return score(*arguments)
+TSDDStage1.score_candidates = killed
+""",
+    "while its file is written": f"""
+replace = os.replace
+def killed(temporary, path):
+    {KILL} if path.endswith("round_01.json") else None
+    replace(temporary, path)
+os.replace = killed
+""",
+}
+
+
+@pytest.mark.parametrize("moment", KILLS_INSIDE_ROUND_1)
+def test_a_run_killed_inside_a_round_resumes_to_the_same_rois(finished_run, tmp_path, moment):
+    killed = tmp_path / "killed"
+    python, script, *arguments = train_command(killed)
+    program = f"import os, runpy, signal, sys\n{KILLS_INSIDE_ROUND_1[moment]}\n"
+    program += f"sys.argv = {[script, *arguments]!r}\nrunpy.run_path({script!r}, run_name='__main__')\n"
+    process = subprocess.run([python, "-c", program], capture_output=True, timeout=300)
+    assert process.returncode == -signal.SIGKILL, process.stderr
+    assert sorted(x.name for x in (killed / "rois").glob("round_*.json")) == ["round_00.json"]
+    check_resumed(killed, finished_run)
+
+
+def check_resumed(killed, finished_run):
+    """Goes on with a killed run, which is to end with the ROIs and the weights of the other one."""
     assert not (killed / "model_final.pth").exists()
     train(killed, "--resume")
     assert rois(killed) == rois(finished_run)
