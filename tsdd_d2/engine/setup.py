@@ -3,7 +3,7 @@
 import logging
 import os
 import re
-from typing import Any, Dict, List, Tuple
+from typing import Any, Dict, List, Mapping, Tuple
 
 import torch
 import yaml
@@ -248,9 +248,8 @@ def check_output_dir(cfg, resume: bool, overwrite: bool, training: bool = True) 
     if not os.path.exists(config_file):
         return
     with open(config_file) as file:
-        found = CfgNode(yaml.safe_load(file))
-    differences = _differences(found, CfgNode(yaml.safe_load(cfg.dump())))
-    listed = [_describe(*difference) for difference in differences]
+        differences = config_differences(yaml.safe_load(file), yaml.safe_load(cfg.dump()))
+    listed = [describe_difference(*difference) for difference in differences]
     if training and not resume:
         if not differences:
             raise InputError(
@@ -264,7 +263,7 @@ def check_output_dir(cfg, resume: bool, overwrite: bool, training: bool = True) 
         )
     if training:
         decisive = [
-            _describe(key, old, new)
+            describe_difference(key, old, new)
             for key, old, new in differences
             # a key that one side lacks is of another version of this software
             if DECIDES_ROIS.fullmatch(key) and None not in (old, new)
@@ -280,19 +279,23 @@ def check_output_dir(cfg, resume: bool, overwrite: bool, training: bool = True) 
         logger.warning("The configuration differs from that of the run in OUTPUT_DIR:\n  %s", "\n  ".join(listed))
 
 
-def _differences(old: CfgNode, new: CfgNode) -> List[Tuple[str, Any, Any]]:
-    """Key, old and new value, None where there is no such key."""
+def config_differences(old: Mapping[str, Any], new: Mapping[str, Any]) -> List[Tuple[str, Any, Any]]:
+    """Key as on the command line, old and new value, None where there is no such key.
+
+    Args:
+        old, new: configurations as their YAML is read.
+    """
     old, new = _values(old), _values(new)
     return [(key, old.get(key), new.get(key)) for key in sorted(old | new) if old.get(key) != new.get(key)]
 
 
-def _describe(key: str, old: Any, new: Any) -> str:
+def describe_difference(key: str, old: Any, new: Any) -> str:
     return f"{key}: {old} there, {new} now"
 
 
-def _values(node: CfgNode, prefix: str = "") -> Dict[str, Any]:
+def _values(node: Mapping[str, Any], prefix: str = "") -> Dict[str, Any]:
     """Key, as it is overridden on the command line -> value."""
     found = {}
     for key, value in node.items():
-        found.update(_values(value, f"{prefix}{key}.") if isinstance(value, CfgNode) else {prefix + key: value})
+        found.update(_values(value, f"{prefix}{key}.") if isinstance(value, Mapping) else {prefix + key: value})
     return found

@@ -2,7 +2,7 @@
 
 import logging
 import os
-from typing import Any, Dict, Iterable, Iterator, List, Sequence, Tuple
+from typing import Dict, Iterable, Iterator, List, Sequence, Tuple
 
 import yaml
 
@@ -12,7 +12,7 @@ from ..data import ensure_registered
 from ..data.files import read_json
 from ..data.validation import read_valid_bbui
 from ..engine.run_folder import CONFIG_FILE
-from ..engine.setup import load_config
+from ..engine.setup import config_differences, describe_difference, load_config
 from ..errors import InputError
 from .plan import PREDICTIONS, RECORD, Run
 
@@ -77,31 +77,23 @@ def _other_values(run: Run) -> Iterator[str]:
         # its value is not compared, and with True a CPU without bfloat16 would give a warning for each run
         cfg = load_config(run.config_file, [*run.options, "SOLVER.AMP.ENABLED", "False"])
         with open(path, encoding="utf-8") as file:
-            old, new = _values(yaml.safe_load(file) or {}), _values(yaml.safe_load(cfg.dump()))
+            differences = config_differences(yaml.safe_load(file) or {}, yaml.safe_load(cfg.dump()))
     except InputError as error:
         yield str(error)
         return
     except yaml.YAMLError as error:
         yield f"{path} cannot be read: {error}: name another --output, or remove the folder."
         return
-    # a key that only one of them has came or went with a version of the software
-    differences = [
-        f"{key}: {old[key]} there, {new[key]} now"
-        for key in sorted(old.keys() & new.keys())
-        if old[key] != new[key] and not key.startswith(NOT_COMPARED)
+    described = [
+        describe_difference(key, old, new)
+        for key, old, new in differences
+        # a key that only one of them has came or went with a version of the software
+        if None not in (old, new) and not key.startswith(NOT_COMPARED)
     ]
-    if differences:
+    if described:
         yield "\n    ".join(
-            [f"{run.folder} was made with other values: name another --output, or remove the folder.", *differences]
+            [f"{run.folder} was made with other values: name another --output, or remove the folder.", *described]
         )
-
-
-def _values(node: Dict[str, Any], prefix: str = "") -> Dict[str, Any]:
-    """Key, as it is overridden on the command line -> value."""
-    found = {}
-    for key, value in node.items():
-        found.update(_values(value, f"{prefix}{key}.") if isinstance(value, dict) else {prefix + key: value})
-    return found
 
 
 def _leaks(runs: Sequence[Run], test_data: Sequence[str]) -> Iterator[str]:
