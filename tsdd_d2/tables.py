@@ -117,7 +117,7 @@ def _results_frame(results: Dict[str, Dict]) -> pd.DataFrame:
 
 
 def _with_interval(figures: Dict[str, float], key: str) -> str:
-    if key not in figures:
+    if figures.get(key) is None:  # not measured, or not defined: an AUC of one class
         return ""
     text = _figure(figures[key])
     if f"{key}_low" in figures:

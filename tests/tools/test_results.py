@@ -7,6 +7,7 @@ import pytest
 import yaml
 
 from tsdd_d2.data.files import read_json, write_json
+from tsdd_d2.tables import results_table
 
 from ..conftest import ROOT
 
@@ -165,6 +166,13 @@ def test_one_table_to_the_letter(results, tmp_path):
         "\n"
         "<!-- end of table -->\n"
     )
+
+
+def test_a_figure_that_is_not_defined_is_left_out():
+    """The AUC of a test set of one class, null in results.json."""
+    diagnosis = {"AUC": None, "AUC_low": None, "AUC_high": None, "accuracy": 1.0}
+    table = results_table({"last round": {"tiny_fold1_test": {"found box": {"diagnosis": diagnosis}}}})
+    assert "AUC" not in table and "–" not in table and "1.000" in table
 
 
 def test_tables_of_an_experiment(results, tmp_path):
