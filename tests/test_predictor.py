@@ -219,6 +219,13 @@ def test_an_image_too_narrow_for_the_network(model_file, files, tmp_path):
     assert [image.file_name for image, _ in predictions] == files[:2] and len(errors) == 1
 
 
+def test_a_model_without_resizing(tiny_cfg, files, tmp_path):
+    """MIN_SIZE_TEST 0 switches it off in Detectron2."""
+    tiny_cfg.INPUT.MIN_SIZE_TEST = 0
+    (prediction,) = Predictor(loaded(tiny_cfg, tmp_path / "model.pth"))(files[0])
+    assert (prediction.height, prediction.width) == (64, 72) and prediction.box is not None
+
+
 def test_no_more_than_a_batch_is_held(model_file, files):
     alive, most, read = weakref.WeakSet(), 0, 0
 

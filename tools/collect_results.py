@@ -20,7 +20,7 @@ from tsdd_d2.refinement import round_history
 
 EPILOG = """
 Examples:
-    $ python tools/collect_results.py --run output/p0.2 --output results/stage1_busbra_fold1_p0.2.json
+    $ python tools/collect_results.py --run output/p02 --output results/stage1_busbra_fold1_p0.2.json
     $ python tools/collect_results.py --run output/demo/stage1 --output results/phantom_demo.json
 """
 

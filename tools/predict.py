@@ -12,11 +12,15 @@ from PIL import Image
 from tqdm import tqdm
 
 from tsdd_d2 import Predictor, load_model
+from tsdd_d2.data.files import read_json, write_json
 from tsdd_d2.data.input_images import find_image_files, picture_name, read_images
+from tsdd_d2.engine.run_folder import sha256_of_file
 from tsdd_d2.errors import InputError
 from tsdd_d2.visualization import draw_prediction
 
 LINES = "predictions.jsonl"
+# with what the lines were made, so that those of two models do not mix
+SETTINGS = "settings.json"
 
 EPILOG = """
 Examples:
@@ -33,7 +37,8 @@ predicted_class (by the model's threshold), candidates (box, score and malignanc
 
 After an interruption the same command goes on with --resume: the files of out/predictions.jsonl are not read again.
 
-A file that cannot be read is reported and left out; the exit code is then 1. It is 2 for unusable arguments.
+A file or frame that cannot be read is reported and left out; the exit code is then 1. It is 2 for unusable arguments, and
+130 after an interruption.
 This is research software and must not be used for diagnosis.
 """
 
@@ -57,19 +62,25 @@ def main(argv=None) -> int:
     args = parser.parse_args(argv)
     try:
         files = find_image_files(args.input)
-        begun = os.path.isfile(os.path.join(args.output, LINES))
+        begun = all(os.path.isfile(os.path.join(args.output, name)) for name in (LINES, SETTINGS))
         if not (args.resume and begun) and os.path.exists(args.output) and not _is_empty(args.output):
             raise InputError(
                 f"--output {args.output} exists and is not an empty folder; name another one"
                 f"{', or go on there with --resume' if begun else ''}."
             )
-        finished = finished_lines(args.output)
         predictor = Predictor(
             load_model(args.model, args.device),
             batch_size=args.batch_size,
             candidates=args.candidates,
             augment=args.augment,
         )
+        settings = {
+            "model_sha256": sha256_of_file(args.model), "candidates": args.candidates, "augment": args.augment
+        }  # fmt: skip
+        if begun and read_json(os.path.join(args.output, SETTINGS)) != settings:
+            raise InputError(f"--resume: {args.output} was begun with another model, --candidates or --augment.")
+        finished = finished_lines(args.output)
+        write_json(os.path.join(args.output, SETTINGS), settings)
     except InputError as error:
         print(f"error: {error}", file=sys.stderr)
         return 2
@@ -81,7 +92,7 @@ def main(argv=None) -> int:
         return 130
     print(f"Predictions are in {args.output}")
     if errors:
-        print(f"{len(errors)} of {len(files)} files could not be read, see above.", file=sys.stderr)
+        print(f"{len(errors)} files or frames of {len(files)} files could not be read, see above.", file=sys.stderr)
     return 1 if errors else 0
 
 
@@ -92,7 +103,7 @@ def predict_files(predictor: Predictor, files: List[str], output: str, finished:
     Args:
         finished: the lines that are there, whose files are left out.
     Returns:
-        the errors of the files that cannot be read.
+        the errors of the files and frames that cannot be read.
     """
     errors = []
 

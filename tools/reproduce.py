@@ -92,7 +92,8 @@ def parse(argv):
         nargs="+",
         type=int,
         metavar="K",
-        help="all: those with a test split in the data set's annotations/ or, of data that is not here, with a run",
+        help="test folds; where the list above says all folds: those with a test split in the data set's annotations/ or, "
+        "with --no-train and without the data set, those with a run",
     )
     add("--p", nargs="+", type=float, help="shares of the training patients that keep their ROIs")
     add("--seeds", nargs="+", type=int, metavar="SEED")

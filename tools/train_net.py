@@ -7,6 +7,7 @@ import sys
 from detectron2.engine import default_argument_parser, default_setup, launch
 from detectron2.modeling import build_model
 from detectron2.utils import comm
+from detectron2.utils.logger import setup_logger
 
 import tsdd_d2  # noqa: F401 (registers our parts)
 from tsdd_d2.data import ensure_registered
@@ -57,7 +58,7 @@ def main(args):
     keep_freed_memory()
     if args.eval_only:
         # a training run's own config.yaml and log stay as they are
-        default_setup(cfg_with_output_dir(cfg, os.path.join(cfg.OUTPUT_DIR, "inference")), args)
+        set_up(cfg_with_output_dir(cfg, os.path.join(cfg.OUTPUT_DIR, "inference")), args)
         model = build_model(cfg)
         weights = load_trained_weights(model, cfg, args.resume)
         results = evaluate_model(cfg, model, os.path.join(cfg.OUTPUT_DIR, "inference"))
@@ -69,11 +70,17 @@ def main(args):
         if comm.is_main_process():
             remove_run(cfg.OUTPUT_DIR)
         comm.synchronize()  # the other ranks open log files of their own there
-    default_setup(cfg, args)
+    set_up(cfg, args)
     trainer = TRAINERS[cfg.MODEL.META_ARCHITECTURE](cfg)
     trainer.resume_or_load(resume=args.resume)
     trainer.train()
     return evaluate_run(cfg)
+
+
+def set_up(cfg, args):
+    """Detectron2's ``default_setup``, and this package's messages in the same ``log.txt``."""
+    default_setup(cfg, args)
+    setup_logger(cfg.OUTPUT_DIR, distributed_rank=comm.get_rank(), name="tsdd_d2")
 
 
 def cfg_with_output_dir(cfg, output_dir):

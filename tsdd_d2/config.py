@@ -1,4 +1,4 @@
-"""Every configuration key of ours. What the paper does not have is off by default; its hyperparameters are in
+"""Every configuration key of ours. Departures from the paper are off by default; its hyperparameters are in
 configs/tsdd_stage1.yaml and tsdd_stage2.yaml."""
 
 from detectron2.config import CfgNode as CN

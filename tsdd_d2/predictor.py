@@ -13,6 +13,7 @@ import torch
 
 from detectron2.data import transforms as T
 from detectron2.structures import Instances
+from fvcore.transforms.transform import NoOpTransform
 
 from .baselines.cnet_alone import CNetOnImage
 from .baselines.detectors import Diagnosing
@@ -153,7 +154,7 @@ class Predictor:
         """Whether a pixel is left of an image's sides where the longer one is reduced to what the network takes."""
         x0, y0, x1, y1 = image.region
         resize = self.aug.get_transform(image.pixels[y0:y1, x0:x1])
-        if min(resize.new_h, resize.new_w) > 0:
+        if isinstance(resize, NoOpTransform) or min(resize.new_h, resize.new_w) > 0:
             return True
         error = InputError(
             f"{image.file_name or 'an array'}: of {x1 - x0} x {y1 - y0} pixels nothing is left where the longer side is "

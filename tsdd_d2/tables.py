@@ -1,5 +1,6 @@
 """The figures of runs and comparisons as Markdown tables."""
 
+import math
 from typing import Dict, List, Sequence
 
 import pandas as pd
@@ -117,9 +118,10 @@ def _results_frame(results: Dict[str, Dict]) -> pd.DataFrame:
 
 
 def _with_interval(figures: Dict[str, float], key: str) -> str:
-    if figures.get(key) is None:  # not measured, or not defined: an AUC of one class
+    value = figures.get(key)
+    if value is None or math.isnan(value):  # not measured, or not defined: an AUC of one class
         return ""
-    text = _figure(figures[key])
+    text = _figure(value)
     if f"{key}_low" in figures:
         text += f" ({_figure(figures[key + '_low'])}–{_figure(figures[key + '_high'])})"
     return text

@@ -203,7 +203,7 @@ def run_to_resume(tiny_cfg, tiny_dataset, tmp_path):
         ("DATASETS.P", 1.0, r"DATASETS\.P: 0\.5 there, 1\.0 now"),
         ("DATASETS.P_SEED", 3, r"DATASETS\.P_SEED: -1 there, 3 now"),
         ("DATASETS.TRAIN", ("tiny_fold1_val",), r"DATASETS\.TRAIN"),
-        ("DATASETS.VETOES", "", r"DATASETS\.VETOES: .*vetoes\.json there,  now"),
+        ("DATASETS.VETOES", "", r"DATASETS\.VETOES: .*vetoes\.json there, '' now"),
         ("SEED", 1, "SEED: 0 there, 1 now"),
         ("MODEL.META_ARCHITECTURE", "TSDDStage2", "TSDDStage1 there, TSDDStage2 now"),
         ("REFINEMENT.RULE", "pseudo_label", r"REFINEMENT\.RULE"),
@@ -229,6 +229,17 @@ def test_a_run_is_not_resumed_on_a_file_that_has_changed(run_to_resume, tiny_dat
     write_json(path, {**read_json(path), "info": {}})
     check_output_dir(run_to_resume, resume=True, overwrite=False, training=False)
     with pytest.raises(InputError, match=rf"SHA-256 of the {kind} file .*\.json: \w+ there, \w+ now"):
+        check_output_dir(run_to_resume, resume=True, overwrite=False)
+
+
+def test_a_run_killed_while_its_configuration_was_written_is_resumed(run_to_resume):
+    """Detectron2 writes config.yaml in place."""
+    path = os.path.join(run_to_resume.OUTPUT_DIR, "config.yaml")
+    open(path, "w").close()
+    check_output_dir(run_to_resume, resume=True, overwrite=False)
+    with open(path, "w") as file:
+        file.write("MODEL: [")
+    with pytest.raises(InputError, match=r"config\.yaml cannot be read"):
         check_output_dir(run_to_resume, resume=True, overwrite=False)
 
 

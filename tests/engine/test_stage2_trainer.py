@@ -82,6 +82,12 @@ def test_a_killed_run_resumes_to_the_same_weights(finished_run, stage2_run, tmp_
         time.sleep(0.005)
     process.send_signal(signal.SIGKILL)
     process.wait()
+    other = shutil.copytree(finished_run, tmp_path / "other")
+    last = ROIBank(str(other / "rois")).path(2)
+    write_json(last, {**read_json(last), "annotations": read_json(last)["annotations"][1:]})
+    command = train_command(killed, *STAGE2, "--resume", overrides=["MODEL.WEIGHTS", str(other)])
+    refused = subprocess.run(command, capture_output=True, text=True, timeout=120)
+    assert refused.returncode == 2 and "its last round has other ROIs" in refused.stderr
     # the run keeps the ROIs and needs the first stage no more
     train(killed, *STAGE2, "--resume", overrides=["MODEL.WEIGHTS", str(tmp_path / "gone")])
     expected, resumed = weights(stage2_run), weights(killed)

@@ -157,8 +157,8 @@ def test_a_run_on_a_first_stage_of_an_older_profile_is_refused(run, tiny_dataset
 
 def test_what_is_no_matter_of_the_run_is_not_compared(run, tiny_dataset):
     elsewhere = {
-        "CUDNN_BENCHMARK": "True", "DATALOADER.NUM_WORKERS": "7", "MODEL.DEVICE": "meta", "MODEL.WEIGHTS": "x.pth",
-        "OUTPUT_DIR": "there", "SOLVER.AMP.ENABLED": "True",
+        "CUDNN_BENCHMARK": "True", "DATALOADER.NUM_WORKERS": "7", "MODEL.DEVICE": "meta", "OUTPUT_DIR": "there",
+        "SOLVER.AMP.ENABLED": "True",
     }  # fmt: skip
     write_config(run, **elsewhere)
     path = os.path.join(run.folder, "config.yaml")
@@ -167,6 +167,15 @@ def test_what_is_no_matter_of_the_run_is_not_compared(run, tiny_dataset):
     with open(path, "w") as file:
         file.write(text.replace("  P: 0.5\n", "  OF_LONG_AGO: 3\n"))
     check_plan([run], [run])
+
+
+def test_initial_weights_and_values_that_were_none_are_compared(run, tiny_dataset):
+    write_config(run, **{"MODEL.WEIGHTS": "x.pth", "SOLVER.WEIGHT_DECAY_BIAS": "0.5"})
+    with pytest.raises(InputError, match=r"MODEL\.WEIGHTS: x\.pth there, '' now\n.*DECAY_BIAS: 0\.5 there, None now"):
+        check_plan([run], [])
+    second_stage = run._replace(method="tsddnet")
+    write_config(second_stage, **{"MODEL.WEIGHTS": "moved"})
+    check_plan([second_stage], [])
 
 
 def test_a_cut_off_configuration_of_a_run(run, tiny_dataset):

@@ -54,7 +54,7 @@ def test_from_a_run_to_predictions(finished_run, tiny_environment, images, tmp_p
     assert load_model(model).threshold == 0.4
     result = run("predict.py", "--model", model, "--input", images / "*.png", "--output", tmp_path / "out")
     assert result.returncode == 0, result.stderr
-    assert sorted(os.listdir(tmp_path / "out")) == ["a.png", "b.png", "predictions.jsonl"]
+    assert sorted(os.listdir(tmp_path / "out")) == ["a.png", "b.png", "predictions.jsonl", "settings.json"]
 
 
 def test_each_image_has_its_line_and_its_picture(predict, model, images, tmp_path):
@@ -88,7 +88,7 @@ def test_a_broken_file_is_reported_and_left_out(predict, images, tmp_path, capsy
     assert predict(images) == 1
     error = capsys.readouterr().err
     assert "aa.png: the image cannot be read" in error and "ab.dcm: the DICOM file cannot be read" in error
-    assert "2 of 5 files" in error
+    assert "2 files or frames of 5 files" in error
     assert len(read_lines(tmp_path / "out")) == 3
 
 
@@ -96,7 +96,7 @@ def test_an_image_too_narrow_is_reported_and_left_out(predict, images, tmp_path,
     Image.fromarray(np.zeros((1000, 1), np.uint8)).save(images / "aa.png")
     assert predict(images) == 1
     error = capsys.readouterr().err
-    assert "aa.png: of 1 x 1000 pixels nothing is left" in error and "1 of 4 files" in error
+    assert "aa.png: of 1 x 1000 pixels nothing is left" in error and "1 files or frames of 4 files" in error
     assert len(read_lines(tmp_path / "out")) == 3
 
 
@@ -155,7 +155,16 @@ def test_interrupted_before_the_first_line(model, images, tmp_path, monkeypatch)
     assert interrupted(monkeypatch, arguments, after=0) == 130
     (tmp_path / "out" / "a.png").write_bytes(b"of the first image, without its line")
     assert main_of("predict")(arguments) == 0
-    assert sorted(os.listdir(tmp_path / "out")) == ["a.png", "a_2.png", "b.png", "predictions.jsonl"]
+    files = ["a.png", "a_2.png", "b.png", "predictions.jsonl", "settings.json"]
+    assert sorted(os.listdir(tmp_path / "out")) == files
+
+
+def test_two_models_do_not_mix(predict, images, tmp_path, capsys):
+    assert predict(images / "a.png") == 0
+    before = (tmp_path / "out" / "predictions.jsonl").read_bytes()
+    assert predict(images, options=["--resume", "--augment"]) == 2
+    assert "begun with another model, --candidates or --augment" in capsys.readouterr().err
+    assert (tmp_path / "out" / "predictions.jsonl").read_bytes() == before
 
 
 def test_nothing_to_resume(predict, images, tmp_path, capsys):
@@ -163,11 +172,12 @@ def test_nothing_to_resume(predict, images, tmp_path, capsys):
     assert predict(images, options=["--output", str(images), "--resume"]) == 2
     assert "not an empty folder; name another one." in capsys.readouterr().err
     assert sorted(os.listdir(images)) == before
-    (tmp_path / "out").mkdir()
-    (tmp_path / "out" / "predictions.jsonl").write_text('{"a": 1}\n')
+    assert predict(images / "a.png") == 0
+    path = tmp_path / "out" / "predictions.jsonl"
+    path.write_text('{"a": 1}\n')
     assert predict(images, options=["--resume"]) == 2
     assert "holds a line that is no prediction" in capsys.readouterr().err
-    assert (tmp_path / "out" / "predictions.jsonl").read_text() == '{"a": 1}\n'
+    assert path.read_text() == '{"a": 1}\n'
 
 
 @pytest.mark.parametrize("argument", ["input", "model", "output", "device"])

@@ -168,9 +168,10 @@ def test_one_table_to_the_letter(results, tmp_path):
     )
 
 
-def test_a_figure_that_is_not_defined_is_left_out():
-    """The AUC of a test set of one class, null in results.json."""
-    diagnosis = {"AUC": None, "AUC_low": None, "AUC_high": None, "accuracy": 1.0}
+@pytest.mark.parametrize("undefined", [None, float("nan")])
+def test_a_figure_that_is_not_defined_is_left_out(undefined):
+    """The AUC of a test set of one class: nan of the evaluators, null in results.json."""
+    diagnosis = {"AUC": undefined, "AUC_low": undefined, "AUC_high": undefined, "accuracy": 1.0}
     table = results_table({"last round": {"tiny_fold1_test": {"found box": {"diagnosis": diagnosis}}}})
     assert "AUC" not in table and "–" not in table and "1.000" in table
 

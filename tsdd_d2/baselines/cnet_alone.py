@@ -24,7 +24,7 @@ class CNetAlone(nn.Module):
 
     # whether SupervisedTrainer leaves out the images without a ROI
     needs_rois: bool
-    # what C-Net sees, as in the results of a run
+    # the name of its boxes in the results of a run
     given_boxes: str
 
     @configurable

@@ -3,7 +3,7 @@
 import hashlib
 import os
 import re
-from typing import Dict, List, NamedTuple, Optional
+from typing import Any, Dict, List, NamedTuple, Optional
 
 from detectron2.config import CfgNode
 from detectron2.data import MetadataCatalog
@@ -112,11 +112,22 @@ def differences_of_files(cfg: CfgNode) -> List[str]:
     files = {"annotation": MetadataCatalog.get(dataset).json_file, "veto": cfg.DATASETS.VETOES}
     recorded = {"annotation": record.annotation_sha256, "veto": record.vetoes_sha256}
     found = {kind: sha256_of_file(path) for kind, path in files.items() if recorded[kind] and os.path.isfile(path)}
-    return [
-        f"SHA-256 of the {kind} file {files[kind]}: {recorded[kind]} there, {sha256} now"
+    differences = [
+        describe_difference(f"SHA-256 of the {kind} file {files[kind]}", recorded[kind], sha256)
         for kind, sha256 in found.items()
         if sha256 != recorded[kind]
     ]
+    # a first stage that is no longer there is not needed either: the second one keeps a copy of its ROIs
+    if cfg.MODEL.META_ARCHITECTURE == STAGE2 and os.path.isfile(os.path.join(cfg.MODEL.WEIGHTS, RECORD)):
+        copy = ROIBank(os.path.join(cfg.OUTPUT_DIR, "rois")).read(0)
+        if read_refined_rois(cfg)["annotations"] != copy["annotations"]:
+            differences.append(f"MODEL.WEIGHTS {cfg.MODEL.WEIGHTS}: its last round has other ROIs")
+    return differences
+
+
+def describe_difference(title: str, old: Any, new: Any) -> str:
+    old, new = ("''" if value == "" else value for value in (old, new))
+    return f"{title}: {old} there, {new} now"
 
 
 def check_first_stage(cfg: CfgNode) -> None:
@@ -134,7 +145,7 @@ def check_first_stage(cfg: CfgNode) -> None:
         raise InputError(f"MODEL.WEIGHTS {run}: the run is not finished, go on with it by tools/train_net.py --resume.")
     expected = RunRecord.of(cfg)
     differences = [
-        f"{title}: {getattr(record, key)} there, {getattr(expected, key)} now"
+        describe_difference(title, getattr(record, key), getattr(expected, key))
         for key, title in (
             ("dataset", "DATASETS.TRAIN"),
             ("annotation_sha256", "SHA-256 of the annotation file"),

@@ -23,7 +23,16 @@ from ..modeling.ranking import CNET_SUFFIX, RANKING_REGISTRY, split_ranking_name
 from ..refinement import SELECTION_RULES
 from . import TRAINERS
 from .checkpoint import load_trained_weights, load_weights
-from .run_folder import CONFIG_FILE, STAGE1, STAGE2, TAG, check_first_stage, differences_of_files, run_files
+from .run_folder import (
+    CONFIG_FILE,
+    STAGE1,
+    STAGE2,
+    TAG,
+    check_first_stage,
+    describe_difference,
+    differences_of_files,
+    run_files,
+)
 from .stage1_trainer import initial_annotation
 from .trainer import OPTIMIZERS
 
@@ -31,6 +40,9 @@ logger = logging.getLogger(__name__)
 
 # torchvision's ResNets
 CNET_DEPTHS = (18, 34, 50, 101, 152)
+
+# In place of the value of a key that only one of two configurations has.
+ABSENT = "no such key"
 
 # The keys behind the ROIs in OUTPUT_DIR, which a resumed run takes as they are.
 DECIDES_ROIS = re.compile(
@@ -234,7 +246,8 @@ def check_output_dir(cfg, resume: bool, overwrite: bool, training: bool = True) 
     """Raises InputError if OUTPUT_DIR holds a run that this one would destroy, unasked or though it needs it, or a run
     that training cannot resume since its ROIs come from something else.
 
-    Evaluation (not ``training``) writes over nothing: there a run of another configuration is worth a warning.
+    Evaluation (not ``training``) writes below OUTPUT_DIR/inference alone: there a run of another configuration is worth a
+    warning.
     """
     if overwrite:
         removed = [os.path.realpath(x) for x in (cfg.OUTPUT_DIR, *run_files(cfg.OUTPUT_DIR))]
@@ -247,8 +260,13 @@ def check_output_dir(cfg, resume: bool, overwrite: bool, training: bool = True) 
     config_file = os.path.join(cfg.OUTPUT_DIR, CONFIG_FILE)
     if not os.path.exists(config_file):
         return
-    with open(config_file) as file:
-        differences = config_differences(yaml.safe_load(file), yaml.safe_load(cfg.dump()))
+    try:
+        with open(config_file) as file:
+            # empty where Detectron2 was killed as it wrote it
+            found = yaml.safe_load(file) or {}
+    except yaml.YAMLError as error:
+        raise InputError(f"{config_file} cannot be read: {error}") from error
+    differences = config_differences(found, yaml.safe_load(cfg.dump()))
     listed = [describe_difference(*difference) for difference in differences]
     if training and not resume:
         if not differences:
@@ -266,7 +284,7 @@ def check_output_dir(cfg, resume: bool, overwrite: bool, training: bool = True) 
             describe_difference(key, old, new)
             for key, old, new in differences
             # a key that one side lacks is of another version of this software
-            if DECIDES_ROIS.fullmatch(key) and None not in (old, new)
+            if DECIDES_ROIS.fullmatch(key) and ABSENT not in (old, new)
         ]
         decisive = decisive or differences_of_files(cfg)
         if decisive:
@@ -280,17 +298,14 @@ def check_output_dir(cfg, resume: bool, overwrite: bool, training: bool = True) 
 
 
 def config_differences(old: Mapping[str, Any], new: Mapping[str, Any]) -> List[Tuple[str, Any, Any]]:
-    """Key as on the command line, old and new value, None where there is no such key.
+    """Key as on the command line, old and new value, :data:`ABSENT` where there is no such key.
 
     Args:
         old, new: configurations as their YAML is read.
     """
     old, new = _values(old), _values(new)
-    return [(key, old.get(key), new.get(key)) for key in sorted(old | new) if old.get(key) != new.get(key)]
-
-
-def describe_difference(key: str, old: Any, new: Any) -> str:
-    return f"{key}: {old} there, {new} now"
+    pairs = [(key, old.get(key, ABSENT), new.get(key, ABSENT)) for key in sorted(old | new)]
+    return [(key, before, now) for key, before, now in pairs if before != now]
 
 
 def _values(node: Mapping[str, Any], prefix: str = "") -> Dict[str, Any]:

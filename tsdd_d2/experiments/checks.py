@@ -11,8 +11,8 @@ from detectron2.data import MetadataCatalog
 from ..data import ensure_registered
 from ..data.files import read_json
 from ..data.validation import read_valid_bbui
-from ..engine.run_folder import CONFIG_FILE
-from ..engine.setup import config_differences, describe_difference, load_config
+from ..engine.run_folder import CONFIG_FILE, describe_difference
+from ..engine.setup import ABSENT, config_differences, load_config
 from ..errors import InputError
 from .plan import PREDICTIONS, RECORD, Run
 
@@ -21,7 +21,7 @@ logger = logging.getLogger(__name__)
 # Keys, and beginnings of keys, of a configuration that differ between machines, folders and versions of Detectron2, and
 # not in what a run is.
 NOT_COMPARED = (
-    "CUDNN_BENCHMARK", "DATALOADER.", "MODEL.DEVICE", "MODEL.WEIGHTS", "OUTPUT_DIR", "SOLVER.AMP.ENABLED", "VERSION",
+    "CUDNN_BENCHMARK", "DATALOADER.", "MODEL.DEVICE", "OUTPUT_DIR", "SOLVER.AMP.ENABLED", "VERSION",
 )  # fmt: skip
 
 
@@ -74,8 +74,8 @@ def _other_values(run: Run) -> Iterator[str]:
     if not os.path.isfile(path):
         return
     try:
-        # its value is not compared, and with True a CPU without bfloat16 would give a warning for each run
-        cfg = load_config(run.config_file, [*run.options, "SOLVER.AMP.ENABLED", "False"])
+        # their values are not compared, and a machine that lacks the one or the other would give a warning for each run
+        cfg = load_config(run.config_file, [*run.options, "SOLVER.AMP.ENABLED", "False", "MODEL.DEVICE", "cpu"])
         with open(path, encoding="utf-8") as file:
             differences = config_differences(yaml.safe_load(file) or {}, yaml.safe_load(cfg.dump()))
     except InputError as error:
@@ -88,7 +88,10 @@ def _other_values(run: Run) -> Iterator[str]:
         describe_difference(key, old, new)
         for key, old, new in differences
         # a key that only one of them has came or went with a version of the software
-        if None not in (old, new) and not key.startswith(NOT_COMPARED)
+        if ABSENT not in (old, new)
+        and not key.startswith(NOT_COMPARED)
+        # a folder, where the run goes on from another one
+        and not (key == "MODEL.WEIGHTS" and run.needs is not None)
     ]
     if described:
         yield "\n    ".join(

@@ -15,6 +15,9 @@ from .network import TSDDNetwork, boxes_in_original, rois_in_tensor
 from .dnet import DNet
 from .ranking import split_ranking_name
 
+# Shorter sides, in pixels of the original image, could become 0 in the two decimals of an annotation file.
+MIN_CANDIDATE_SIDE = 0.01
+
 
 class ScoredBoxes(NamedTuple):
     """K candidates and M current ROIs of one image with C-Net's class probabilities, all from one pass.
@@ -131,9 +134,6 @@ class TSDDStage1(TSDDNetwork):
             )
         return results
 
-
-# Shorter sides, in pixels of the original image, could become 0 in the two decimals of an annotation file.
-MIN_CANDIDATE_SIDE = 0.01
 
 # How many of D-Net's boxes C-Net's confidence may re-order.
 RERANKED = 8

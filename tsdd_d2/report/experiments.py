@@ -135,10 +135,12 @@ def _notes_on_fewer_rois(groups: Sequence[Group], papers: Sequence[paper.PaperRo
     fa_only = [x.name for x in METHODS.values() if not x.uses_pa_images]
     quoted = {row.method for row in papers if row.p == 1.0}
     fewer = dict.fromkeys(x.method for x in groups if x.method in fa_only and x.method in quoted and x.p < 1.0)
+    if not fewer:
+        return []
     return [
         f"{', '.join(map(title, fewer))}: trained on fa images only, so that at p < 1.0 they see the ROIs of a share p of "
         "the patients, and stand beside the paper's rows at p = 1.0 with fewer ROIs."
-    ] * bool(fewer)
+    ]
 
 
 def _table2(context: Context) -> Content:
