@@ -77,7 +77,7 @@ def main(argv=None) -> int:
         settings = {
             "model_sha256": sha256_of_file(args.model), "candidates": args.candidates, "augment": args.augment
         }  # fmt: skip
-        if begun and read_json(os.path.join(args.output, SETTINGS)) != settings:
+        if begun and _settings_of(args.output) != settings:
             raise InputError(f"--resume: {args.output} was begun with another model, --candidates or --augment.")
         finished = finished_lines(args.output)
         write_json(os.path.join(args.output, SETTINGS), settings)
@@ -148,6 +148,13 @@ def finished_lines(output: str) -> List[Dict]:
             raise InputError(f"{path} holds a line that is no prediction ({error!r}); name another --output.") from error
         file.truncate(sum(len(line) for line in lines[: len(found)]))
     return found
+
+
+def _settings_of(output: str) -> Dict:
+    try:
+        return read_json(os.path.join(output, SETTINGS))
+    except ValueError as error:
+        raise InputError(f"{error}; name another --output.") from error
 
 
 def _is_empty(path: str) -> bool:

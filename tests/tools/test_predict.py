@@ -164,6 +164,9 @@ def test_two_models_do_not_mix(predict, images, tmp_path, capsys):
     before = (tmp_path / "out" / "predictions.jsonl").read_bytes()
     assert predict(images, options=["--resume", "--augment"]) == 2
     assert "begun with another model, --candidates or --augment" in capsys.readouterr().err
+    (tmp_path / "out" / "settings.json").write_text("{")
+    assert predict(images, options=["--resume"]) == 2
+    assert "settings.json is not a JSON file" in capsys.readouterr().err
     assert (tmp_path / "out" / "predictions.jsonl").read_bytes() == before
 
 
