@@ -31,6 +31,7 @@ from tsdd_d2.experiments import (
     Outcome,
     Resources,
     check_plan,
+    compared_methods,
     copy_predictions,
     duration,
     estimated_seconds,
@@ -44,6 +45,7 @@ from tsdd_d2.experiments import (
     train_run,
     training_environment,
 )
+from tsdd_d2.plugins import load_plugins
 
 EPILOG = """
 Examples:
@@ -69,16 +71,19 @@ Keep the predictions, and render from them alone:
     $ python tools/reproduce.py --experiment table1 --data busbra --no-train --output results/runs --results results
 """
 
-DEFAULTS = "\n".join(
-    f"  {name:8} {x.title:10} p {' '.join(map(str, x.p))}, "
-    f"{'all folds' if x.folds is None else 'fold ' + ' '.join(map(str, x.folds))}: {', '.join(x.methods)}"
-    for name, x in EXPERIMENTS.items()
-)
+
+def defaults() -> str:
+    return "\n".join(
+        f"  {name:8} {x.title:10} p {' '.join(map(str, x.p))}, "
+        f"{'all folds' if x.folds is None else 'fold ' + ' '.join(map(str, x.folds))}: "
+        f"{', '.join(x.methods or compared_methods())}"
+        for name, x in EXPERIMENTS.items()
+    )
 
 
 def parse(argv):
     parser = argparse.ArgumentParser(
-        description=f"{__doc__}\nWithout --methods, --folds, --p and --seeds (default: 0):\n{DEFAULTS}\n",
+        description=f"{__doc__}\nWithout --methods, --folds, --p and --seeds (default: 0):\n{defaults()}\n",
         epilog=EPILOG,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
@@ -134,10 +139,17 @@ def parse(argv):
 
 
 def main(argv=None) -> int:
+    try:
+        load_plugins()
+    except InputError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 2
     args = parse(argv)
     chosen = {"methods": args.methods, "folds": args.folds, "p": args.p, "seeds": args.seeds}
     experiment = EXPERIMENTS[args.experiment]._replace(**{key: value for key, value in chosen.items() if value})
     try:
+        if experiment.methods is None:
+            experiment = experiment._replace(methods=compared_methods())
         if experiment.folds is None:
             experiment = experiment._replace(folds=all_folds(args))
         shown = shown_runs(experiment, args.output, args.data, args.profile, args.overrides)

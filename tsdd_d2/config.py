@@ -2,6 +2,23 @@
 configs/tsdd_stage1.yaml and tsdd_stage2.yaml."""
 
 from detectron2.config import CfgNode as CN
+from detectron2.config import get_cfg
+
+from .plugins import load_plugins
+
+
+def get_tsdd_cfg() -> CN:
+    """Detectron2's default config with the keys of TSDDNet and of the plug-ins.
+
+    Raises:
+        InputError: a plug-in cannot be imported.
+    """
+    cfg = get_cfg()
+    add_tsdd_config(cfg)
+    for plugin in load_plugins():
+        if hasattr(plugin.module, "add_config"):
+            plugin.module.add_config(cfg)
+    return cfg
 
 
 def add_tsdd_config(cfg: CN) -> None:

@@ -12,6 +12,7 @@ from tsdd_d2.errors import InputError
 from tsdd_d2.experiments import (
     EXPERIMENTS,
     check_plan,
+    compared_methods,
     duration,
     estimated_seconds,
     existing_folds,
@@ -28,7 +29,10 @@ def methods(runs):
 
 
 def test_the_defaults_are_those_of_the_paper():
-    five = {name: x._replace(folds=x.folds or range(1, 6)) for name, x in EXPERIMENTS.items()}
+    five = {
+        name: x._replace(methods=x.methods or compared_methods(), folds=x.folds or range(1, 6))
+        for name, x in EXPERIMENTS.items()
+    }
     sizes = {name: len(shown_runs(x, "out", "busbra", "cpu")) for name, x in five.items()}
     assert sizes == {"table1": 25, "table2": 20, "table3": 10, "roc": 25, "fig6": 25, "fig9": 4}
     assert {run.p for _, run in shown_runs(EXPERIMENTS["table3"], "out", "busbra", "cpu")} == {0.2, 0.4, 0.6, 0.8, 1.0}

@@ -5,7 +5,7 @@ from .stage2_trainer import Stage2Trainer
 from .supervised_trainer import SupervisedTrainer
 from .trainer import TSDDTrainer
 
-# MODEL.META_ARCHITECTURE -> its trainer
+# MODEL.META_ARCHITECTURE -> its trainer; a plug-in adds its own
 TRAINERS = {
     STAGE1: Stage1Trainer,
     STAGE2: Stage2Trainer,

@@ -9,10 +9,10 @@ import yaml
 from torch import nn
 
 import tsdd_d2
-from detectron2.config import CfgNode, get_cfg
+from detectron2.config import CfgNode
 from detectron2.modeling import build_model
 
-from ..config import add_tsdd_config
+from ..config import get_tsdd_cfg
 from ..data import CLASS_NAMES
 from ..errors import InputError
 from ..evaluation import load_youden_threshold
@@ -209,8 +209,7 @@ def _yaml_config(text: str, source: str) -> CfgNode:
 
 def _complete(cfg: CfgNode, source: str) -> CfgNode:
     """A configuration with the defaults of the keys that did not exist yet when it was written."""
-    complete = get_cfg()
-    add_tsdd_config(complete)
+    complete = get_tsdd_cfg()
     try:
         complete.merge_from_other_cfg(cfg)
     except (KeyError, ValueError, AssertionError) as error:

@@ -9,11 +9,11 @@ import torch
 import yaml
 from torch import nn
 
-from detectron2.config import CfgNode, get_cfg
+from detectron2.config import CfgNode
 from detectron2.data import MetadataCatalog
 from detectron2.modeling import build_model
 
-from ..config import add_tsdd_config
+from ..config import get_tsdd_cfg
 from ..data import ensure_registered, validate_splits
 from ..data.files import read_json
 from ..data.roi import is_fully_annotated
@@ -56,10 +56,9 @@ def load_config(config_file: str, opts: List[str] = ()) -> CfgNode:
     A CUDA device in the configuration becomes the CPU where there is no CUDA.
 
     Raises:
-        InputError: the file is missing or malformed, or a key does not exist.
+        InputError: the file is missing or malformed, a key does not exist, or a plug-in cannot be imported.
     """
-    cfg = get_cfg()
-    add_tsdd_config(cfg)
+    cfg = get_tsdd_cfg()
     try:
         if config_file:
             cfg.merge_from_file(config_file, allow_unsafe=False)

@@ -1,7 +1,7 @@
 from .checks import check_plan
 from .execution import execute
 from .executors import EXECUTORS, Resources
-from .methods import METHODS, PROFILES, Method
+from .methods import METHODS, PROFILES, Method, compared_methods, register_method
 from .plan import (
     EXPERIMENTS,
     Experiment,

@@ -33,11 +33,16 @@ def check_plan(runs: Iterable[Run], to_train: Sequence[Run], test_data: Sequence
         test_data: data sets for external validation.
 
     Raises:
-        InputError: with every data set that is not there, every one for external validation that a run knows from its
-            training, and every run that was made with another configuration.
+        InputError: with every method that lacks the configuration of its profile, every data set that is not there,
+            every one for external validation that a run knows from its training, and every run that was made with another
+            configuration.
     """
     runs = list(runs)
-    problems: Dict[str, None] = {}
+    problems: Dict[str, None] = {
+        f"{run.method} has no configuration for the profile {run.profile}: {run.config_file} does not exist.": None
+        for run in to_train
+        if not os.path.isfile(run.config_file)
+    }
     splits = dict.fromkeys(run.split(name) for run in to_train for name in ("train", "val", "test"))
     absent = set()
     for name in (*splits, *test_data):

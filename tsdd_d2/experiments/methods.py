@@ -1,4 +1,5 @@
-"""The methods that the experiments compare. A new one is a line here and its configuration files."""
+"""The methods that the experiments compare. A new one is a line here and its configuration files, or
+:func:`register_method` in a package of its own (docs/new_method.md)."""
 
 import os
 from typing import NamedTuple, Optional, Tuple
@@ -12,7 +13,7 @@ class Method(NamedTuple):
     Attributes:
         name: in the options, folders and tables.
         config: ``configs/<config>.yaml`` is its configuration in the paper's profile, ``configs/<config>_cpu.yaml`` in
-            the one for small compute.
+            the one for small compute; of another package the absolute path, less these endings.
         uses_pa_images: whether it trains on the partially annotated images too.
         starts_from: the method whose run, on the same data, fold, p and seed, gives it its initial weights.
     """
@@ -30,7 +31,7 @@ class Method(NamedTuple):
         return 1 if any(x.starts_from == self.name for x in METHODS.values()) else None
 
     def config_file(self, profile: str) -> str:
-        """Relative to the root of the repository."""
+        """Relative to the root of the repository, or absolute."""
         return os.path.join("configs", f"{self.config}{PROFILES[profile]}.yaml")
 
 
@@ -57,3 +58,15 @@ ABLATIONS = ("tsdd_b", "tsdd_b_cs", "tsdd_b_sd")
 def compared_methods() -> Tuple[str, ...]:
     """The methods of the paper's Table I: all but the parts and the ablations of TSDDNet."""
     return tuple(x.name for x in METHODS.values() if x.stage != 1 and x.name not in ABLATIONS)
+
+
+def register_method(method: Method) -> None:
+    """Adds a method of another package; the architecture of its configuration has a trainer in
+    ``tsdd_d2.engine.TRAINERS``.
+
+    Raises:
+        ValueError: there is one of that name.
+    """
+    if method.name in METHODS:
+        raise ValueError(f"There is a method {method.name} already.")
+    METHODS[method.name] = method

@@ -10,7 +10,7 @@ import tsdd_d2
 
 from ..data import dataset_folder, ensure_registered
 from ..data.files import read_json
-from .methods import ABLATIONS, METHODS, Method, compared_methods
+from .methods import ABLATIONS, METHODS, Method
 
 ROOT = os.path.dirname(os.path.dirname(os.path.abspath(tsdd_d2.__file__)))
 TRAIN_TOOL = os.path.join(ROOT, "tools", "train_net.py")
@@ -108,7 +108,9 @@ class Run(NamedTuple):
     @property
     def configuration(self) -> Dict:
         """What beside the descriptor decides the outcome."""
-        return {"config_file": self.definition.config_file(self.profile), "overrides": list(self.overrides)}
+        file = self.definition.config_file(self.profile)
+        # another package is elsewhere on another machine
+        return {"config_file": os.path.basename(file) if os.path.isabs(file) else file, "overrides": list(self.overrides)}
 
     @property
     def status(self) -> str:
@@ -125,12 +127,13 @@ class Experiment(NamedTuple):
 
     Attributes:
         title: the paper's name of it.
-        methods, folds, p, seeds: their product are the runs; folds None: all that :func:`existing_folds` finds.
+        methods, folds, p, seeds: their product are the runs; methods None: those of
+            :func:`~tsdd_d2.experiments.compared_methods`, folds None: all that :func:`existing_folds` finds.
         stages: it shows the first stages too.
     """
 
     title: str
-    methods: Sequence[str]
+    methods: Optional[Sequence[str]] = None
     folds: Optional[Sequence[int]] = None
     p: Sequence[float] = (0.2,)
     seeds: Sequence[int] = (0,)
@@ -138,11 +141,11 @@ class Experiment(NamedTuple):
 
 
 EXPERIMENTS = {
-    "table1": Experiment("Table I", compared_methods()),
+    "table1": Experiment("Table I"),
     "table2": Experiment("Table II", ("tsddnet", *ABLATIONS)),
     "table3": Experiment("Table III", ("tsddnet", "retinanet"), folds=(1,), p=(0.2, 0.4, 0.6, 0.8, 1.0)),
-    "roc": Experiment("Fig. 7", compared_methods()),
-    "fig6": Experiment("Fig. 6", compared_methods()),
+    "roc": Experiment("Fig. 7"),
+    "fig6": Experiment("Fig. 6"),
     "fig9": Experiment("Fig. 9", ("tsddnet", "tsdd_b_sd"), folds=(1,), p=(1.0,), stages=True),
 }
 
@@ -173,7 +176,7 @@ def shown_runs(
     experiment: Experiment, output: str, data: str, profile: str, overrides: Sequence[str] = ()
 ) -> List[Tuple[str, Run]]:
     """
-    What a table or figure shows, seed by seed and fold by fold; its folds are no longer None.
+    What a table or figure shows, seed by seed and fold by fold; its methods and folds are no longer None.
 
     Returns:
         the method as it is named there, and its run: a first stage belongs to every method that goes on from it.

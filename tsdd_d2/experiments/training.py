@@ -18,6 +18,7 @@ import tsdd_d2
 
 from ..data import dataset_folder
 from ..data.files import read_json, write_json
+from ..plugins import plugin_versions
 from .plan import PREDICTIONS, RECORD, ROOT, TRAIN_TOOL, Run
 from .predictions import add_external_predictions, collect_predictions, read_predictions
 
@@ -175,6 +176,7 @@ def package_versions() -> Dict[str, str]:
         **{name: metadata.version(name) for name in packages},
         "detectron2": detectron2.__version__,
         "tsdd_d2": tsdd_d2.__version__,
+        **plugin_versions(),
     }
 
 
