@@ -2,6 +2,7 @@
 """Finds and diagnoses lesions in images: a picture and a line of predictions.jsonl for each image."""
 
 import argparse
+import collections
 import dataclasses
 import json
 import os
@@ -12,7 +13,8 @@ from PIL import Image
 from tqdm import tqdm
 
 from tsdd_d2 import Predictor, load_model
-from tsdd_d2.data.files import read_json, write_json
+from tsdd_d2.data.dicom import number_of_frames
+from tsdd_d2.data.files import read_json, write_json, write_text
 from tsdd_d2.data.input_images import find_image_files, picture_name, read_images
 from tsdd_d2.engine.run_folder import sha256_of_file
 from tsdd_d2.errors import InputError
@@ -35,7 +37,8 @@ Each line of out/predictions.jsonl has file_name, frame (from 1 on, of a file wi
 part of the image that the model saw), box (XYXY in pixels of the whole image), malignancy (a probability),
 predicted_class (by the model's threshold), candidates (box, score and malignancy, best first) and picture (its file).
 
-After an interruption the same command goes on with --resume: the files of out/predictions.jsonl are not read again.
+After an interruption the same command goes on with --resume: the files of out/predictions.jsonl are not read again, but
+for those of which a frame is missing.
 
 A file or frame that cannot be read is reported and left out; the exit code is then 1. It is 2 for unusable arguments, and
 130 after an interruption.
@@ -61,7 +64,9 @@ def main(argv=None) -> int:
     parser.add_argument("--device", help="such as cpu or cuda:1 (default: CUDA if there is any)")
     args = parser.parse_args(argv)
     try:
-        files = find_image_files(args.input)
+        output = os.path.join(os.path.realpath(args.output), "")
+        # the pictures of an interrupted one may lie in the folder of the images
+        files = [file for file in find_image_files(args.input) if not os.path.realpath(file).startswith(output)]
         begun = all(os.path.isfile(os.path.join(args.output, name)) for name in (LINES, SETTINGS))
         if not (args.resume and begun) and os.path.exists(args.output) and not _is_empty(args.output):
             raise InputError(
@@ -80,6 +85,7 @@ def main(argv=None) -> int:
         if begun and _settings_of(args.output) != settings:
             raise InputError(f"--resume: {args.output} was begun with another model, --candidates or --augment.")
         finished = finished_lines(args.output)
+        write_text(os.path.join(args.output, LINES), "".join(map(_line, finished)))
         write_json(os.path.join(args.output, SETTINGS), settings)
     except InputError as error:
         print(f"error: {error}", file=sys.stderr)
@@ -120,16 +126,16 @@ def predict_files(predictor: Predictor, files: List[str], output: str, finished:
         for image, prediction in predictor.predict(read_images(bar, on_error=report), on_error=report):
             picture = picture_name(image.file_name, taken, image.frame)
             Image.fromarray(draw_prediction(image, prediction)).save(os.path.join(output, picture))
-            lines.write(json.dumps({**dataclasses.asdict(prediction), "picture": picture}) + "\n")
+            lines.write(_line({**dataclasses.asdict(prediction), "picture": picture}))
             lines.flush()  # an interruption loses no line
     return errors
 
 
 def finished_lines(output: str) -> List[Dict]:
     """
-    The lines that an interruption left, none where there are none; the file is cut to them.
+    The lines that an interruption left, none where there are none.
 
-    Not among them are a last line that is cut off, and those of a last file with several frames: some may be missing.
+    Not among them are a last line that is cut off, and those of a file of which a frame is missing: it is read again.
 
     Raises:
         InputError: a line is no prediction.
@@ -137,17 +143,19 @@ def finished_lines(output: str) -> List[Dict]:
     path = os.path.join(output, LINES)
     if not os.path.isfile(path):
         return []
-    with open(path, "rb+") as file:
-        lines = [line for line in file if line.endswith(b"\n")]
-        try:
-            found = [json.loads(line) for line in lines]
-            last = found[-1] if found else None
-            while found and last["frame"] is not None and found[-1]["file_name"] == last["file_name"]:
-                found.pop()
-        except (ValueError, TypeError, KeyError) as error:
-            raise InputError(f"{path} holds a line that is no prediction ({error!r}); name another --output.") from error
-        file.truncate(sum(len(line) for line in lines[: len(found)]))
-    return found
+    with open(path, encoding="utf-8", newline="\n") as file:
+        lines = [line for line in file if line.endswith("\n")]
+    try:
+        found = list(map(json.loads, lines))
+        frames = collections.Counter(x["file_name"] for x in found if x["frame"] is not None)
+    except (ValueError, TypeError, KeyError) as error:
+        raise InputError(f"{path} holds a line that is no prediction ({error!r}); name another --output.") from error
+    incomplete = {name for name, number in frames.items() if number != number_of_frames(name)}
+    return [x for x in found if x["file_name"] not in incomplete]
+
+
+def _line(prediction: Dict) -> str:
+    return json.dumps(prediction) + "\n"
 
 
 def _settings_of(output: str) -> Dict:

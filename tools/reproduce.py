@@ -71,6 +71,9 @@ Keep the predictions, and render from them alone:
     $ python tools/reproduce.py --experiment table1 --data busbra --no-train --output results/runs --results results
 """
 
+# The experiments that show other test data.
+EXTERNAL = ("table1", "table2", "table3", "roc")
+
 
 def defaults() -> str:
     return "\n".join(
@@ -108,12 +111,19 @@ def parse(argv):
         choices=["0.5", "youden-val"],
         help="malignancy from which on an image is called malignant; youden-val: the best on a run's validation split",
     )
-    add("--test-data", nargs="+", default=[], metavar="NAME", help="evaluate the models on these too: busi_fold1_test")
+    add(
+        "--test-data",
+        nargs="+",
+        default=[],
+        metavar="NAME",
+        help="evaluate the models on these too: busi_fold1_test; for the tables and roc",
+    )
     add("--output", default="output/experiments", metavar="DIR", help="folder of the runs (default: %(default)s)")
     add(
         "--results",
         metavar="DIR",
-        help="folder of tables and figures (default: OUTPUT/results); if given, the predictions are copied to DIR/runs",
+        help="folder of tables and figures (default: OUTPUT/results), where an experiment replaces its earlier files; if "
+        "given, the predictions are copied to DIR/runs",
     )
     add("--dry-run", action="store_true", help="print the plan, and stop")
     add("--no-train", action="store_true", help="render what is finished; the rest is shown as missing")
@@ -133,6 +143,8 @@ def parse(argv):
     args = parser.parse_args(argv)
     if args.jobs < 1:
         parser.error("--jobs must be 1 or more")
+    if args.test_data and args.experiment not in EXTERNAL:
+        parser.error(f"--test-data goes with {', '.join(EXTERNAL)}: {args.experiment} shows the test fold alone")
     if not all("=" in x for x in args.executor_options):
         parser.error("--executor-options takes KEY=VALUE")
     return args
@@ -169,7 +181,8 @@ def main(argv=None) -> int:
     print_times(outcomes, time.time() - START)
     results = args.results or os.path.join(args.output, "results")
     if args.results:
-        copy_predictions(runs, os.path.join(results, "runs"))
+        first_stages = [run.needs for run in runs if run.needs is not None]
+        copy_predictions(dict.fromkeys((*runs, *first_stages)), os.path.join(results, "runs"))
     try:
         render(args.experiment, shown, results, args.threshold)
     except InputError as error:
@@ -288,7 +301,9 @@ def render(experiment: str, shown, results: str, threshold: str) -> None:
     from tsdd_d2 import report
 
     planned, finished = [], []
-    for name, run in shown:
+    # beside what is shown, the list of runs has the first stages
+    first_stages = [(name, run.needs) for name, run in shown if run.needs is not None]
+    for name, run in dict.fromkeys((*shown, *first_stages)):
         log = os.path.relpath(run.log, results) if os.path.isfile(run.log) else None
         planned.append({**run.descriptor, "method": name, "status": run.status, "log": log})
         if run.status == "finished":

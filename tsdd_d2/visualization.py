@@ -67,7 +67,8 @@ def draw_boxes(
     Returns:
         (H', W', 3) uint8 RGB, enlarged so that text is readable on small images.
     """
-    scale = max(1.0, 480 / min(image.shape[:2]))
+    # a strip would become as long as no picture is
+    scale = max(1.0, min(480 / min(image.shape[:2]), 1920 / max(image.shape[:2])))
     visualizer = Visualizer(image, scale=scale, instance_mode=ColorMode.IMAGE)
     for kind, box, label in boxes:
         visualizer.draw_box(box, alpha=1.0, edge_color=COLOURS[kind])

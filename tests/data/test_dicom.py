@@ -138,8 +138,16 @@ def test_ultrasound_that_pydicom_ships(name, frames, region):
 
 
 def test_deeper_values_are_refused(tmp_path):
-    with pytest.raises(InputError, match=r"a\.dcm: 12 bits"):
+    with pytest.raises(InputError, match=r"a\.dcm: values of 12 bits"):
         read(save_dicom(tmp_path / "a.dcm", np.full((4, 4), 900, np.uint16), bits=12))
+    with pytest.raises(InputError, match=r"b\.dcm: signed values of 8 bits"):
+        read(save_dicom(tmp_path / "b.dcm", np.full((4, 4), -3, np.int8)))
+
+
+def test_8_bits_in_16(grey, tmp_path):
+    path = save_dicom(tmp_path / "a.dcm", grey.astype(np.uint16), bits=8)
+    assert pydicom.dcmread(path).BitsAllocated == 16
+    assert (read(path)[0].pixels[..., 0] == grey).all()
 
 
 def test_damaged_files_are_named(grey, tmp_path):

@@ -70,6 +70,10 @@ def test_files_that_are_no_image(tmp_path):
     page.save(tmp_path / "pages.tif", save_all=True, append_images=[page])
     with pytest.raises(InputError, match=r"gone\.png: the file does not exist"):
         list(read_images([tmp_path / "gone.png"]))
+    with pytest.raises(InputError, match="a folder; find_image_files"):
+        list(read_images([tmp_path]))
+    with pytest.raises(InputError, match="input 2: a path or a numpy array is needed, not list"):
+        list(read_images([np.zeros((8, 8), np.uint8), [[0]]]))
     with pytest.raises(InputError, match=r"broken\.png: the image cannot be read"):
         list(read_images([tmp_path / "broken.png"]))
     with pytest.raises(InputError, match=r"deep\.png: grey values of more than 8 bits"):

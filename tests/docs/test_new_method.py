@@ -1,6 +1,7 @@
 """The page about methods of other packages: its files make a package, and its commands find and train the method."""
 
 import os
+import pickle
 import re
 import shlex
 import subprocess
@@ -13,7 +14,7 @@ from tsdd_d2 import plugins
 from tsdd_d2.config import get_tsdd_cfg
 from tsdd_d2.data.files import read_json
 from tsdd_d2.errors import InputError
-from tsdd_d2.experiments import METHODS, register_method
+from tsdd_d2.experiments import METHODS, Run, register_method
 
 from ..baselines.tiny import tiny_overrides
 from ..conftest import ROOT
@@ -43,6 +44,7 @@ def package(tmp_path, monkeypatch):
 def test_the_page_adds_a_method(package, tiny_environment, tmp_path):
     dry, table, train = blocks("bash")[0].splitlines()
     sizes = tiny_overrides(iterations=2)
+    sizes += ["REFINEMENT.WARMUP_ITER", "0", "REFINEMENT.ROUNDS", "1"]  # of TSDDNet, in the plan
     experiment = ["--p", "0.5", "--output", str(tmp_path / "out"), "--overrides", *sizes[8:]]  # less data sets and p
 
     def run(command, *options):
@@ -60,6 +62,11 @@ def test_the_page_adds_a_method(package, tiny_environment, tmp_path):
     assert len(found["predictions"]["tiny_fold1_test"]) == 8
     assert found["config_file"] == "sharp_retinanet_cpu.yaml" and found["versions"]["my-peer"] == "0.1"
     assert "sharp_retinanet" in (tmp_path / "out" / "results" / "table1.md").read_text()
+    # a run is sent to a worker, which is another process
+    sent = pickle.dumps(Run(str(tmp_path), "sharp_retinanet", "tiny", "cpu", 1, 0.5, 0))
+    worker = "import pickle, sys; print(pickle.loads(sys.stdin.buffer.read()).command)"
+    printed = subprocess.run([sys.executable, "-c", worker], input=sent, stdout=subprocess.PIPE, check=True).stdout
+    assert "my_peer/sharp_retinanet_cpu.yaml" in printed.decode()
     run(train.replace("output/sharp", str(tmp_path / "alone")), *sizes)
     assert "SHARPNESS: 2.0" in (tmp_path / "alone" / "config.yaml").read_text()
 

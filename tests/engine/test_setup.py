@@ -20,10 +20,15 @@ def test_all_problems_of_a_configuration_in_one_message(tiny_cfg):
     tiny_cfg.MODEL.DNET.RANKING = "objectness"
     tiny_cfg.TEST.YOUDEN_THRESHOLD, tiny_cfg.DATASETS.VAL = True, ()
     tiny_cfg.TEST.AUG.SCALES = (1.0, 0)
+    tiny_cfg.MODEL.FNET.HIDDEN = tiny_cfg.MODEL.FNET.TEMPERATURE = 0
+    tiny_cfg.MODEL.FNET.SOFT_TARGET_WEIGHT, tiny_cfg.MODEL.FNET.SELF_DISTILLATION = 0.5, False
+    tiny_cfg.MODEL.FNET.ROI_LABEL_ITERS = -1
     with pytest.raises(InputError) as error:
         check_config(tiny_cfg)
     for key in ("DATASETS.P", "SEED", "ROUNDS", "CANDIDATES_PER_ROUND", "RANKING", "YOUDEN_THRESHOLD", "AUG.SCALES"):
         assert key in str(error.value)
+    for key in ("HIDDEN", "TEMPERATURE", "SOFT_TARGET_WEIGHT", "ROI_LABEL_ITERS"):
+        assert f"MODEL.FNET.{key}" in str(error.value)
 
 
 def test_every_process_gets_as_many_images_of_a_minibatch(tiny_cfg):

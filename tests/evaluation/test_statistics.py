@@ -132,7 +132,8 @@ def test_weighted_sensitivity_at_equals_repeated_images():
     for index in np.ndindex(2, 3):
         repeated = sensitivity_at(*(np.repeat(x, weights[index]) for x in (labels, probabilities)), grid)
         assert curves[index] == pytest.approx(repeated)
-    assert np.isnan(sensitivity_at([1, 0], [0.9, 0.1], grid, [[1, 0]])).all()
+    for weights in ([1, 1, 0, 0], [0, 0, 1, 1]):  # no malignant, no benign image
+        assert np.isnan(sensitivity_at([0, 0, 1, 1], [0.3, 0.6, 0.5, 0.8], grid, [weights])).all()
 
 
 def test_patient_level_averages_and_takes_the_worst_label():

@@ -3,6 +3,7 @@
 import logging
 import os
 import shutil
+import signal
 
 import pytest
 
@@ -11,6 +12,7 @@ from tsdd_d2.engine.setup import load_config
 from tsdd_d2.errors import InputError
 from tsdd_d2.experiments import (
     EXPERIMENTS,
+    METHODS,
     check_plan,
     compared_methods,
     duration,
@@ -34,7 +36,7 @@ def test_the_defaults_are_those_of_the_paper():
         for name, x in EXPERIMENTS.items()
     }
     sizes = {name: len(shown_runs(x, "out", "busbra", "cpu")) for name, x in five.items()}
-    assert sizes == {"table1": 25, "table2": 20, "table3": 10, "roc": 25, "fig6": 25, "fig9": 4}
+    assert sizes == {"table1": 25, "table2": 20, "table3": 10, "roc": 25, "fig6": 25, "fig8": 20, "fig9": 4}
     assert {run.p for _, run in shown_runs(EXPERIMENTS["table3"], "out", "busbra", "cpu")} == {0.2, 0.4, 0.6, 0.8, 1.0}
 
 
@@ -103,8 +105,36 @@ def test_status(run):
     record["attempts"].append({"exit_code": None})  # it was killed, or trains
     write_json(os.path.join(run.folder, "experiment.json"), record)
     assert run.status == "missing"
+    record["attempts"].append({"exit_code": -signal.SIGINT})
+    write_json(os.path.join(run.folder, "experiment.json"), record)
+    assert run.status == "missing"
     write_json(os.path.join(run.folder, "predictions.json"), {})
     assert run.status == "finished"
+
+
+def test_values_that_training_would_refuse_are_refused_before(run, tiny_dataset):
+    wrong = [
+        run._replace(overrides=("SOLVER.MAXITER", "3")), run._replace(p=1.5), run._replace(method="cnet_oracle", seed=-1)
+    ]  # fmt: skip
+    with pytest.raises(InputError) as error:
+        check_plan(wrong, wrong)
+    for part in ("SOLVER.MAXITER", "DATASETS.P must be a share in [0, 1], not 1.5", "SEED must be 0 or more"):
+        assert part in str(error.value)
+
+
+def test_a_method_says_truly_which_images_it_uses(run, tiny_dataset, monkeypatch):
+    monkeypatch.setitem(METHODS, "retinanet", METHODS["retinanet"]._replace(uses_pa_images=True))
+    with pytest.raises(InputError, match="retinanet has uses_pa_images True, and its network DiagnosingRetinaNet needs_rois"):
+        check_plan([run], [run])
+
+
+def test_an_attempt_that_trained_nothing_binds_nobody(run, tiny_dataset):
+    content = {**run.configuration, "overrides": ["SOLVER.MAX_ITER", "9"], "attempts": [{"exit_code": 2}]}
+    write_json(os.path.join(run.folder, "experiment.json"), content)
+    check_plan([run], [run])
+    open(os.path.join(run.folder, "last_checkpoint"), "w").close()
+    with pytest.raises(InputError, match=r"was made with overrides \['SOLVER\.MAX_ITER', '9'\], not \[\]"):
+        check_plan([run], [run])
 
 
 def test_all_that_cannot_be_run_in_one_message(run, tiny_dataset):
@@ -134,6 +164,7 @@ def write_config(run, **changed):
     os.makedirs(run.folder)
     with open(os.path.join(run.folder, "config.yaml"), "w") as file:
         file.write(cfg.dump())
+    open(os.path.join(run.folder, "last_checkpoint"), "w").close()
 
 
 def test_a_run_of_an_older_profile_is_refused(run, tiny_dataset):
@@ -186,6 +217,8 @@ def test_a_cut_off_configuration_of_a_run(run, tiny_dataset):
     os.makedirs(run.folder)
     with open(os.path.join(run.folder, "config.yaml"), "w") as file:
         file.write("DATASETS: [")
+    check_plan([run], [run])  # killed before it trained
+    open(os.path.join(run.folder, "last_checkpoint"), "w").close()
     with pytest.raises(InputError, match="config.yaml cannot be read"):
         check_plan([run], [run])
 

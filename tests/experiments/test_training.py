@@ -8,6 +8,7 @@ import time
 import pytest
 
 from tsdd_d2.data.files import read_json, write_json
+from tsdd_d2.errors import InputError
 from tsdd_d2.experiments import evaluate_run_on, read_predictions, train_run
 from tsdd_d2.experiments.predictions import copy_predictions
 from tsdd_d2.experiments.training import training_environment
@@ -64,6 +65,24 @@ def test_a_failure_is_reported_with_its_message_and_tried_again(run):
     os.remove(run.folder + ".fails")
     assert train_run(run, {}).error is None and calls(run) == 2
     assert [x["exit_code"] for x in record(run)["attempts"]] == [2, 0]
+
+
+def test_the_record_has_the_configuration_of_the_attempt_that_trained(run):
+    os.makedirs(os.path.dirname(run.folder))
+    open(run.folder + ".fails", "w").close()
+    train_run(run._replace(overrides=("SOLVER.MAX_ITER", "3")), {})
+    os.remove(run.folder + ".fails")
+    train_run(run, {})
+    assert record(run)["overrides"] == read_predictions(run)["overrides"] == []
+
+
+def test_damaged_predictions_are_one_clear_error(run):
+    train_run(run, {})
+    path = os.path.join(run.folder, "predictions.json")
+    with open(path, "r+") as file:
+        file.truncate(100)
+    with pytest.raises(InputError, match="predictions.json is not a JSON file"):
+        read_predictions(run)
 
 
 def test_seconds_leave_out_what_an_interruption_made_it_repeat(run):

@@ -58,6 +58,13 @@ def test_a_vetoed_pseudo_roi_is_gone_and_no_round_gives_another():
     assert [a["id"] for a in after["annotations"]] == [1, 3] and statistics.replaced_pa == 0
 
 
+def test_a_pseudo_roi_of_another_run_is_as_unreviewed():
+    data = refined_data()
+    (entry,) = vetoes_of(data, 4)
+    result = apply_vetoes(data, [{**entry, "annotation_id": 17}])
+    assert [a["id"] for a in result["annotations"]] == [1, 3] and result["images"][1]["roi_veto"]
+
+
 def test_before_the_first_round_of_a_new_run():
     # Image 2 has a manual ROI in the data set's own file, and with it the id that the pseudo ROI of the reviewed
     # run, which kept fewer ROIs, has on another image.

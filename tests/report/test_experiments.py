@@ -8,10 +8,10 @@ from tsdd_d2.report import EXPERIMENTS, render
 
 from .conftest import descriptor, prediction, random_run, run
 
-FIGURES = {"roc": ["roc_p0.2", "calibration_p0.2"], "fig9": ["fig9_p0.2"], "fig6": ["fig6_p0.2"]}
+FIGURES = {"roc": ["roc_p0.2", "calibration_p0.2"], "fig9": ["fig9_p0.2"]}
 
 
-@pytest.mark.parametrize("name", [x for x in EXPERIMENTS if x != "fig6"])
+@pytest.mark.parametrize("name", [x for x in EXPERIMENTS if x not in ("fig6", "fig8")])
 def test_files_of_an_experiment(name, experiment, tmp_path):
     assert render(name, *experiment, str(tmp_path), bootstrap=20) == str(tmp_path / "report.html")
     expected = {f"{name}.json", "report.html"} | {f"{name}.{x}" for x in ("md", "tex", "csv")}
@@ -65,6 +65,29 @@ def test_external_validation_has_a_table_of_its_own(experiment, tmp_path):
     assert (tmp_path / "table1_on_clinic_all.csv").exists()
 
 
+def test_external_validation_has_curves_of_its_own(tmp_path):
+    runs = [random_run("retinanet", fold) for fold in (1, 2)]
+    for content in runs:
+        diagnoses = enumerate([(0, 0.1), (0, 0.2), (1, 0.9)])
+        content["predictions"]["clinic_all"] = [prediction(i, label, x) for i, (label, x) in diagnoses]
+    render("roc", runs, runs, str(tmp_path), bootstrap=20)
+    content = read_json(tmp_path / "roc.json")
+    assert [x["name"] for x in content["figures"]] == [
+        "roc_p0.2", "calibration_p0.2", "roc_p0.2_on_clinic_all", "calibration_p0.2_on_clinic_all"
+    ]  # fmt: skip
+    assert "external validation on clinic_all" in content["figures"][2]["caption"]
+    external = content["tables"][1]["rows"][0]
+    assert external["AUC"].startswith("1.000") and external["Brier score"].startswith("0.020")  # (0.01 + 0.04 + 0.01) / 3
+
+
+def test_several_seeds_are_said_where_one_counts(tmp_path):
+    for seeds, said in (((0,), False), ((0, 1), True)):
+        runs = [random_run(x, seed=seed) for x in ("tsddnet", "retinanet") for seed in seeds]
+        runs = [{**x, "stage": 2 if x["method"] == "tsddnet" else None} for x in runs]
+        render("table1", runs, runs, str(tmp_path), bootstrap=20)
+        assert ("the first that both" in read_json(tmp_path / "table1.json")["tables"][1]["caption"]) == said
+
+
 def test_each_p_has_its_own_figure(tmp_path):
     runs = [random_run("retinanet", p=p) for p in (0.2, 1.0)]
     render("roc", runs, runs, str(tmp_path), bootstrap=20)
@@ -89,7 +112,8 @@ def test_a_class_that_is_absent_leaves_dashes(tmp_path):
     assert row["sensitivity (%)"] == row["AUC"] == "–" and row["specificity (%)"].startswith("50.0")
 
 
-def test_fig6_finds_the_images_of_the_data_set(tiny_environment, tmp_path):
+@pytest.mark.parametrize("name, number", [("fig6", "Fig. 6"), ("fig8", "Fig. 8")])
+def test_a_gallery_finds_the_images_of_the_data_set(name, number, tiny_environment, tmp_path):
     def content(method, malignancies):
         # patients 10 to 13 of the tiny data set, see tests/conftest.py: ids 21 to 28, odd patients malignant
         predictions = [
@@ -99,13 +123,13 @@ def test_fig6_finds_the_images_of_the_data_set(tiny_environment, tmp_path):
 
     runs = [content("retinanet", [0.1] * 8), content("tsddnet", [0.2, 0.7] * 4)]
     planned = [*runs, descriptor("faster_rcnn", status="failed", log=None)]
-    render("fig6", planned, runs, str(tmp_path))
-    (figure,) = read_json(tmp_path / "fig6.json")["figures"]
-    assert figure["wide"] and "Not finished: Faster R-CNN" in figure["caption"] and "fold 1" in figure["caption"]
-    assert (tmp_path / "fig6_p0.2.png").stat().st_size > 10_000
+    render(name, planned, runs, str(tmp_path))
+    (figure,) = read_json(tmp_path / f"{name}.json")["figures"]
+    assert figure["wide"] and figure["caption"].startswith(f"{number}, p = 0.2 (") and "Not finished: Faster R-CNN" in figure["caption"] and "fold 1" in figure["caption"]
+    assert (tmp_path / f"{name}_p0.2.png").stat().st_size > 10_000
 
 
-def test_fig6_without_the_images(tmp_path, monkeypatch):
+def test_a_gallery_without_the_images(tmp_path, monkeypatch):
     monkeypatch.setenv("DETECTRON2_DATASETS", str(tmp_path))
     content = random_run("retinanet")
     with pytest.raises(InputError, match="tiny_fold1_test.* is not there"):

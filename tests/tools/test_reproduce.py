@@ -65,10 +65,10 @@ def test_a_table_from_its_runs_and_another_from_the_same(reproduce, rendered, tm
     (experiment, planned, runs, folder, threshold), = rendered
     assert (experiment, folder, threshold) == ("table1", str(tmp_path / "out" / "results"), "0.5")
     assert [(x["method"], x["stage"], x["status"]) for x in planned] == [
-        ("tsddnet", 2, "finished"), ("retinanet", None, "finished"),
+        ("tsddnet", 2, "finished"), ("retinanet", None, "finished"), ("tsddnet", 1, "finished"),
     ]  # fmt: skip
     assert planned[1]["log"] == "../retinanet_tiny_cpu_fold1_p0.5_seed0/console.log"
-    assert [run["predictions"]["tiny_fold1_test"][0]["malignancy"] for run in runs] == [0.12346] * 2
+    assert [run["predictions"]["tiny_fold1_test"][0]["malignancy"] for run in runs] == [0.12346] * 3
     # the estimate is from what has finished
     assert reproduce("fig9", "--methods", "tsddnet", "--p", "0.5", "--threshold", "youden-val") == 0
     assert "0 to train: nothing" in capsys.readouterr().out
@@ -85,15 +85,17 @@ def test_a_failed_run_is_reported_and_stops_no_other(reproduce, rendered, tmp_pa
     assert reproduce("table1", "--methods", "tsddnet", "retinanet", "--p", "0.5") == 1
     assert "failed: tsddnet_stage1_tiny_cpu_fold1_p0.5_seed0: exit code 2" in capsys.readouterr().err
     _, planned, runs, _, _ = rendered[0]
-    assert [x["status"] for x in planned] == ["missing", "finished"] and len(runs) == 1
+    # tsddnet, retinanet, and the first stage, for the list of runs
+    assert [x["status"] for x in planned] == ["missing", "finished", "failed"] and len(runs) == 1
+    assert planned[2]["log"] == "../tsddnet_stage1_tiny_cpu_fold1_p0.5_seed0/console.log"
 
 
 def test_kept_predictions_render_without_training(reproduce, rendered, tmp_path):
     kept = str(tmp_path / "kept")
-    assert reproduce("table1", "--methods", "retinanet", "--p", "0.5", "--results", kept) == 0
-    arguments = ["--no-train", "--methods", "retinanet", "faster_rcnn", "--p", "0.5", "--results", kept]
+    assert reproduce("table1", "--methods", "tsddnet", "--p", "0.5", "--results", kept) == 0
+    arguments = ["--no-train", "--methods", "tsddnet", "faster_rcnn", "--p", "0.5", "--results", kept]
     assert reproduce("table1", *arguments, output="kept/runs") == 0
-    assert [x["status"] for x in rendered[1][1]] == ["finished", "missing"]
+    assert [x["status"] for x in rendered[1][1]] == ["finished", "missing", "finished"]
     assert rendered[1][2] == rendered[0][2]
 
 
@@ -104,6 +106,19 @@ def test_external_validation_of_every_stored_model(reproduce, rendered, tiny_dat
     assert list(rendered[0][2][0]["predictions"]) == ["tiny_fold1_test", "other_fold1_val"]
     assert reproduce("roc", *arguments, "tiny_fold1_val") == 2
     assert "tiny_fold1_val: 2 of its 2 patients" in capsys.readouterr().err and len(rendered) == 1
+
+
+def test_a_misspelt_override_leaves_the_folder_as_it_was(reproduce, rendered, tmp_path, capsys):
+    arguments = ["--methods", "retinanet", "--p", "0.5"]
+    assert reproduce("table1", *arguments, "--overrides", "SOLVER.MAXITER", "3") == 2
+    assert "SOLVER.MAXITER" in capsys.readouterr().err and not (tmp_path / "out").exists()
+    assert reproduce("table1", *arguments) == 0
+
+
+def test_other_data_only_where_they_are_shown(reproduce, rendered, capsys):
+    with pytest.raises(SystemExit):
+        reproduce("fig9", "--test-data", "other_fold1_test")
+    assert "fig9 shows the test fold alone" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize(

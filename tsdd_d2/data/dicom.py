@@ -38,7 +38,7 @@ def read_dicom(path: str) -> Iterator[Tuple[Optional[int], np.ndarray, Region]]:
 
     Raises:
         InputError: the file is damaged, has no pixels, is compressed in a way for which no decoder is installed, has
-            grey values of more than 8 bits, or no usable region; the message names the file.
+            values that are not of 8 bits, or no usable region; the message names the file.
     """
     try:
         dataset = pydicom.dcmread(path, stop_before_pixels=True)
@@ -51,6 +51,14 @@ def read_dicom(path: str) -> Iterator[Tuple[Optional[int], np.ndarray, Region]]:
         raise
     except Exception as error:  # pydicom and its decoders may raise anything on a damaged file
         raise InputError(f"{path}: the DICOM file cannot be read: {type(error).__name__}: {error}") from error
+
+
+def number_of_frames(path: str) -> Optional[int]:
+    """That a DICOM file states, without reading them; None if it cannot be read."""
+    try:
+        return int(pydicom.dcmread(path, stop_before_pixels=True).get("NumberOfFrames") or 1)
+    except Exception:  # see read_dicom
+        return None
 
 
 def ultrasound_region(dataset: pydicom.Dataset, path: str) -> Region:
@@ -110,8 +118,10 @@ def _shown(frame: np.ndarray, dataset: pydicom.Dataset, path: str) -> np.ndarray
     if photometric == "PALETTE COLOR":
         frame = apply_color_lut(frame, dataset)
         return frame if frame.dtype == np.uint8 else (frame >> 8).astype(np.uint8)
-    if frame.dtype != np.uint8 or dataset.BitsStored != 8:
-        raise InputError(f"{path}: {dataset.BitsStored} bits for each value; ultrasound has 8.")
+    if dataset.BitsStored != 8 or dataset.PixelRepresentation != 0:
+        signed = "signed " if dataset.PixelRepresentation else ""
+        raise InputError(f"{path}: {signed}values of {dataset.BitsStored} bits; ultrasound has unsigned ones of 8.")
+    frame = frame.astype(np.uint8)  # 16 bits may be reserved for them
     if frame.ndim == 3:
         return frame
     grey = np.clip(np.rint(apply_voi_lut(frame, dataset)), 0, 255).astype(np.uint8)

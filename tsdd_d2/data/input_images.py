@@ -63,8 +63,10 @@ def read_images(
         try:
             if isinstance(source, np.ndarray):
                 yield _from_array(source, channel_order, f"input {number}")
-            else:
+            elif isinstance(source, (str, os.PathLike)):
                 yield from read_image_file(os.fspath(source))
+            else:
+                raise InputError(f"input {number}: a path or a numpy array is needed, not {type(source).__name__}.")
         except InputError as error:
             if on_error is None:
                 raise
@@ -79,6 +81,8 @@ def read_image_file(path: str) -> Iterator[InputImage]:
     Raises:
         InputError: the file is missing, damaged, or of a kind that is not read.
     """
+    if os.path.isdir(path):
+        raise InputError(f"{path}: a folder; find_image_files lists the images in it.")
     if not os.path.isfile(path):
         raise InputError(f"{path}: the file does not exist.")
     if is_dicom_file(path):

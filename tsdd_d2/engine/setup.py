@@ -130,6 +130,14 @@ def check_config(cfg, num_processes: int = 1) -> None:
         cfg.MODEL.FNET.DNET_POOLING in DNET_POOLINGS,
         f"MODEL.FNET.DNET_POOLING must be one of {', '.join(DNET_POOLINGS)}, not {cfg.MODEL.FNET.DNET_POOLING}.",
     )
+    require(cfg.MODEL.FNET.HIDDEN > 0, f"MODEL.FNET.HIDDEN must be above 0, not {cfg.MODEL.FNET.HIDDEN}.")
+    require(cfg.MODEL.FNET.TEMPERATURE > 0, f"MODEL.FNET.TEMPERATURE must be above 0, not {cfg.MODEL.FNET.TEMPERATURE}.")
+    for key in ("SOFT_TARGET_WEIGHT", "ROI_LABEL_ITERS"):
+        require(cfg.MODEL.FNET[key] >= 0, f"MODEL.FNET.{key} must be 0 or more, not {cfg.MODEL.FNET[key]}.")
+    require(
+        cfg.MODEL.FNET.SELF_DISTILLATION or cfg.MODEL.FNET.SOFT_TARGET_WEIGHT == 0,
+        "MODEL.FNET.SOFT_TARGET_WEIGHT is of the auxiliary classifiers, which MODEL.FNET.SELF_DISTILLATION False removes.",
+    )
     require(
         not cfg.TEST.YOUDEN_THRESHOLD or bool(cfg.DATASETS.VAL),
         "TEST.YOUDEN_THRESHOLD needs DATASETS.VAL.",

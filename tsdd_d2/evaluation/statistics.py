@@ -111,7 +111,8 @@ def sensitivity_at(
         counts = np.concatenate([np.zeros_like(counts[..., :1]), counts], axis=-1)
         rates.append(_divide(counts, counts[..., -1:]))
     corners = zip(*(rate.reshape(-1, rate.shape[-1]) for rate in rates))
-    curves = [np.interp(false_positive_rates, *corner) for corner in corners]
+    # numpy interpolates nan among the false-positive rates to numbers
+    curves = [np.interp(false_positive_rates, *corner) + 0 * np.sum(corner) for corner in corners]
     return np.reshape(curves, (*weights.shape[:-1], len(false_positive_rates)))
 
 

@@ -7,12 +7,13 @@ from typing import Dict, Iterable, Iterator, List, Sequence, Tuple
 import yaml
 
 from detectron2.data import MetadataCatalog
+from detectron2.modeling import META_ARCH_REGISTRY
 
 from ..data import ensure_registered
 from ..data.files import read_json
 from ..data.validation import read_valid_bbui
 from ..engine.run_folder import CONFIG_FILE, describe_difference
-from ..engine.setup import ABSENT, config_differences, load_config
+from ..engine.setup import ABSENT, check_config, config_differences, load_config
 from ..errors import InputError
 from .plan import PREDICTIONS, RECORD, Run
 
@@ -33,16 +34,12 @@ def check_plan(runs: Iterable[Run], to_train: Sequence[Run], test_data: Sequence
         test_data: data sets for external validation.
 
     Raises:
-        InputError: with every method that lacks the configuration of its profile, every data set that is not there,
+        InputError: with every problem of the configurations that are to be trained, every data set that is not there,
             every one for external validation that a run knows from its training, and every run that was made with another
             configuration.
     """
     runs = list(runs)
-    problems: Dict[str, None] = {
-        f"{run.method} has no configuration for the profile {run.profile}: {run.config_file} does not exist.": None
-        for run in to_train
-        if not os.path.isfile(run.config_file)
-    }
+    problems: Dict[str, None] = dict.fromkeys(_problems_of_configurations(to_train))
     splits = dict.fromkeys(run.split(name) for run in to_train for name in ("train", "val", "test"))
     absent = set()
     for name in (*splits, *test_data):
@@ -55,10 +52,37 @@ def check_plan(runs: Iterable[Run], to_train: Sequence[Run], test_data: Sequence
     # a finished first stage is neither shown nor trained, and yet part of what goes or went on from it
     finished = [run for run in runs if run.status == "finished"]
     needed = [run.needs for run in (*to_train, *finished) if run.needs is not None]
-    for run in dict.fromkeys((*runs, *to_train, *needed)):
+    for run in (x for x in dict.fromkeys((*runs, *to_train, *needed)) if x.has_trained):
         problems.update(dict.fromkeys([*_other_configuration(run)] or [*_other_values(run)]))
     if problems:
         raise InputError("The experiment cannot be run:\n  " + "\n  ".join(problems))
+
+
+def _problems_of_configurations(runs: Sequence[Run]) -> Iterator[str]:
+    """What a training process would refuse at its start, and a method that trains on other images than it says."""
+    for run in runs:
+        if not os.path.isfile(run.config_file):
+            yield f"{run.method} has no configuration for the profile {run.profile}: {run.config_file} does not exist."
+            continue
+        try:
+            # of the options of a run only these can be wrong, and the message shows them
+            load_config(run.config_file, run.overrides)
+            cfg = _configuration(run)
+            check_config(cfg)
+        except InputError as error:
+            yield str(error)
+            continue
+        needs_rois = getattr(META_ARCH_REGISTRY.get(cfg.MODEL.META_ARCHITECTURE), "needs_rois", None)
+        if needs_rois is not None and needs_rois == run.definition.uses_pa_images:
+            yield (
+                f"{run.method} has uses_pa_images {run.definition.uses_pa_images}, and its network "
+                f"{cfg.MODEL.META_ARCHITECTURE} needs_rois {needs_rois}: one of them is wrong."
+            )
+
+
+def _configuration(run: Run):
+    """That of its training process, but for what differs between machines and would give a warning for each run."""
+    return load_config(run.config_file, [*run.options, "SOLVER.AMP.ENABLED", "False", "MODEL.DEVICE", "cpu"])
 
 
 def _other_configuration(run: Run) -> Iterator[str]:
@@ -79,8 +103,7 @@ def _other_values(run: Run) -> Iterator[str]:
     if not os.path.isfile(path):
         return
     try:
-        # their values are not compared, and a machine that lacks the one or the other would give a warning for each run
-        cfg = load_config(run.config_file, [*run.options, "SOLVER.AMP.ENABLED", "False", "MODEL.DEVICE", "cpu"])
+        cfg = _configuration(run)
         with open(path, encoding="utf-8") as file:
             differences = config_differences(yaml.safe_load(file) or {}, yaml.safe_load(cfg.dump()))
     except InputError as error:

@@ -3,6 +3,7 @@
 import itertools
 import os
 import re
+import signal
 import sys
 from typing import Dict, Iterable, List, NamedTuple, Optional, Sequence, Tuple
 
@@ -10,6 +11,8 @@ import tsdd_d2
 
 from ..data import dataset_folder, ensure_registered
 from ..data.files import read_json
+from ..engine.run_folder import TAG
+from ..plugins import load_plugins
 from .methods import ABLATIONS, METHODS, Method
 
 ROOT = os.path.dirname(os.path.dirname(os.path.abspath(tsdd_d2.__file__)))
@@ -17,6 +20,12 @@ TRAIN_TOOL = os.path.join(ROOT, "tools", "train_net.py")
 
 # What a run leaves beside the files of tools/train_net.py.
 RECORD, PREDICTIONS = "experiment.json", "predictions.json"
+
+# The last file that the training tool writes.
+LAST_FILE = "results.json"
+
+# Exit codes of a training process that was told to end, by Ctrl-C or by a scheduler.
+INTERRUPTED = (-signal.SIGINT, -signal.SIGTERM, 128 + signal.SIGINT, 128 + signal.SIGTERM)
 
 TEST_SPLIT = re.compile(r"fold([1-9][0-9]*)_test\.json")
 
@@ -54,6 +63,7 @@ class Run(NamedTuple):
 
     @property
     def definition(self) -> Method:
+        load_plugins()  # this may be another process than the one that planned the run
         return METHODS[self.method]
 
     @property
@@ -114,12 +124,17 @@ class Run(NamedTuple):
 
     @property
     def status(self) -> str:
-        """"finished", "failed" (the last attempt ended with an error) or "missing"."""
+        """"finished", "failed" (the last attempt ended with an error) or "missing" (also where it was interrupted)."""
         if os.path.isfile(os.path.join(self.folder, PREDICTIONS)):
             return "finished"
         record = os.path.join(self.folder, RECORD)
         attempts = read_json(record)["attempts"] if os.path.isfile(record) else []
-        return "failed" if attempts and attempts[-1]["exit_code"] not in (None, 0) else "missing"
+        return "failed" if attempts and attempts[-1]["exit_code"] not in (None, 0, *INTERRUPTED) else "missing"
+
+    @property
+    def has_trained(self) -> bool:
+        """Whether there is anything that a further attempt goes on from, or the outcome."""
+        return any(os.path.isfile(os.path.join(self.folder, name)) for name in (TAG, LAST_FILE, PREDICTIONS))
 
 
 class Experiment(NamedTuple):
@@ -146,6 +161,7 @@ EXPERIMENTS = {
     "table3": Experiment("Table III", ("tsddnet", "retinanet"), folds=(1,), p=(0.2, 0.4, 0.6, 0.8, 1.0)),
     "roc": Experiment("Fig. 7"),
     "fig6": Experiment("Fig. 6"),
+    "fig8": Experiment("Fig. 8", ("tsddnet", *ABLATIONS)),
     "fig9": Experiment("Fig. 9", ("tsddnet", "tsdd_b_sd"), folds=(1,), p=(1.0,), stages=True),
 }
 

@@ -8,6 +8,7 @@ from detectron2.data import MetadataCatalog
 
 from ..data import ensure_registered
 from ..data.files import read_json, write_text
+from ..errors import InputError
 from .plan import PREDICTIONS, RECORD, Run
 
 # The weights whose predictions count, for every method: those of the last iteration. The best ones on the validation
@@ -53,8 +54,15 @@ def add_external_predictions(run: Run, name: str, inference_dir: str) -> None:
 
 
 def read_predictions(run: Run) -> Dict[str, Any]:
-    """The content of a finished run's ``predictions.json``."""
-    return read_json(os.path.join(run.folder, PREDICTIONS))
+    """The content of a finished run's ``predictions.json``.
+
+    Raises:
+        InputError: the file is damaged.
+    """
+    try:
+        return read_json(os.path.join(run.folder, PREDICTIONS))
+    except ValueError as error:
+        raise InputError(f"{error}. Copy it again, or remove it.") from error
 
 
 def copy_predictions(runs: Iterable[Run], output: str) -> None:

@@ -19,13 +19,10 @@ import tsdd_d2
 from ..data import dataset_folder
 from ..data.files import read_json, write_json
 from ..plugins import plugin_versions
-from .plan import PREDICTIONS, RECORD, ROOT, TRAIN_TOOL, Run
+from .plan import LAST_FILE, PREDICTIONS, RECORD, ROOT, TRAIN_TOOL, Run
 from .predictions import add_external_predictions, collect_predictions, read_predictions
 
 logger = logging.getLogger(__name__)
-
-# of tools/train_net.py
-LAST_FILE = "results.json"
 
 
 class Outcome(NamedTuple):
@@ -136,7 +133,8 @@ def _call(command: List[str], log_file: str, environment: Dict[str, str], lock: 
 def _begin_attempt(run: Run, start: float) -> None:
     """Adds an attempt to the run's record, which is made if there is none."""
     path = os.path.join(run.folder, RECORD)
-    record = read_json(path) if os.path.isfile(path) else {**run.descriptor, **run.configuration, "attempts": []}
+    record = read_json(path) if os.path.isfile(path) else {**run.descriptor, "attempts": []}
+    record.update(run.configuration)  # an earlier attempt that trained nothing may have had another
     if record["attempts"]:
         previous = record["attempts"][-1]
         previous["kept_seconds"] = _kept_seconds(previous, run.folder)

@@ -29,9 +29,9 @@ def veto(image: Dict, annotation: Dict) -> Dict[str, Any]:
 def apply_vetoes(bbui: Dict, vetoes: Sequence[Dict], source: str = "The vetoes") -> Dict:
     """Takes vetoed ROIs back.
 
-    A vetoed refined ROI is the manual one again and locked; one that is manual is locked. A vetoed pseudo ROI is
-    removed if it is there, and its image gets ``roi_veto``, with which no round gives it a ROI: where the method
-    failed once, any other box would be as unreviewed as the first. ``info.vetoes`` of the result lists all vetoes
+    A vetoed refined ROI is the manual one again and locked; one that is manual is locked. The image of a vetoed pseudo
+    ROI loses those that it has, also if they are of another run, and gets ``roi_veto``, with which no round gives it a
+    ROI: where the method failed once, any other box would be as unreviewed as the first. ``info.vetoes`` of the result lists all vetoes
     that were ever applied.
 
     Args:
@@ -54,9 +54,7 @@ def apply_vetoes(bbui: Dict, vetoes: Sequence[Dict], source: str = "The vetoes")
         raise BBUIError(f"{source}: {len(problems)} of them do not fit the annotation of the data set:", problems)
 
     locked = {x["annotation_id"] for x in vetoes if x["roi_source"] == REFINED}
-    # The id alone is not enough: a pseudo ROI has one that may be a manual ROI's in a file with more ROIs.
-    removed = {(x["image_id"], x["annotation_id"]) for x in vetoes if x["roi_source"] == PSEUDO}
-    vetoed_images = {image_id for image_id, _ in removed}
+    vetoed_images = {x["image_id"] for x in vetoes if x["roi_source"] == PSEUDO}
     earlier = bbui.get("info", {}).get("vetoes", [])
     return {
         **bbui,
@@ -68,7 +66,7 @@ def apply_vetoes(bbui: Dict, vetoes: Sequence[Dict], source: str = "The vetoes")
             _manual_and_locked(annotation) if annotation["id"] in locked else annotation
             for annotation in bbui["annotations"]
             if annotation.get("roi_source", MANUAL) != PSEUDO
-            or (annotation["image_id"], annotation["id"]) not in removed
+            or annotation["image_id"] not in vetoed_images
         ],
     }
 

@@ -97,7 +97,7 @@ def render(
     Returns:
         the path of ``report.html``.
     Raises:
-        InputError: the input cannot be understood, or fig6 finds no images.
+        InputError: the input cannot be understood, or fig6 or fig8 finds no images.
     """
     if experiment not in EXPERIMENTS:
         raise InputError(f"The experiment is one of {', '.join(EXPERIMENTS)}, not {experiment!r}.")
@@ -166,6 +166,8 @@ def _paper_table(
             comparisons += compare_all(ours[0], [x for x in groups if x is not ours[0]], context.bootstrap)
     if comparisons:
         caption = f"{title(OURS)} compared with each method on the same images ({context.where})."
+        if any(len(x.seeds) > 1 for x in context.groups):
+            caption += " Of several seeds the first that both methods have counts, so that no image counts twice."
         tables.append(comparisons_table(f"{name}_comparisons", caption, comparisons))
     for test_set in external_sets(context.groups):
         tested = [x.tested_on(test_set) for x in context.groups]
@@ -176,41 +178,63 @@ def _paper_table(
 
 
 def _roc(context: Context) -> Content:
+    contents = [_roc_on(context, test_set) for test_set in (None, *external_sets(context.groups))]
+    tables = [table for x in contents for table in x.tables]
+    return Content(contents[0].title, tables, [figure for x in contents for figure in x.figures])
+
+
+def _roc_on(context: Context, test_set: Optional[str]) -> Content:
+    """On each run's own test set (None), or on an external one."""
+    suffix = "" if test_set is None else f"_on_{test_set}"
+    where = context.where if test_set is None else f"external validation on {test_set}; {context.where}"
     figures: List[FigureFile] = []
     rows = []
     for p, groups in context.of_p(context.groups).items():
         curves, calibration = [], []
-        for x in groups:
+        for x in groups if test_set is None else [x.tested_on(test_set) for x in groups]:
             if not x.runs:
                 rows.append((x, None, None))
                 continue
-            auc, brier = group_metrics(x, context.bootstrap)["AUC"], brier_score(x, context.bootstrap)
+            auc = group_metrics(x, context.bootstrap, test_set)["AUC"]
+            brier = brier_score(x, context.bootstrap, test_set)
             rows.append((x, auc, brier))
-            curves.append(ROCCurve(x, ROC_GRID, *roc_band(x, ROC_GRID, context.bootstrap), auc))
-            calibration.append(CalibrationCurves(x, pooled(x), brier))
+            curves.append(ROCCurve(x, ROC_GRID, *roc_band(x, ROC_GRID, context.bootstrap, test_set), auc))
+            # the models of several folds diagnose the same external images: the first stands for them
+            calibration.append(CalibrationCurves(x, pooled(x, test_set), brier))
         if curves:
-            ours = paper.TSDDNET.auc if any(x.group.method == OURS for x in curves) else None
-            remark = "" if ours is None else f"{paper.MARK}: {title(OURS)} {ours}"
-            save_figure(roc_figure(curves, remark), context.output_dir, f"roc_p{share(p)}")
-            save_figure(calibration_figure(calibration), context.output_dir, f"calibration_p{share(p)}")
-            where = f"p = {share(p)} ({context.where})"
+            shows_ours = test_set is None and any(x.group.method == OURS for x in curves)
+            remark = f"{paper.MARK}: {title(OURS)} {paper.TSDDNET.auc} at p = {paper.TSDDNET.p}" if shows_ours else ""
+            roc, calibrated = f"roc_p{share(p)}{suffix}", f"calibration_p{share(p)}{suffix}"
+            save_figure(roc_figure(curves, remark), context.output_dir, roc)
+            save_figure(calibration_figure(calibration), context.output_dir, calibrated)
+            pool = "the pooled test images" if test_set is None else "its images (by the models of the first fold)"
             figures += [
                 FigureFile(
-                    f"roc_p{share(p)}",
-                    f"Fig. 7, {where}: ROC curves, averaged over the folds at equal false-positive rates, with "
-                    "pointwise 95% bands.",
+                    roc,
+                    f"Fig. 7, p = {share(p)} ({where}): ROC curves, averaged over the folds at equal false-positive "
+                    "rates, with pointwise 95% bands.",
                 ),
                 FigureFile(
-                    f"calibration_p{share(p)}",
-                    f"Calibration, {where}: reliability in ten bins of equally many images, and decision curves, over "
-                    "the pooled test images.",
+                    calibrated,
+                    f"Calibration, p = {share(p)} ({where}): reliability in ten bins of equally many images, and "
+                    f"decision curves, over {pool}.",
                 ),
             ]
-    caption = f"Area under the ROC curve and Brier score ({context.where}), with 95% intervals."
-    return Content("ROC curves, calibration, decision curves", [probabilities_table("roc", caption, rows)], figures)
+    caption = f"Area under the ROC curve and Brier score ({where}), with 95% intervals."
+    table = probabilities_table(f"roc{suffix}", caption, rows)
+    return Content("ROC curves, calibration, decision curves", [table], figures)
 
 
 def _fig6(context: Context) -> Content:
+    return _gallery(context, "fig6", "Fig. 6", "Images under all methods")
+
+
+def _fig8(context: Context) -> Content:
+    return _gallery(context, "fig8", "Fig. 8", "Images under the ablations")
+
+
+def _gallery(context: Context, name: str, number: str, heading: str) -> Content:
+    """The same images under several methods, one figure for each p."""
     figures = []
     for p, groups in context.of_p(context.groups).items():
         fold = _fold_of_most(groups)
@@ -227,16 +251,16 @@ def _fig6(context: Context) -> Content:
         if not images:
             raise InputError(f"No image of {test_set} has a prediction by each of {', '.join(shown)}.")
         figure = comparison_figure([x.title for x in columns], model_rows(columns, images, test_set))
-        save_figure(figure, context.output_dir, f"fig6_p{share(p)}", GALLERY_DPI)
+        save_figure(figure, context.output_dir, f"{name}_p{share(p)}", GALLERY_DPI)
         missing = [title(x.method) for x in groups if x.method not in shown]
         caption = (
-            f"Fig. 6 and 8, p = {share(p)} ({context.where}), test images of fold {fold}: manual and predicted boxes, "
+            f"{number}, p = {share(p)} ({context.where}), test images of fold {fold}: manual and predicted boxes, "
             "and the diagnosis with its probability of malignant. Chosen by rule, to show where the methods differ: both "
             f"classes, images that {columns[reference].title} gets right and wrong."
         )
         caption += f" Not finished: {', '.join(missing)}." if missing else ""
-        figures.append(FigureFile(f"fig6_p{share(p)}", caption, wide=True))
-    return Content("Images under all methods", [], figures)
+        figures.append(FigureFile(f"{name}_p{share(p)}", caption, wide=True))
+    return Content(heading, [], figures)
 
 
 def _fig9(context: Context) -> Content:
@@ -272,6 +296,7 @@ EXPERIMENTS: Dict[str, Callable[[Context], Content]] = {
     "table3": _table3,
     "roc": _roc,
     "fig6": _fig6,
+    "fig8": _fig8,
     "fig9": _fig9,
 }
 

@@ -89,7 +89,7 @@ def calibration_figure(curves: Sequence[CalibrationCurves]) -> Figure:
     reliability.plot([0, 1], [0, 1], color="0.6", linewidth=1, linestyle=(0, (1, 3)))
     reliability.set(xlim=(0, 1), ylim=(0, 1), xlabel="mean predicted malignancy", ylabel="share of malignant images")
     if curves:
-        labels = curves[0].cases.labels
+        labels = max((x.cases.labels for x in curves), key=len)  # a method may lack folds
         for probability, name, colour in ((1.0, "act on all", "0.45"), (0.0, "act on none", "0.7")):
             benefit = net_benefit(labels, np.full(len(labels), probability), thresholds)
             decision.plot(thresholds, benefit, color=colour, linewidth=1, label=name)

@@ -18,7 +18,7 @@ from .runs import FINISHED, share
 
 FILE_NAME = "report.html"
 # In the order of the page.
-SECTIONS = ("table1", "table2", "table3", "roc", "fig6", "fig9")
+SECTIONS = ("table1", "table2", "table3", "roc", "fig6", "fig8", "fig9")
 # Wide figures consist of photographs, which a JPEG holds in a fraction of a PNG's bytes.
 JPEG_QUALITY = 82
 

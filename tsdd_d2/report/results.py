@@ -85,20 +85,25 @@ def group_metrics(group: Group, bootstrap: Bootstrap, test_set: Optional[str] = 
     return estimate(_diagnosis, _items(group, test_set), bootstrap)
 
 
-def brier_score(group: Group, bootstrap: Bootstrap) -> Estimate:
-    """Mean squared difference of the malignancy and the label, in [0, 1]; lower is better."""
+def brier_score(group: Group, bootstrap: Bootstrap, test_set: Optional[str] = None) -> Estimate:
+    """Mean squared difference of the malignancy and the label, in [0, 1]; lower is better. ``test_set`` as in
+    :func:`group_metrics`.
+    """
 
     def brier(x: Cases, weights):
         if weights is None:
             return {"Brier": brier_score_loss(x.labels, x.probabilities)}
         return {"Brier": weights @ (x.probabilities - x.labels) ** 2 / weights.sum(-1)}
 
-    return estimate(brier, _items(group), bootstrap)["Brier"]
+    return estimate(brier, _items(group, test_set), bootstrap)["Brier"]
 
 
-def roc_band(group: Group, grid: Sequence[float], bootstrap: Bootstrap) -> Tuple[np.ndarray, np.ndarray, np.ndarray]:
+def roc_band(
+    group: Group, grid: Sequence[float], bootstrap: Bootstrap, test_set: Optional[str] = None
+) -> Tuple[np.ndarray, np.ndarray, np.ndarray]:
     """
-    The ROC curve of a group, averaged over its folds at equal false-positive rates.
+    The ROC curve of a group, averaged over its folds at equal false-positive rates. ``test_set`` as in
+    :func:`group_metrics`.
 
     Returns:
         sensitivity and the bounds of its pointwise 95% interval, (G,) each, at the false-positive rates of ``grid``.
@@ -108,7 +113,7 @@ def roc_band(group: Group, grid: Sequence[float], bootstrap: Bootstrap) -> Tuple
         sensitivity = sensitivity_at(x.labels, x.probabilities, grid, weights)
         return {index: sensitivity[..., index] for index in range(len(grid))}
 
-    points = estimate(curve, _items(group), bootstrap).values()
+    points = estimate(curve, _items(group, test_set), bootstrap).values()
     return tuple(np.array([getattr(x, name) for x in points]) for name in ("mean", "low", "high"))
 
 
@@ -161,13 +166,15 @@ def compare(a: Group, b: Group, bootstrap: Bootstrap) -> Optional[Comparison]:
     )
 
 
-def pooled(group: Group) -> Optional[Cases]:
-    """All test images of a group's folds, of each fold those of the first seed; None without a run.
+def pooled(group: Group, test_set: Optional[str] = None) -> Optional[Cases]:
+    """
+    All test images of a group's folds, of each fold those of the first seed; None without a run. On an external
+    ``test_set``, which is the same for all folds, those of the first run.
 
     The threshold of the result has no meaning, since that of the runs may differ.
     """
     first_seeds: Dict[int, Cases] = {}
-    for fold, x in _items(group):
+    for fold, x in _items(group, test_set)[: None if test_set is None else 1]:
         first_seeds.setdefault(fold, x)
     if not first_seeds:
         return None

@@ -117,6 +117,11 @@ class Group(NamedTuple):
         return sorted({run.key.fold for run in self.runs})
 
     @property
+    def seeds(self) -> List[int]:
+        """Seeds with a run that can be shown."""
+        return sorted({run.key.seed for run in self.runs})
+
+    @property
     def planned_folds(self) -> List[int]:
         return sorted({planned.key.fold for planned in self.planned})
 
