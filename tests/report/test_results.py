@@ -9,6 +9,7 @@ from tsdd_d2.report.results import (
     brier_score,
     compare,
     compare_all,
+    gain,
     group_metrics,
     metric_differences,
     pooled,
@@ -151,5 +152,17 @@ def test_differences_are_paired():
     result = metric_differences(first, second, FEW)["AUC"]
     expected = [accuracy_and_auc(x)[1] - accuracy_and_auc(y)[1] for x, y in zip(a, b)]
     assert (result.mean, result.std) == pytest.approx((np.mean(expected), np.std(expected, ddof=1)))
+    assert gain("CS", first, second, FEW).differences["AUC"] == result
     same = metric_differences(first, first, FEW)["accuracy"]
     assert (same.mean, same.low, same.high) == (0, 0, 0)
+
+
+def test_a_gain_is_the_mean_of_those_of_the_seeds_that_both_have():
+    a = [random_run("tsddnet", stage=2, seed=seed, strength=strength) for seed, strength in ((0, 1.0), (1, 2.0), (2, 1.5))]
+    b = [random_run("tsdd_b_sd", stage=2, seed=seed, strength=0.5) for seed in (0, 1)]
+    second, first = groups_of(*a, *b)
+    found = gain("CS", first, second, FEW)
+    expected = {seed: accuracy_and_auc(a[seed])[1] - accuracy_and_auc(b[seed])[1] for seed in (0, 1)}
+    assert found.of_seeds == pytest.approx(expected) and expected[0] != expected[1]
+    assert found.differences["AUC"].mean == pytest.approx(np.mean(list(expected.values())))
+    assert gain("CS", first.of_seed(2), second, FEW) is None

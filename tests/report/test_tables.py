@@ -6,9 +6,17 @@ import pytest
 
 from tsdd_d2.evaluation.comparison import DeLongTest, McNemarTest
 from tsdd_d2.report import paper
-from tsdd_d2.report.results import Comparison, Estimate
+from tsdd_d2.report.methods import title
+from tsdd_d2.report.results import Comparison, Estimate, Gain
 from tsdd_d2.report.runs import group
-from tsdd_d2.report.tables import OurRow, comparisons_table, probabilities_table, results_table, stages_table
+from tsdd_d2.report.tables import (
+    OurRow,
+    comparisons_table,
+    gains_table,
+    probabilities_table,
+    results_table,
+    stages_table,
+)
 
 from .conftest import descriptor, matched, random_run
 
@@ -117,6 +125,13 @@ def test_comparisons():
         "McNemar": "< 0.001",
         "McNemar, Holm": "–",
     }
+
+
+def test_gains():
+    a, b = groups(("tsddnet", 1), ("tsdd_b_sd", 1))
+    (row,) = gains_table("t", "T", [Gain("CS", b, a, FIGURES, {0: 0.0123, 2: -0.004})]).rows
+    assert (row["part"], row["methods"]) == ("CS", f"{title(b.method)} – {title(a.method)}")
+    assert row["AUC"].startswith("+") and row["AUC, seed by seed"] == "+0.012, -0.004"
 
 
 def test_probabilities():

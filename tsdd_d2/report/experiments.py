@@ -21,9 +21,34 @@ from .figures import (
 from .gallery import Column, choose_images, model_rows
 from .methods import OURS, title
 from .page import write_report
-from .results import Bootstrap, brier_score, compare_all, group_metrics, metric_differences, pooled, roc_band
+from .results import (
+    Bootstrap,
+    brier_score,
+    compare_all,
+    gain,
+    group_metrics,
+    metric_differences,
+    pooled,
+    roc_band,
+)
 from .runs import FIXED_THRESHOLD, Group, Planned, external_sets, group, match, share
-from .tables import OurRow, Table, comparisons_table, probabilities_table, results_table, stages_table
+from .tables import (
+    OurRow,
+    Table,
+    comparisons_table,
+    gains_table,
+    probabilities_table,
+    results_table,
+    stages_table,
+)
+
+# What Table II removes: the part, a method with it, and the method that differs in this part alone.
+PARTS = (
+    ("CS", "tsdd_b_cs", "tsdd_b"),
+    ("CS", OURS, "tsdd_b_sd"),
+    ("SD", "tsdd_b_sd", "tsdd_b"),
+    ("SD", OURS, "tsdd_b_cs"),
+)
 
 GALLERY_IMAGES = 6
 GALLERY_DPI = 110
@@ -144,7 +169,18 @@ def _notes_on_fewer_rois(groups: Sequence[Group], papers: Sequence[paper.PaperRo
 
 
 def _table2(context: Context) -> Content:
-    return _paper_table(context, "table2", "Table II: ablation", paper.TABLE2)
+    content = _paper_table(context, "table2", "Table II: ablation", paper.TABLE2)
+    gains = []
+    for groups in context.of_p(context.groups).values():
+        of_method = {x.method: x for x in groups}
+        for part, method, without in PARTS:
+            if method in of_method and without in of_method:
+                gains.append(gain(part, of_method[method], of_method[without], context.bootstrap))
+    gains = [x for x in gains if x is not None]
+    if gains:
+        caption = f"What candidate selection (CS) and self-distillation (SD) give ({context.where})."
+        content.tables.insert(1, gains_table("table2_gains", caption, gains))
+    return content
 
 
 def _table3(context: Context) -> Content:
@@ -275,8 +311,8 @@ def _fig9(context: Context) -> Content:
     gains = {}
     for stage, p in dict.fromkeys((x.stage, x.p) for x in groups):
         pair = [by_key.get((stage, p, method)) for method in reversed(methods)]
-        if all(pair) and (gain := metric_differences(*pair, context.bootstrap)):
-            gains[stage, p] = gain
+        if all(pair) and (differences := metric_differences(*pair, context.bootstrap)):
+            gains[stage, p] = differences
     heading = "Fig. 9: stages with and without candidate selection"
     caption = f"{heading} ({context.where}). Mean ± standard deviation over the folds, with 95% intervals."
     table = stages_table("fig9", caption, rows, gains)

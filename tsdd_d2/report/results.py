@@ -70,6 +70,23 @@ class Comparison(NamedTuple):
     mcnemar_holm: float = float("nan")
 
 
+class Gain(NamedTuple):
+    """What one part of a method gives.
+
+    Attributes:
+        part: in words.
+        a, b: the groups with it and without it, which differ in nothing else.
+        differences: metric -> that of ``a`` less that of ``b``, see :func:`metric_differences`.
+        of_seeds: seed -> the difference in AUC.
+    """
+
+    part: str
+    a: Group
+    b: Group
+    differences: Dict[str, Estimate]
+    of_seeds: Dict[int, float]
+
+
 # Cases or pairs of them of one run, and (..., N) weights of its images -> {metric: (...) array}
 Statistic = Callable[[Union[Cases, CasePair], Optional[np.ndarray]], Mapping[str, np.ndarray]]
 
@@ -125,6 +142,16 @@ def metric_differences(a: Group, b: Group, bootstrap: Bootstrap) -> Dict[str, Es
         return {name: first[name] - second[name] for name in METRICS}
 
     return estimate(difference, _paired_items(a, b), bootstrap)
+
+
+def gain(part: str, a: Group, b: Group, bootstrap: Bootstrap) -> Optional[Gain]:
+    """What ``part`` gives, which ``a`` has and ``b`` lacks; None if they have no fold and seed in common."""
+    differences = metric_differences(a, b, bootstrap)
+    if not differences:
+        return None
+    seeds = [seed for seed in a.seeds if seed in b.seeds]
+    of_seeds = {seed: metric_differences(a.of_seed(seed), b.of_seed(seed), Bootstrap(resamples=0)) for seed in seeds}
+    return Gain(part, a, b, differences, {seed: x["AUC"].mean for seed, x in of_seeds.items() if x})
 
 
 def compare_all(reference: Group, others: Sequence[Group], bootstrap: Bootstrap) -> List[Comparison]:

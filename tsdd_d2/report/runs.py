@@ -111,6 +111,9 @@ class Group(NamedTuple):
         planned = (x if x.run and test_set in x.run.predictions else x._replace(run=None) for x in self.planned)
         return self._replace(planned=tuple(planned))
 
+    def of_seed(self, seed: int) -> "Group":
+        return self._replace(planned=tuple(x for x in self.planned if x.key.seed == seed))
+
     @property
     def folds(self) -> List[int]:
         """Folds with a run that can be shown."""
