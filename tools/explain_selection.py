@@ -4,17 +4,22 @@
 Candidate selection (paper III.B) takes it for granted. For D-Net's candidates of a finished first stage the table shows
 their mean IoU with the true box (the manual one, where no true one is known) if the first candidate is taken, if the
 class label guides the choice, and if the best one is taken; and the mean over the images of Kendall's rank correlation
-between the score of the true class and the IoU, which is 0 if the score says nothing. On the validation images C-Net is
-one that was not trained on them, as in cross-fitting. "keeps ROI" is how often the ROI of the last round, which C-Net was
-trained on, scores as high as D-Net's first box, beside how often it fits as well.
+between the score of the true class and the IoU, which is 0 if the score says nothing; and how many of the scores are
+saturated, closer to 0 or 1 than 0.01. Candidates are D-Net's boxes or, "jittered", its first one and copies of it whose sides
+moved by up to a fifth. On the validation images C-Net is one that was not trained on them, as in cross-fitting. "current ROI
+scores as high" is how often the ROI of the last round, which C-Net was trained on, scores as high as D-Net's first box,
+beside how often it fits as well.
+
+The second table is what a round would do to these ROIs if D-Net's first box had to score higher by more than a margin.
 """
 
 import argparse
 import os
 import sys
-from typing import Dict, List
+from typing import Dict, List, NamedTuple, Tuple
 
 import torch
+from torch import Tensor
 from torchvision.ops import box_iou
 
 from detectron2.data import DatasetCatalog, MetadataCatalog
@@ -27,9 +32,10 @@ from tsdd_d2.engine.model_file import load_model_of_run
 from tsdd_d2.engine.round_loader import round_loader
 from tsdd_d2.engine.run_folder import STAGE1, read_rounds
 from tsdd_d2.errors import InputError
+from tsdd_d2.modeling.cnet import jitter_boxes
 from tsdd_d2.refinement import score_all_candidates
-from tsdd_d2.refinement.explanation import candidate_quality, incumbent_advantage
-from tsdd_d2.tables import explanation_table
+from tsdd_d2.refinement.explanation import candidate_quality, incumbent_advantage, replacement
+from tsdd_d2.tables import explanation_tables
 
 EPILOG = """
 Examples:
@@ -38,12 +44,16 @@ Examples:
 """
 
 
+JITTER = 0.2
+MARGINS = (0.0, 0.1, 0.3)
+
+
 def main(argv=None) -> int:
     parser = argparse.ArgumentParser(
         description=__doc__, epilog=EPILOG, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("--run", required=True, metavar="DIR", help="OUTPUT_DIR of a first-stage run")
-    parser.add_argument("--candidates", type=int, default=10, help="D-Net's boxes of each image (default 10)")
+    parser.add_argument("--candidates", type=int, default=10, help="boxes of each image (default 10)")
     parser.add_argument(
         "--nms",
         type=float,
@@ -59,31 +69,39 @@ def main(argv=None) -> int:
             raise InputError(f"{args.run} is a run of {cfg.MODEL.META_ARCHITECTURE}, not of the first stage.")
         if not cfg.DATASETS.VAL:
             raise InputError(f"{args.run} was trained without DATASETS.VAL: there are no unseen images to look at.")
-        rows = explain(cfg, model, args.run, args.candidates, args.nms or [model.dnet.nms_thresh])
+        explanation = explain(cfg, model, args.run, args.candidates, args.nms or [model.dnet.nms_thresh])
     except InputError as error:
         print(f"error: {error}", file=sys.stderr)
         return 2
-    print(explanation_table(rows))
+    print(explanation_tables(**explanation))
     if args.output:
         run = {"dataset": cfg.DATASETS.TRAIN[0], "p": cfg.DATASETS.P, "seed": cfg.SEED, "candidates": args.candidates}
         os.makedirs(os.path.dirname(os.path.abspath(args.output)), exist_ok=True)
-        write_json(args.output, {"run": run, "explanation": rows})
+        write_json(args.output, {"run": run, **explanation})
     return 0
 
 
-def explain(cfg, model, run: str, num_candidates: int, nms_thresholds: List[float]) -> List[Dict]:
+def explain(cfg, model, run: str, num_candidates: int, nms_thresholds: List[float]) -> Dict[str, List[Dict]]:
     """
     Returns:
-        for each threshold and group of images their figures, see :mod:`tsdd_d2.refinement.explanation`.
+        "candidates" and "margins", the arguments of :func:`~tsdd_d2.tables.explanation_tables`.
     """
     groups = {title: x for title, x in groups_of_images(cfg, run).items() if x}
-    rows = []
+    candidates, margins = [], []
     for threshold in nms_thresholds:
         model.dnet.nms_thresh = threshold
         for title, dataset_dicts in groups.items():
-            figures = figures_of(cfg, model, dataset_dicts, num_candidates, title)
-            rows.append({"images_of": title, "images": len(dataset_dicts), "nms": threshold, **figures})
-    return rows
+            boxes = score_boxes(cfg, model, dataset_dicts, num_candidates, title)
+            row = {"images_of": title, "images": len(dataset_dicts)}
+            figures = figures_of(boxes, with_rois=title != "validation")
+            candidates.append({**row, "candidates": f"NMS {threshold:g}", **figures})
+            if threshold != nms_thresholds[-1]:  # D-Net's first box is the same
+                continue
+            if title != "validation":
+                margins += [{**row, "margin": margin, **replacement(*boxes.rois_and_first, margin)} for margin in MARGINS]
+            jittered = score_jittered(cfg, model, dataset_dicts, boxes.first_boxes, num_candidates, title)
+            candidates.append({**row, "candidates": "jittered", **figures_of(jittered, with_rois=False)})
+    return {"candidates": candidates, "margins": margins}
 
 
 def groups_of_images(cfg, run: str) -> Dict[str, List[Dict]]:
@@ -120,21 +138,63 @@ def one_lesion(name: str) -> List[Dict]:
     return chosen
 
 
-def figures_of(cfg, model, dataset_dicts: List[Dict], num_candidates: int, title: str) -> Dict[str, float]:
+class BoxesOfImages(NamedTuple):
+    """Of N images the scores, C-Net's probability of the true class, and the IoU with the true box.
+
+    Attributes:
+        scores, overlaps: of each image (Ki,) of its candidates, best-ranked first.
+        roi_scores, roi_overlaps: (N,) of the current ROI, which on validation images is the manual one.
+        first_boxes: (N, 4) absolute XYXY, D-Net's first candidate.
+    """
+
+    scores: List[Tensor]
+    overlaps: List[Tensor]
+    roi_scores: Tensor
+    roi_overlaps: Tensor
+    first_boxes: Tensor
+
+    @property
+    def rois_and_first(self) -> Tuple[Tensor, Tensor, Tensor, Tensor]:
+        """Scores and IoU of the current ROI, and of the first candidate."""
+        first = (torch.stack([x[0] for x in column]) for column in (self.scores, self.overlaps))
+        return (self.roi_scores, self.roi_overlaps, *first)
+
+
+def score_boxes(cfg, model, dataset_dicts: List[Dict], num_candidates: int, title: str) -> BoxesOfImages:
     scored = score_all_candidates(model, round_loader(cfg, dataset_dicts), num_candidates, title)
-    scores, overlaps, roi_scores, roi_overlaps = [], [], [], []
+    scores, overlaps, rois, first = [], [], [], []
     for x in dataset_dicts:
         boxes, true_class = scored[x["image_id"]], x["category_id"]
         scores.append(boxes.candidate_probabilities[:, true_class])
         overlaps.append(box_iou(boxes.candidate_boxes, x["true_box"])[:, 0])
-        roi_scores.append(boxes.roi_probabilities[0, true_class])
-        roi_overlaps.append(box_iou(torch.from_numpy(rois_xyxy(x)), x["true_box"])[0, 0])
-    figures = candidate_quality(scores, overlaps)
-    if title != "validation":
-        first_scores = torch.stack([s[0] for s in scores])
-        first_overlaps = torch.stack([o[0] for o in overlaps])
-        figures["keeps_roi"] = incumbent_advantage(torch.stack(roi_scores), first_scores)
-        figures["roi_fits"] = incumbent_advantage(torch.stack(roi_overlaps), first_overlaps)
+        roi_overlap = box_iou(torch.from_numpy(rois_xyxy(x)), x["true_box"])[0, 0]
+        rois.append(torch.stack([boxes.roi_probabilities[0, true_class], roi_overlap]))
+        first.append(boxes.candidate_boxes[0])
+    return BoxesOfImages(scores, overlaps, *torch.stack(rois, dim=1), torch.stack(first))
+
+
+def score_jittered(
+    cfg, model, dataset_dicts: List[Dict], boxes: Tensor, num_candidates: int, title: str
+) -> BoxesOfImages:
+    """The boxes (N, 4) and jittered copies of them as candidates: they are scored in the place of the current ROI."""
+    torch.manual_seed(cfg.SEED)
+    jittered = [torch.cat([box[None], jitter_boxes(box.expand(num_candidates - 1, 4), JITTER)]) for box in boxes]
+    in_place_of_roi = [
+        {**x, "annotations": [{"bbox": box, "bbox_mode": BoxMode.XYXY_ABS, "category_id": 0} for box in candidates.tolist()]}
+        for x, candidates in zip(dataset_dicts, jittered)
+    ]
+    scored = score_all_candidates(model, round_loader(cfg, in_place_of_roi), 1, title)
+    scores = [scored[x["image_id"]].roi_probabilities[:, x["category_id"]] for x in dataset_dicts]
+    overlaps = [box_iou(candidates, x["true_box"])[:, 0] for x, candidates in zip(dataset_dicts, jittered)]
+    return BoxesOfImages(scores, overlaps, torch.empty(0), torch.empty(0), boxes)
+
+
+def figures_of(boxes: BoxesOfImages, with_rois: bool) -> Dict[str, float]:
+    figures = candidate_quality(boxes.scores, boxes.overlaps)
+    if with_rois:
+        roi_scores, roi_overlaps, first_scores, first_overlaps = boxes.rois_and_first
+        figures["keeps_roi"] = incumbent_advantage(roi_scores, first_scores)
+        figures["roi_fits"] = incumbent_advantage(roi_overlaps, first_overlaps)
     return figures
 
 

@@ -16,7 +16,7 @@ import sys
 
 from tsdd_d2.data.files import read_json, write_text
 from tsdd_d2.errors import InputError
-from tsdd_d2.tables import explanation_table, markdown_table, rankings_table, rounds_table, summary_table
+from tsdd_d2.tables import explanation_tables, markdown_table, rankings_table, rounds_table, summary_table
 
 EPILOG = """
 Examples:
@@ -95,8 +95,8 @@ def render(results_dir: str, name: str, rounds: bool) -> str:
         return summary_table(content["results"])
     if not rounds and "tables" in content:
         return "\n\n".join(f"{x['caption']}\n\n{markdown_table(x['rows'])}" for x in content["tables"])
-    if not rounds and "explanation" in content:
-        return explanation_table(content["explanation"])
+    if not rounds and "margins" in content:
+        return explanation_tables(content["candidates"], content["margins"])
     rankings = {name: row for name, row in content.items() if isinstance(row, dict) and "mean IoU" in row}
     if not rounds and rankings:
         return rankings_table(rankings)

@@ -35,13 +35,23 @@ ROUND_FIGURES = {
 EXPLANATION_FIGURES = {
     "images of": "images_of",
     "images": "images",
-    "NMS": "nms",
+    "candidates": "candidates",
     "IoU, first candidate": "iou_first",
     "IoU, guided by the class": "iou_guided",
     "IoU, best candidate": "iou_best",
     "rank correlation": "rank_correlation",
+    "saturated": "saturated",
     "current ROI scores as high": "keeps_roi",
     "current ROI fits as well": "roi_fits",
+}
+MARGIN_FIGURES = {
+    "images of": "images_of",
+    "images": "images",
+    "margin": "margin",
+    "replaced": "replaced",
+    "of these improved": "improved",
+    "IoU before": "iou_before",
+    "IoU after": "iou_after",
 }
 
 
@@ -87,14 +97,18 @@ def rankings_table(rankings: Dict[str, Dict[str, float]]) -> str:
     return _markdown(pd.DataFrame(rows))
 
 
-def explanation_table(rows: Sequence[Dict]) -> str:
-    """What C-Net's score says about the fit of a box.
+def explanation_tables(candidates: Sequence[Dict], margins: Sequence[Dict]) -> str:
+    """What C-Net's score says about the fit of a box, and what a margin would change.
 
     Args:
-        rows: the figures of :mod:`tsdd_d2.refinement.explanation`, "images_of", "images" and "nms".
+        candidates, margins: the figures of :mod:`tsdd_d2.refinement.explanation`, with "images_of" and "images", and
+            "candidates" (where they come from) or "margin".
     """
-    columns = {title: [_figure(row.get(key)) for row in rows] for title, key in EXPLANATION_FIGURES.items()}
-    return _markdown(pd.DataFrame(columns))
+    tables = ((EXPLANATION_FIGURES, candidates), (MARGIN_FIGURES, margins))
+    return "\n\n".join(
+        _markdown(pd.DataFrame({title: [_figure(row.get(key)) for row in rows] for title, key in figures.items()}))
+        for figures, rows in tables
+    )
 
 
 def markdown_table(rows: Sequence[Dict[str, str]]) -> str:

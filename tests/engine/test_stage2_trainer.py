@@ -13,7 +13,7 @@ import torch
 from tsdd_d2.data import ensure_registered
 from tsdd_d2.data.files import read_json, write_json
 from tsdd_d2.engine.run_folder import STAGE1, RunRecord, check_first_stage, read_refined_rois
-from tsdd_d2.engine.setup import load_config
+from tsdd_d2.engine.setup import check_network, load_config
 from tsdd_d2.errors import InputError
 from tsdd_d2.refinement import ROIBank, veto
 
@@ -135,6 +135,16 @@ def test_a_first_stage_on_something_else_is_refused(finished_run, overrides, mes
     with pytest.raises(InputError) as error:
         check_first_stage(cfg)
     assert message in str(error.value) and str(finished_run) in str(error.value)
+
+
+def test_a_first_stage_that_saw_other_pixels_is_worth_a_warning(finished_run, tiny_environment, caplog):
+    options = ["MODEL.WEIGHTS", str(finished_run), "MODEL.CNET.CONTEXT", "1.75"]
+    cfg = load_config(CONFIG, options[:2])
+    ensure_registered(cfg.DATASETS.TRAIN[0])
+    check_network(cfg)
+    assert "other pixels" not in caplog.text
+    check_network(load_config(CONFIG, options))
+    assert f"MODEL.CNET.CONTEXT: {cfg.MODEL.CNET.CONTEXT} there, 1.75 now" in caplog.text
 
 
 @pytest.mark.parametrize(

@@ -83,15 +83,20 @@ def test_selection_is_explained(finished_run, tmp_path):
     arguments = ("--candidates", 4, "--nms", 0.5, 0.9, "--output", output)
     result = run("explain_selection.py", "--run", finished_run, *arguments)
     assert result.returncode == 0, result.stderr
-    rows = read_json(output)["explanation"]
-    assert [(x["images_of"], x["images"], x["nms"]) for x in rows] == [
-        (title, count, nms)
-        for nms in (0.5, 0.9)
-        for title, count in (("training, fa", 8), ("training, pa", 8), ("validation", 4))
-    ]
+    explanation = read_json(output)
+    groups = {"training, fa": 8, "training, pa": 8, "validation": 4}
+    rows = explanation["candidates"]
+    assert {(x["images_of"], x["images"], x["candidates"]) for x in rows} == {
+        (*group, source) for group in groups.items() for source in ("NMS 0.5", "NMS 0.9", "jittered")
+    } and len(rows) == 9
     for x in rows:
         assert 0 <= x["iou_first"] <= x["iou_best"] <= 1 and x["iou_guided"] <= x["iou_best"]
-        assert ("keeps_roi" in x) == (x["images_of"] != "validation")
+        assert ("keeps_roi" in x) == (x["images_of"] != "validation" and x["candidates"] != "jittered")
+    for group in groups:  # the first of the jittered boxes is D-Net's own
+        assert len({round(x["iou_first"], 5) for x in rows if x["images_of"] == group}) == 1
+    margins = explanation["margins"]
+    assert [x["margin"] for x in margins] == [0, 0.1, 0.3] * 2
+    assert all(margins[i]["replaced"] >= margins[i + 1]["replaced"] for i in (0, 1, 3, 4))
 
 
 def test_selection_of_a_run_of_an_older_version_on_a_gpu_is_explained(finished_run, tmp_path, capsys):

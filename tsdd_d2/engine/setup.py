@@ -31,6 +31,7 @@ from .run_folder import (
     check_first_stage,
     describe_difference,
     differences_of_files,
+    read_run_config,
     run_files,
 )
 from .stage1_trainer import initial_annotation
@@ -48,6 +49,12 @@ ABSENT = "no such key"
 DECIDES_ROIS = re.compile(
     r"DATASETS\.(TRAIN|P|P_SEED|VETOES)|SEED|MODEL\.META_ARCHITECTURE|REFINEMENT\.(?!IMS_PER_BATCH$).+"
 )
+
+# The keys behind the pixels that D-Net and C-Net see; weights fit whatever they say.
+DECIDES_PIXELS = (
+    "INPUT.FORMAT", "INPUT.MIN_SIZE_TEST", "INPUT.MAX_SIZE_TEST", "MODEL.PIXEL_MEAN", "MODEL.PIXEL_STD",
+    "MODEL.DNET.INPUT_STRIDE", "MODEL.CNET.INPUT_SIZE", "MODEL.CNET.CONTEXT",
+)  # fmt: skip
 
 
 def load_config(config_file: str, opts: List[str] = ()) -> CfgNode:
@@ -234,7 +241,20 @@ def check_network(cfg, training: bool = True, resume: bool = False) -> None:
         return
     if cfg.MODEL.META_ARCHITECTURE == STAGE2:
         check_first_stage(cfg)
+        _warn_of_other_pixels(cfg)
     load_weights(model, cfg)
+
+
+def _warn_of_other_pixels(cfg) -> None:
+    first = read_run_config(cfg.MODEL.WEIGHTS)
+    differences = config_differences(yaml.safe_load(first.dump()), yaml.safe_load(cfg.dump()))
+    listed = [
+        describe_difference(key, old, new)
+        for key, old, new in differences
+        if key in DECIDES_PIXELS and ABSENT not in (old, new)
+    ]
+    if listed:
+        logger.warning("The networks of %s learned from other pixels:\n  %s", cfg.MODEL.WEIGHTS, "\n  ".join(listed))
 
 
 def build_network(cfg) -> nn.Module:

@@ -1,0 +1,74 @@
+"""The commands of README.md one after the other, as a user gives them, on a tiny data set and with few iterations."""
+
+import os
+import shlex
+import shutil
+import subprocess
+import sys
+
+import pytest
+
+from ..baselines.tiny import tiny_overrides
+from ..conftest import ROOT, make_tiny_dataset
+from .test_commands import shown_commands
+
+# Experiments at length, of which README has the figures, and what ends no run; test_commands.py reads these commands too.
+LEFT_OUT = (
+    "output/jitter", "output/p10", "output/p02_roi", "--jobs 2", "table2", "benchmark.py", "compare_rankings.py",
+    "install_detectron2.py", "docs/make_", "update_readme.py",
+)  # fmt: skip
+FEW = [
+    *tiny_overrides(iterations=6)[8:], *"REFINEMENT.WARMUP_ITER 2 REFINEMENT.ROUNDS 2 MODEL.CNET.INPUT_SIZE 64".split()
+]  # fmt: skip
+
+
+def commands_in_order():
+    found = [command.split("#")[0].strip() for page, command in shown_commands() if page == "README.md"]
+    return [x for x in found if x.startswith("python ") and not any(part in x for part in LEFT_OUT)]
+
+
+@pytest.fixture
+def folder(tmp_path, monkeypatch):
+    """A working copy, with busbra/ as it is downloaded, a folder mine/ with mine.csv, and scans."""
+    work = tmp_path / "work"
+    work.mkdir()
+    for name in ("tools", "configs", "datasets"):
+        (work / name).symlink_to(os.path.join(ROOT, name))
+    data = tmp_path / "data"
+    make_tiny_dataset(data / "mine")
+    shutil.rmtree(data / "mine" / "annotations")
+    images = sorted((data / "mine" / "images").iterdir())
+    for name in ("scans", "more_scans"):
+        (work / name).mkdir()
+        shutil.copy(images[0], work / name / f"{name}.png")
+    (data / "busbra" / "Images").mkdir(parents=True)
+    table = ["ID,Case,Histology,Pathology,BIRADS,Device,Width,Height,Side,BBOX"]
+    folds = ["ID,Pathology,kFold,valid_1"]
+    mine = ["file_name,patient_id,class,x,y,w,h"]
+    for number, image in enumerate(images):  # two of each patient
+        patient, name = number // 2 + 1, f"bus_{number // 2 + 1:04d}-{'lr'[number % 2]}"
+        pathology = "benign" if patient % 2 else "malignant"
+        shutil.copy(image, data / "busbra" / "Images" / f"{name}.png")
+        table.append(f'{name},{patient},some,{pathology},4,GE,72,64,left,"[{10 + patient},12,26,20]"')
+        folds.append(f"{name},{pathology},{1 + patient // 2 % 4},1")
+        mine.append(f"images/{image.name},{patient},{pathology},{10 + patient},12,26,20")
+    (data / "busbra" / "bus_data.csv").write_text("\n".join(table) + "\n")
+    (data / "busbra" / "5-fold-cv.csv").write_text("\n".join(folds) + "\n")
+    (work / "mine.csv").write_text("\n".join(mine) + "\n")
+    monkeypatch.setenv("DETECTRON2_DATASETS", str(data))
+    monkeypatch.setenv("OMP_NUM_THREADS", "1")
+    return work
+
+
+def test_all_commands_in_order(folder):
+    done = []
+    for command in commands_in_order():
+        words = shlex.split(os.path.expandvars(command))
+        words += FEW if "train_net.py" in command else []
+        result = subprocess.run([sys.executable, *words[1:]], cwd=folder, capture_output=True, text=True)
+        assert result.returncode == 0, f"{command}\n{result.stdout[-2000:]}{result.stderr[-2000:]}"
+        done.append(words[1])
+    assert done.count("tools/train_net.py") == 3 and len(set(done)) >= 10
+    assert {"model.pth", "model.onnx", "out"} <= set(os.listdir(folder))
+    assert len((folder / "out" / "predictions.jsonl").read_text().splitlines()) == 2
+    assert os.path.isfile(folder / "output" / "p02" / "review.html")
