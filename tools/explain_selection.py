@@ -23,13 +23,13 @@ from torch import Tensor
 from torchvision.ops import box_iou
 
 from detectron2.data import DatasetCatalog, MetadataCatalog
-from detectron2.structures import BoxMode
+from detectron2.structures import Boxes, BoxMode
 
 from tsdd_d2.data import ensure_registered
 from tsdd_d2.data.files import read_json, write_json
 from tsdd_d2.data.roi import is_fully_annotated, rois_xyxy, to_xyxy
 from tsdd_d2.engine.model_file import load_model_of_run
-from tsdd_d2.engine.round_loader import round_loader
+from tsdd_d2.refinement.round_loader import round_loader
 from tsdd_d2.engine.run_folder import STAGE1, read_rounds
 from tsdd_d2.errors import InputError
 from tsdd_d2.modeling.cnet import jitter_boxes
@@ -45,7 +45,7 @@ Examples:
 
 
 JITTER = 0.2
-MARGINS = (0.0, 0.1, 0.3)
+MARGINS = (0.0, 0.02, 0.05)
 
 
 def main(argv=None) -> int:
@@ -178,7 +178,11 @@ def score_jittered(
 ) -> BoxesOfImages:
     """The boxes (N, 4) and jittered copies of them as candidates: they are scored in the place of the current ROI."""
     torch.manual_seed(cfg.SEED)
-    jittered = [torch.cat([box[None], jitter_boxes(box.expand(num_candidates - 1, 4), JITTER)]) for box in boxes]
+    jittered = []
+    for x, box in zip(dataset_dicts, boxes):
+        candidates = Boxes(torch.cat([box[None], jitter_boxes(box.expand(num_candidates - 1, 4), JITTER)]))
+        candidates.clip((x["height"], x["width"]))
+        jittered.append(candidates.tensor)
     in_place_of_roi = [
         {**x, "annotations": [{"bbox": box, "bbox_mode": BoxMode.XYXY_ABS, "category_id": 0} for box in candidates.tolist()]}
         for x, candidates in zip(dataset_dicts, jittered)

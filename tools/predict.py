@@ -143,10 +143,9 @@ def finished_lines(output: str) -> List[Dict]:
     path = os.path.join(output, LINES)
     if not os.path.isfile(path):
         return []
-    with open(path, encoding="utf-8", newline="\n") as file:
-        lines = [line for line in file if line.endswith("\n")]
     try:
-        found = list(map(json.loads, lines))
+        with open(path, encoding="utf-8", newline="\n") as file:
+            found = [json.loads(line) for line in file if line.endswith("\n")]
         frames = collections.Counter(x["file_name"] for x in found if x["frame"] is not None)
     except (ValueError, TypeError, KeyError) as error:
         raise InputError(f"{path} holds a line that is no prediction ({error!r}); name another --output.") from error

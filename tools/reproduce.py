@@ -153,41 +153,36 @@ def parse(argv):
 def main(argv=None) -> int:
     try:
         load_plugins()
-    except InputError as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 2
-    args = parse(argv)
-    chosen = {"methods": args.methods, "folds": args.folds, "p": args.p, "seeds": args.seeds}
-    experiment = EXPERIMENTS[args.experiment]._replace(**{key: value for key, value in chosen.items() if value})
-    try:
-        if experiment.methods is None:
-            experiment = experiment._replace(methods=compared_methods())
-        if experiment.folds is None:
-            experiment = experiment._replace(folds=all_folds(args))
-        shown = shown_runs(experiment, args.output, args.data, args.profile, args.overrides)
-        runs = list(dict.fromkeys(run for _, run in shown))
-        to_train = [] if args.no_train else runs_to_train(runs)
-        check_plan(runs, to_train, args.test_data)
-        print_plan(list(dict.fromkeys((*to_train, *runs))), to_train)
-        if args.dry_run:
-            return 0
-        outcomes = train_and_evaluate(args, runs, to_train)
+        return reproduce(parse(argv))
     except InputError as error:
         print(f"error: {error}", file=sys.stderr)
         return 2
     except KeyboardInterrupt:
         print("Interrupted; the same command goes on.", file=sys.stderr)
         return 130
+
+
+def reproduce(args) -> int:
+    chosen = {"methods": args.methods, "folds": args.folds, "p": args.p, "seeds": args.seeds}
+    experiment = EXPERIMENTS[args.experiment]._replace(**{key: value for key, value in chosen.items() if value})
+    if experiment.methods is None:
+        experiment = experiment._replace(methods=compared_methods())
+    if experiment.folds is None:
+        experiment = experiment._replace(folds=all_folds(args))
+    shown = shown_runs(experiment, args.output, args.data, args.profile, args.overrides)
+    runs = list(dict.fromkeys(run for _, run in shown))
+    to_train = [] if args.no_train else runs_to_train(runs)
+    check_plan(runs, to_train, args.test_data)
+    print_plan(list(dict.fromkeys((*to_train, *runs))), to_train)
+    if args.dry_run:
+        return 0
+    outcomes = train_and_evaluate(args, runs, to_train)
     print_times(outcomes, time.time() - START)
     results = args.results or os.path.join(args.output, "results")
     if args.results:
         first_stages = [run.needs for run in runs if run.needs is not None]
         copy_predictions(dict.fromkeys((*runs, *first_stages)), os.path.join(results, "runs"))
-    try:
-        render(args.experiment, shown, results, args.threshold)
-    except InputError as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 2
+    render(args.experiment, shown, results, args.threshold)
     failed = {run.id: outcome.error for run, outcome in outcomes.items() if outcome.error}
     for name, error in failed.items():
         print(f"failed: {name}: {error}", file=sys.stderr)
@@ -301,8 +296,12 @@ def render(experiment: str, shown, results: str, threshold: str) -> None:
     from tsdd_d2 import report
 
     planned, finished = [], []
-    # beside what is shown, the list of runs has the first stages
-    first_stages = [(name, run.needs) for name, run in shown if run.needs is not None]
+    # beside what is shown, the list of runs has the first stages; predictions may have been kept without them
+    first_stages = [
+        (name, run.needs)
+        for name, run in shown
+        if run.needs is not None and (run.needs.status == "finished" or run.status != "finished")
+    ]
     for name, run in dict.fromkeys((*shown, *first_stages)):
         log = os.path.relpath(run.log, results) if os.path.isfile(run.log) else None
         planned.append({**run.descriptor, "method": name, "status": run.status, "log": log})

@@ -4,6 +4,7 @@ configs/tsdd_stage1.yaml and tsdd_stage2.yaml."""
 from detectron2.config import CfgNode as CN
 from detectron2.config import get_cfg
 
+from .errors import InputError
 from .plugins import load_plugins
 
 
@@ -11,13 +12,16 @@ def get_tsdd_cfg() -> CN:
     """Detectron2's default config with the keys of TSDDNet and of the plug-ins.
 
     Raises:
-        InputError: a plug-in cannot be imported.
+        InputError: a plug-in cannot be imported, or adds no keys.
     """
     cfg = get_cfg()
     add_tsdd_config(cfg)
     for plugin in load_plugins():
         if hasattr(plugin.module, "add_config"):
-            plugin.module.add_config(cfg)
+            try:
+                plugin.module.add_config(cfg)
+            except Exception as error:  # whatever foreign code does
+                raise InputError(f"add_config of the plug-in {plugin.module.__name__}: {error!r}") from error
     return cfg
 
 

@@ -3,7 +3,7 @@
 import functools
 from importlib import metadata
 from types import ModuleType
-from typing import Dict, List, NamedTuple
+from typing import Dict, NamedTuple, Tuple
 
 from .errors import InputError
 
@@ -23,7 +23,7 @@ class Plugin(NamedTuple):
 
 
 @functools.lru_cache(maxsize=None)
-def load_plugins() -> List[Plugin]:
+def load_plugins() -> Tuple[Plugin, ...]:
     """
     Imports the modules that the installed packages name as entry points ``tsdd_d2.plugins`` (docs/new_method.md), once
     in a process.
@@ -31,7 +31,7 @@ def load_plugins() -> List[Plugin]:
     Raises:
         InputError: one cannot be imported.
     """
-    plugins = []
+    plugins = {}
     for entry in sorted(metadata.entry_points(group=ENTRY_POINTS), key=lambda x: (x.dist.name, x.name)):
         try:
             module = entry.load()
@@ -40,8 +40,8 @@ def load_plugins() -> List[Plugin]:
                 f"The plug-in {entry.value} of the package {entry.dist.name} cannot be imported: "
                 f"{type(error).__name__}: {error}"
             ) from error
-        plugins.append(Plugin(entry.dist.name, entry.dist.version, module))
-    return plugins
+        plugins[module] = Plugin(entry.dist.name, entry.dist.version, module)
+    return tuple(plugins.values())
 
 
 def plugin_versions() -> Dict[str, str]:

@@ -1,5 +1,6 @@
 """The page about methods of other packages: its files make a package, and its commands find and train the method."""
 
+import importlib
 import os
 import pickle
 import re
@@ -77,6 +78,14 @@ def test_a_plugin_that_cannot_be_imported_is_one_clear_error(package, monkeypatc
     plugins.load_plugins.cache_clear()
     with pytest.raises(InputError, match="plug-in my_peer of the package my-peer .* No module named 'no_such_package'"):
         get_tsdd_cfg()
+    (package / "my_peer.py").write_text("def add_config(cfg):\n    cfg.MODEL.NOBODY.KEY = 1\n")
+    importlib.invalidate_caches()
+    try:
+        with pytest.raises(InputError, match="add_config of the plug-in my_peer: AttributeError"):
+            get_tsdd_cfg()
+    finally:
+        plugins.load_plugins.cache_clear()
+        sys.modules.pop("my_peer")
 
 
 def test_two_methods_cannot_have_one_name():

@@ -8,6 +8,7 @@ import signal
 import pytest
 
 from tsdd_d2.data.files import read_json, write_json
+from tsdd_d2.engine import TRAINERS
 from tsdd_d2.engine.setup import load_config
 from tsdd_d2.errors import InputError
 from tsdd_d2.experiments import (
@@ -23,7 +24,7 @@ from tsdd_d2.experiments import (
     shown_runs,
 )
 
-from ..conftest import make_tiny_dataset
+from ..conftest import ROOT, make_tiny_dataset
 
 
 def methods(runs):
@@ -120,6 +121,16 @@ def test_values_that_training_would_refuse_are_refused_before(run, tiny_dataset)
         check_plan(wrong, wrong)
     for part in ("SOLVER.MAXITER", "DATASETS.P must be a share in [0, 1], not 1.5", "SEED must be 0 or more"):
         assert part in str(error.value)
+    assert "  cnet_oracle: The configuration cannot be run:\n    " in str(error.value)
+
+
+def test_a_network_that_nobody_registered_is_named(run, tiny_dataset, monkeypatch, tmp_path):
+    (tmp_path / "peer_cpu.yaml").write_text(f"_BASE_: {ROOT}/configs/retinanet_cpu.yaml\nMODEL:\n  META_ARCHITECTURE: Nobody\n")
+    monkeypatch.setitem(METHODS, "peer", METHODS["retinanet"]._replace(name="peer", config=str(tmp_path / "peer")))
+    monkeypatch.setitem(TRAINERS, "Nobody", None)
+    peer = run._replace(method="peer")
+    with pytest.raises(InputError, match="peer: MODEL.META_ARCHITECTURE Nobody has a trainer, but is not in"):
+        check_plan([peer], [peer])
 
 
 def test_a_method_says_truly_which_images_it_uses(run, tiny_dataset, monkeypatch):

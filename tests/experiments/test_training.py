@@ -9,7 +9,7 @@ import pytest
 
 from tsdd_d2.data.files import read_json, write_json
 from tsdd_d2.errors import InputError
-from tsdd_d2.experiments import evaluate_run_on, read_predictions, train_run
+from tsdd_d2.experiments import check_plan, evaluate_run_on, read_predictions, train_run
 from tsdd_d2.experiments.predictions import copy_predictions
 from tsdd_d2.experiments.training import training_environment
 
@@ -37,7 +37,7 @@ def test_a_finished_run_leaves_its_record_and_is_not_repeated(run):
 
 def test_a_finished_run_keeps_its_last_model_and_no_periodic_checkpoint(run):
     os.makedirs(run.folder)
-    for name in ("model_0000099.pth", "model_final.pth", "model_best.pth", "model_round_00.pth"):
+    for name in ("last_checkpoint", "model_0000099.pth", "model_final.pth", "model_best.pth", "model_round_00.pth"):
         open(os.path.join(run.folder, name), "w").close()
     train_run(run, {})
     kept = {name for name in os.listdir(run.folder) if name.endswith(".pth")}
@@ -76,13 +76,32 @@ def test_the_record_has_the_configuration_of_the_attempt_that_trained(run):
     assert record(run)["overrides"] == read_predictions(run)["overrides"] == []
 
 
+def test_remains_of_an_attempt_that_trained_nothing_are_removed(run):
+    os.makedirs(run.folder)
+    for name in ("config.yaml", "log.txt"):
+        with open(os.path.join(run.folder, name), "w") as file:
+            file.write("DATASETS: [")
+    assert train_run(run, {}).error is None
+    with open(os.path.join(run.folder, "config.yaml")) as file:
+        assert file.read() == "{}"  # of the stand-in
+
+
+def test_a_run_that_another_configuration_trained_meanwhile_is_left_alone(run):
+    train_run(run, {})
+    before = record(run)
+    outcome = train_run(run._replace(overrides=("SOLVER.MAX_ITER", "3")), {})
+    assert "was made with overrides [], not ['SOLVER.MAX_ITER', '3']" in outcome.error
+    assert record(run) == before and calls(run) == 1
+
+
 def test_damaged_predictions_are_one_clear_error(run):
     train_run(run, {})
     path = os.path.join(run.folder, "predictions.json")
     with open(path, "r+") as file:
         file.truncate(100)
-    with pytest.raises(InputError, match="predictions.json is not a JSON file"):
-        read_predictions(run)
+    for read in (read_predictions, lambda x: check_plan([x], [])):
+        with pytest.raises(InputError, match="predictions.json is not a JSON file"):
+            read(run)
 
 
 def test_seconds_leave_out_what_an_interruption_made_it_repeat(run):

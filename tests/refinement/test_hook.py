@@ -8,7 +8,7 @@ from detectron2.modeling import build_model
 from detectron2.utils.events import EventStorage
 from tsdd_d2.data import ensure_registered
 from tsdd_d2.data.files import read_json
-from tsdd_d2.engine.round_loader import round_loader
+from tsdd_d2.refinement.round_loader import round_loader
 from tsdd_d2.refinement import CandidateSelectionHook, ROIBank, RoundSchedule
 
 
@@ -21,7 +21,6 @@ def bytes_of_live_tensors():
 def test_memory_does_not_grow_with_the_rounds(tiny_cfg, tiny_dataset, tmp_path):
     ensure_registered("tiny_fold1_train")
     bank = ROIBank(str(tmp_path / "rois"))
-    bank.write(0, read_json(MetadataCatalog.get("tiny_fold1_train").json_file))
     loaded, kept = [], []
     model = build_model(tiny_cfg)
     hook = CandidateSelectionHook(
@@ -40,6 +39,7 @@ def test_memory_does_not_grow_with_the_rounds(tiny_cfg, tiny_dataset, tmp_path):
         kept.append(bytes_of_live_tensors())
     hook.after_train()
     assert loaded == [0, 1, 2, 3, 4] and bank.rounds() == loaded
+    assert bank.read(0) == read_json(MetadataCatalog.get("tiny_fold1_train").json_file)
     assert len(DatasetCatalog.get("tiny_fold1_train")) == 16
     # a few anchors are cached in the first pass; after it nothing stays
     assert kept[1:] == kept[1:2] * 4

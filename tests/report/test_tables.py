@@ -131,7 +131,7 @@ def test_gains():
     a, b = groups(("tsddnet", 1), ("tsdd_b_sd", 1))
     (row,) = gains_table("t", "T", [Gain("CS", b, a, FIGURES, {0: 0.0123, 2: -0.004})]).rows
     assert (row["part"], row["methods"]) == ("CS", f"{title(b.method)} – {title(a.method)}")
-    assert row["AUC"].startswith("+") and row["AUC, seed by seed"] == "+0.012, -0.004"
+    assert row["AUC"].startswith("+") and row["AUC, seed by seed"] == "0: +0.012, 2: -0.004"
 
 
 def test_probabilities():

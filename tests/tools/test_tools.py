@@ -95,7 +95,7 @@ def test_selection_is_explained(finished_run, tmp_path):
     for group in groups:  # the first of the jittered boxes is D-Net's own
         assert len({round(x["iou_first"], 5) for x in rows if x["images_of"] == group}) == 1
     margins = explanation["margins"]
-    assert [x["margin"] for x in margins] == [0, 0.1, 0.3] * 2
+    assert [x["margin"] for x in margins] == [0, 0.02, 0.05] * 2
     assert all(margins[i]["replaced"] >= margins[i + 1]["replaced"] for i in (0, 1, 3, 4))
 
 

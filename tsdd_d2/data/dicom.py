@@ -10,7 +10,7 @@ from pydicom.pixels import apply_color_lut, apply_voi_lut, iter_pixels
 
 from ..errors import InputError
 
-__all__ = ["is_dicom_file", "read_dicom", "ultrasound_region"]
+__all__ = ["is_dicom_file", "number_of_frames", "read_dicom", "ultrasound_region"]
 
 logger = logging.getLogger(__name__)
 

@@ -12,8 +12,8 @@ from ..data.files import read_json
 from ..data.folds import keep_rois
 from ..data.roi import is_fully_annotated
 from ..refinement import CandidateSelectionHook, RoundSchedule, apply_veto_file
+from ..refinement.round_loader import round_loader, round_mapper
 from .hooks import WeightsBeforeRefinement
-from .round_loader import round_loader, round_mapper
 from .run_folder import effective_p_seed
 from .trainer import TSDDTrainer
 
@@ -22,7 +22,7 @@ class Stage1Trainer(TSDDTrainer):
     """Trains D-Net and C-Net together while candidate selection rewrites their ROIs."""
 
     def __init__(self, cfg):
-        self.schedule = round_schedule(cfg)
+        self.schedule = RoundSchedule.of(cfg)
         super().__init__(cfg)
         # one for all rounds
         self.round_mapper = round_mapper(cfg, DatasetCatalog.get(cfg.DATASETS.TRAIN[0]), self.read_pixels)
@@ -31,21 +31,16 @@ class Stage1Trainer(TSDDTrainer):
         return initial_annotation(self.cfg)
 
     def stage_hooks(self) -> List[hooks.HookBase]:
-        cfg = self.cfg
         return [
             WeightsBeforeRefinement(self.weights_only, self.schedule.start(1))
             if comm.is_main_process() and self.schedule.rounds
             else None,
             CandidateSelectionHook(
+                self.cfg,
                 model=self.network,
-                dataset_name=cfg.DATASETS.TRAIN[0],
                 bank=self.bank,
-                schedule=self.schedule,
                 build_round_loader=self.build_round_loader,
                 reset_train_loader=self.use_round,
-                rule=cfg.REFINEMENT.RULE,
-                candidates_per_round=cfg.REFINEMENT.CANDIDATES_PER_ROUND,
-                min_iou_with_manual=cfg.REFINEMENT.MIN_IOU_WITH_MANUAL,
             ),
         ]
 
@@ -67,15 +62,6 @@ class Stage1Trainer(TSDDTrainer):
     def build_round_loader(self, dataset_dicts: List[Dict]) -> DataLoader:
         """Batches for one pass of candidate selection: this rank's share of all training images."""
         return round_loader(self.cfg, dataset_dicts, self.round_mapper)
-
-
-def round_schedule(cfg) -> RoundSchedule:
-    """The rounds of a configuration; without refinement the warm-up is all there is."""
-    if not cfg.REFINEMENT.ENABLED:
-        return RoundSchedule(cfg.SOLVER.MAX_ITER, cfg.SOLVER.MAX_ITER, 0)
-    return RoundSchedule(
-        cfg.REFINEMENT.WARMUP_ITER, cfg.SOLVER.MAX_ITER, cfg.REFINEMENT.ROUNDS
-    )
 
 
 def initial_annotation(cfg) -> Dict:

@@ -220,12 +220,15 @@ def patient_bootstrap(
         results[name] = {
             "value": values[name], "low": float(low), "high": float(high), "resamples": len(defined),
         }
-    undefined = {name: resamples - result["resamples"] for name, result in results.items()}
-    if any(undefined.values()):
+    undefined: Dict[int, List[str]] = {}
+    for name, result in results.items():
+        undefined.setdefault(resamples - result["resamples"], []).append(str(name))
+    undefined.pop(0, None)
+    if undefined:
         logging.getLogger(__name__).warning(
             "Of %d resamples of %d patients some lack a class; they are left out of the intervals: %s",
             resamples, num_patients,
-            ", ".join(f"{name} {number}" for name, number in undefined.items() if number),
+            ", ".join(f"{names[0]}{f' to {names[-1]}' if names[1:] else ''} {n}" for n, names in undefined.items()),
         )
     return results
 

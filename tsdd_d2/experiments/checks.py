@@ -10,12 +10,11 @@ from detectron2.data import MetadataCatalog
 from detectron2.modeling import META_ARCH_REGISTRY
 
 from ..data import ensure_registered
-from ..data.files import read_json
 from ..data.validation import read_valid_bbui
 from ..engine.run_folder import CONFIG_FILE, describe_difference
 from ..engine.setup import ABSENT, check_config, config_differences, load_config
 from ..errors import InputError
-from .plan import PREDICTIONS, RECORD, Run
+from .plan import PREDICTIONS, RECORD, Run, read_run_file
 
 logger = logging.getLogger(__name__)
 
@@ -53,7 +52,7 @@ def check_plan(runs: Iterable[Run], to_train: Sequence[Run], test_data: Sequence
     finished = [run for run in runs if run.status == "finished"]
     needed = [run.needs for run in (*to_train, *finished) if run.needs is not None]
     for run in (x for x in dict.fromkeys((*runs, *to_train, *needed)) if x.has_trained):
-        problems.update(dict.fromkeys([*_other_configuration(run)] or [*_other_values(run)]))
+        problems.update(dict.fromkeys(other_configuration(run) or [*_other_values(run)]))
     if problems:
         raise InputError("The experiment cannot be run:\n  " + "\n  ".join(problems))
 
@@ -65,36 +64,42 @@ def _problems_of_configurations(runs: Sequence[Run]) -> Iterator[str]:
             yield f"{run.method} has no configuration for the profile {run.profile}: {run.config_file} does not exist."
             continue
         try:
-            # of the options of a run only these can be wrong, and the message shows them
-            load_config(run.config_file, run.overrides)
-            cfg = _configuration(run)
+            # of the options of a run only these can be unknown, and the message shows them
+            _configuration(run.config_file, run.overrides)
+            cfg = _configuration(run.config_file, run.options)
             check_config(cfg)
         except InputError as error:
-            yield str(error)
+            yield f"{run.method}: {error}".replace("\n", "\n  ")
             continue
-        needs_rois = getattr(META_ARCH_REGISTRY.get(cfg.MODEL.META_ARCHITECTURE), "needs_rois", None)
+        name = cfg.MODEL.META_ARCHITECTURE
+        if name not in META_ARCH_REGISTRY:
+            yield f"{run.method}: MODEL.META_ARCHITECTURE {name} has a trainer, but is not in Detectron2's registry."
+            continue
+        needs_rois = getattr(META_ARCH_REGISTRY.get(name), "needs_rois", None)
         if needs_rois is not None and needs_rois == run.definition.uses_pa_images:
             yield (
-                f"{run.method} has uses_pa_images {run.definition.uses_pa_images}, and its network "
-                f"{cfg.MODEL.META_ARCHITECTURE} needs_rois {needs_rois}: one of them is wrong."
+                f"{run.method} has uses_pa_images {run.definition.uses_pa_images}, and its network {name} needs_rois "
+                f"{needs_rois}: one of them is wrong."
             )
 
 
-def _configuration(run: Run):
-    """That of its training process, but for what differs between machines and would give a warning for each run."""
-    return load_config(run.config_file, [*run.options, "SOLVER.AMP.ENABLED", "False", "MODEL.DEVICE", "cpu"])
+def _configuration(config_file: str, options: Sequence[str]):
+    """That of a training process, but for what differs between machines and would give a warning for each run."""
+    return load_config(config_file, [*options, "SOLVER.AMP.ENABLED", "False", "MODEL.DEVICE", "cpu"])
 
 
-def _other_configuration(run: Run) -> Iterator[str]:
-    """A problem for each file that was made with another configuration file, or with other overrides."""
+def other_configuration(run: Run) -> List[str]:
+    """A problem for each file of a run that was made with another configuration file, or with other overrides."""
+    problems = []
     for file_name in (RECORD, PREDICTIONS):
         path = os.path.join(run.folder, file_name)
         if not os.path.isfile(path):
             continue
-        found = read_json(path)
+        found = read_run_file(path)
         for key, value in run.configuration.items():
             if found.get(key) != value:
-                yield f"{path} was made with {key} {found.get(key)}, not {value}: name another --output."
+                problems.append(f"{path} was made with {key} {found.get(key)}, not {value}: name another --output.")
+    return problems
 
 
 def _other_values(run: Run) -> Iterator[str]:
@@ -103,7 +108,7 @@ def _other_values(run: Run) -> Iterator[str]:
     if not os.path.isfile(path):
         return
     try:
-        cfg = _configuration(run)
+        cfg = _configuration(run.config_file, run.options)
         with open(path, encoding="utf-8") as file:
             differences = config_differences(yaml.safe_load(file) or {}, yaml.safe_load(cfg.dump()))
     except InputError as error:

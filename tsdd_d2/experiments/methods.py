@@ -56,7 +56,7 @@ ABLATIONS = ("tsdd_b", "tsdd_b_cs", "tsdd_b_sd")
 
 
 def compared_methods() -> Tuple[str, ...]:
-    """The methods of the paper's Table I: all but the parts and the ablations of TSDDNet."""
+    """The methods of the paper's Table I, and those of plug-ins: all but the parts and the ablations of TSDDNet."""
     return tuple(x.name for x in METHODS.values() if x.stage != 1 and x.name not in ABLATIONS)
 
 

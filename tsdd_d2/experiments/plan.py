@@ -12,6 +12,7 @@ import tsdd_d2
 from ..data import dataset_folder, ensure_registered
 from ..data.files import read_json
 from ..engine.run_folder import TAG
+from ..errors import InputError
 from ..plugins import load_plugins
 from .methods import ABLATIONS, METHODS, Method
 
@@ -128,13 +129,21 @@ class Run(NamedTuple):
         if os.path.isfile(os.path.join(self.folder, PREDICTIONS)):
             return "finished"
         record = os.path.join(self.folder, RECORD)
-        attempts = read_json(record)["attempts"] if os.path.isfile(record) else []
+        attempts = read_run_file(record)["attempts"] if os.path.isfile(record) else []
         return "failed" if attempts and attempts[-1]["exit_code"] not in (None, 0, *INTERRUPTED) else "missing"
 
     @property
     def has_trained(self) -> bool:
         """Whether there is anything that a further attempt goes on from, or the outcome."""
         return any(os.path.isfile(os.path.join(self.folder, name)) for name in (TAG, LAST_FILE, PREDICTIONS))
+
+
+def read_run_file(path: str) -> Dict:
+    """The content of a JSON file of a run; InputError if it is damaged."""
+    try:
+        return read_json(path)
+    except ValueError as error:
+        raise InputError(f"{error}. Copy it again, or remove it.") from error
 
 
 class Experiment(NamedTuple):
@@ -183,7 +192,7 @@ def existing_folds(data: str) -> List[int]:
 
 def folds_of_runs(output: str, data: str, profile: str) -> List[int]:
     """The folds of which a folder of runs has any."""
-    name = re.compile(rf"({'|'.join(METHODS)})_{re.escape(data)}_{profile}_fold([0-9]+)_p.+")
+    name = re.compile(rf"({'|'.join(map(re.escape, METHODS))})_{re.escape(data)}_{profile}_fold([0-9]+)_p.+")
     folders = os.listdir(output) if os.path.isdir(output) else []
     return sorted({int(match[2]) for match in map(name.fullmatch, folders) if match})
 
@@ -231,7 +240,7 @@ def _mean_seconds(output: str, method: str, data: str, profile: str) -> Optional
     prefix = f"{method}_{data}_{profile}_fold"
     folders = [x for x in os.listdir(output) if x.startswith(prefix)] if os.path.isdir(output) else []
     files = [os.path.join(output, folder, PREDICTIONS) for folder in folders]
-    seconds = [read_json(path)["seconds"] for path in files if os.path.isfile(path)]
+    seconds = [read_run_file(path)["seconds"] for path in files if os.path.isfile(path)]
     return sum(seconds) / len(seconds) if seconds else None
 
 

@@ -8,8 +8,7 @@ from detectron2.data import MetadataCatalog
 
 from ..data import ensure_registered
 from ..data.files import read_json, write_text
-from ..errors import InputError
-from .plan import PREDICTIONS, RECORD, Run
+from .plan import PREDICTIONS, RECORD, Run, read_run_file
 
 # The weights whose predictions count, for every method: those of the last iteration. The best ones on the validation
 # split would be chosen among few images.
@@ -59,10 +58,7 @@ def read_predictions(run: Run) -> Dict[str, Any]:
     Raises:
         InputError: the file is damaged.
     """
-    try:
-        return read_json(os.path.join(run.folder, PREDICTIONS))
-    except ValueError as error:
-        raise InputError(f"{error}. Copy it again, or remove it.") from error
+    return read_run_file(os.path.join(run.folder, PREDICTIONS))
 
 
 def copy_predictions(runs: Iterable[Run], output: str) -> None:

@@ -18,8 +18,10 @@ import tsdd_d2
 
 from ..data import dataset_folder
 from ..data.files import read_json, write_json
+from ..engine.run_folder import remove_run
 from ..plugins import plugin_versions
-from .plan import LAST_FILE, PREDICTIONS, RECORD, ROOT, TRAIN_TOOL, Run
+from .checks import other_configuration
+from .plan import LAST_FILE, PREDICTIONS, RECORD, ROOT, TRAIN_TOOL, Run, read_run_file
 from .predictions import add_external_predictions, collect_predictions, read_predictions
 
 logger = logging.getLogger(__name__)
@@ -48,6 +50,10 @@ def train_run(run: Run, environment: Dict[str, str]) -> Outcome:
     os.makedirs(run.folder, exist_ok=True)
     busy = None
     with _only_one(run.folder) as lock:
+        if not run.has_trained:
+            remove_run(run.folder)  # of an attempt that was killed early, perhaps with another configuration
+        elif problems := other_configuration(run):  # since the plan was made
+            return Outcome(problems[0])
         if run.status == "finished":
             return Outcome()
         if not os.path.isfile(os.path.join(run.folder, LAST_FILE)):
@@ -133,8 +139,9 @@ def _call(command: List[str], log_file: str, environment: Dict[str, str], lock: 
 def _begin_attempt(run: Run, start: float) -> None:
     """Adds an attempt to the run's record, which is made if there is none."""
     path = os.path.join(run.folder, RECORD)
-    record = read_json(path) if os.path.isfile(path) else {**run.descriptor, "attempts": []}
-    record.update(run.configuration)  # an earlier attempt that trained nothing may have had another
+    record = read_run_file(path) if os.path.isfile(path) else {**run.descriptor, "attempts": []}
+    if not run.has_trained:
+        record.update(run.configuration)  # an earlier attempt may have had another
     if record["attempts"]:
         previous = record["attempts"][-1]
         previous["kept_seconds"] = _kept_seconds(previous, run.folder)

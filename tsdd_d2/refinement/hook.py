@@ -1,15 +1,18 @@
 """When candidate selection happens, and what moves around it."""
 
 import logging
-from typing import Callable, Dict, Iterable, List, NamedTuple
+from typing import Any, Callable, Dict, Iterable, List, NamedTuple, Optional
 
+from detectron2.config import configurable
 from detectron2.data import DatasetCatalog, MetadataCatalog
 from detectron2.engine import HookBase
 from detectron2.utils import comm
 from torch import nn
 
 from ..data.bbui import register_bbui_instances
+from ..data.files import read_json
 from .roi_bank import ROIBank
+from .round_loader import round_loader
 from .rounds import refine_rois, score_all_candidates
 from .selection import SELECTION_RULES
 
@@ -22,6 +25,13 @@ class RoundSchedule(NamedTuple):
     warmup_iter: int
     max_iter: int
     rounds: int
+
+    @classmethod
+    def of(cls, cfg) -> "RoundSchedule":
+        """That of a configuration; without refinement the warm-up is all there is."""
+        if not cfg.REFINEMENT.ENABLED:
+            return cls(cfg.SOLVER.MAX_ITER, cfg.SOLVER.MAX_ITER, 0)
+        return cls(cfg.REFINEMENT.WARMUP_ITER, cfg.SOLVER.MAX_ITER, cfg.REFINEMENT.ROUNDS)
 
     def start(self, round_number: int) -> int:
         """The iteration *before* which a round runs; round 0 is the annotation that training starts from."""
@@ -38,7 +48,8 @@ class RoundSchedule(NamedTuple):
 
 
 class CandidateSelectionHook(HookBase):
-    """Runs the rounds of candidate selection (paper III.B) inside any Detectron2 trainer.
+    """Runs the rounds of candidate selection (paper III.B) inside any Detectron2 trainer:
+    ``CandidateSelectionHook(cfg, model=..., bank=...)``.
 
     Before the iteration that :class:`RoundSchedule` names, it passes over all training images with the current
     weights (sharded over the ranks), rewrites the ROIs by the selection rule, stores them in the :class:`ROIBank`,
@@ -48,6 +59,7 @@ class CandidateSelectionHook(HookBase):
     outcome.
     """
 
+    @configurable
     def __init__(
         self,
         *,
@@ -56,7 +68,7 @@ class CandidateSelectionHook(HookBase):
         bank: ROIBank,
         schedule: RoundSchedule,
         build_round_loader: Callable[[List[Dict]], Iterable],
-        reset_train_loader: Callable[[int], None],
+        reset_train_loader: Optional[Callable[[int], None]] = None,
         rule: str = "class_guided",
         candidates_per_round: int = 1,
         min_iou_with_manual: float = 0.0,
@@ -65,9 +77,10 @@ class CandidateSelectionHook(HookBase):
         Args:
             model: scores the candidates: the network that is trained (not its DDP wrapper), or an average of it.
             dataset_name: the registered training set.
-            bank: holds at least round 0 when training begins.
+            bank: without a round when training begins, it gets the training set's own file as round 0.
             build_round_loader: dataset dicts -> batches of inference inputs with ``rois``; this rank's shard.
-            reset_train_loader: called with the number of the round whose ROIs the trainer shall load next.
+            reset_train_loader: called with the number of the round whose ROIs the trainer shall load next; by default a
+                ``DefaultTrainer`` builds its train loader anew.
             rule: a name in :data:`~tsdd_d2.refinement.selection.SELECTION_RULES`.
             candidates_per_round, min_iou_with_manual: see ``REFINEMENT`` in :mod:`tsdd_d2.config`.
         """
@@ -78,12 +91,27 @@ class CandidateSelectionHook(HookBase):
         self.bank = bank
         self.schedule = schedule
         self.build_round_loader = build_round_loader
-        self.reset_train_loader = reset_train_loader
+        self.reset_train_loader = reset_train_loader or self._reset_default_trainer
         self.rule = SELECTION_RULES[rule]
         self.candidates_per_round = candidates_per_round
         self.min_iou_with_manual = min_iou_with_manual
 
+    @classmethod
+    def from_config(cls, cfg) -> Dict[str, Any]:
+        return {
+            "dataset_name": cfg.DATASETS.TRAIN[0],
+            "schedule": RoundSchedule.of(cfg),
+            "build_round_loader": lambda dataset_dicts: round_loader(cfg, dataset_dicts),
+            "rule": cfg.REFINEMENT.RULE,
+            "candidates_per_round": cfg.REFINEMENT.CANDIDATES_PER_ROUND,
+            "min_iou_with_manual": cfg.REFINEMENT.MIN_IOU_WITH_MANUAL,
+        }
+
     def before_train(self):
+        if not self.bank.rounds():
+            if comm.is_main_process():
+                self.bank.write(0, read_json(self.original_json))
+            comm.synchronize()
         self._use_round(self.schedule.completed(self.trainer.start_iter))
 
     def before_step(self):
@@ -99,6 +127,10 @@ class CandidateSelectionHook(HookBase):
         path = self.bank.path(round_number)
         register_bbui_instances(self.dataset_name, path, self.image_root)
         self.reset_train_loader(round_number)
+
+    def _reset_default_trainer(self, _: int):
+        trainer = self.trainer
+        trainer._trainer.reset_data_loader(lambda: trainer.build_train_loader(trainer.cfg))
 
     def _run_round(self, round_number: int):
         scored = score_all_candidates(

@@ -31,8 +31,8 @@ def apply_vetoes(bbui: Dict, vetoes: Sequence[Dict], source: str = "The vetoes")
 
     A vetoed refined ROI is the manual one again and locked; one that is manual is locked. The image of a vetoed pseudo
     ROI loses those that it has, also if they are of another run, and gets ``roi_veto``, with which no round gives it a
-    ROI: where the method failed once, any other box would be as unreviewed as the first. ``info.vetoes`` of the result lists all vetoes
-    that were ever applied.
+    ROI: where the method failed once, any other box would be as unreviewed as the first. ``info.vetoes`` of the result
+    lists all vetoes that were ever applied.
 
     Args:
         bbui: content of a BBUI file, of the data set itself or of any round; not modified.

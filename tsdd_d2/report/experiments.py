@@ -235,7 +235,7 @@ def _roc_on(context: Context, test_set: Optional[str]) -> Content:
             brier = brier_score(x, context.bootstrap, test_set)
             rows.append((x, auc, brier))
             curves.append(ROCCurve(x, ROC_GRID, *roc_band(x, ROC_GRID, context.bootstrap, test_set), auc))
-            # the models of several folds diagnose the same external images: the first stands for them
+            # the models of all folds diagnose the same external images
             calibration.append(CalibrationCurves(x, pooled(x, test_set), brier))
         if curves:
             shows_ours = test_set is None and any(x.group.method == OURS for x in curves)
@@ -243,7 +243,9 @@ def _roc_on(context: Context, test_set: Optional[str]) -> Content:
             roc, calibrated = f"roc_p{share(p)}{suffix}", f"calibration_p{share(p)}{suffix}"
             save_figure(roc_figure(curves, remark), context.output_dir, roc)
             save_figure(calibration_figure(calibration), context.output_dir, calibrated)
-            pool = "the pooled test images" if test_set is None else "its images (by the models of the first fold)"
+            pool = "the pooled test images"
+            if test_set is not None:
+                pool = "its images, of each method by the first of its models (the Brier score is the mean of all)"
             figures += [
                 FigureFile(
                     roc,

@@ -201,12 +201,12 @@ def gains_table(name: str, caption: str, gains: Sequence[Gain]) -> Table:
     rows, records = [], []
     for x in gains:
         texts = {TITLES[metric]: _estimate_text(x.differences[metric], metric, sign=True) for metric in METRICS}
-        of_seeds = ", ".join(f"{difference:+.3f}" for difference in x.of_seeds.values())
+        of_seeds = ", ".join(f"{seed}: {difference:+.3f}" for seed, difference in x.of_seeds.items())
         methods = f"{title(x.a.method)} – {title(x.b.method)}"
         rows.append({"part": x.part, "methods": methods, "p": share(x.a.p), **texts, "AUC, seed by seed": of_seeds})
-        records.append(
-            {"part": x.part, "method": x.a.method, "other": x.b.method, "p": x.a.p, **_numbers(SOFTWARE, x.differences)}
-        )
+        record = {"part": x.part, "method": x.a.method, "other": x.b.method, "p": x.a.p}
+        numbers = {f"AUC_seed{seed}": difference for seed, difference in x.of_seeds.items()}
+        records.append({**record, **_numbers(SOFTWARE, x.differences), **numbers})
     notes = [
         "In percentage points (AUC: as a fraction), on the folds and seeds that both have: the mean, with the interval of "
         "the paired difference from a bootstrap over patients. It does not hold what another seed would change, which the "
