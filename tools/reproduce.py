@@ -182,7 +182,7 @@ def reproduce(args) -> int:
     if args.results:
         first_stages = [run.needs for run in runs if run.needs is not None]
         copy_predictions(dict.fromkeys((*runs, *first_stages)), os.path.join(results, "runs"))
-    render(args.experiment, shown, results, args.threshold)
+    render(args.experiment, shown, args.output, results, args.threshold)
     failed = {run.id: outcome.error for run, outcome in outcomes.items() if outcome.error}
     for name, error in failed.items():
         print(f"failed: {name}: {error}", file=sys.stderr)
@@ -290,12 +290,15 @@ def print_times(outcomes, wall: float) -> None:
     )
 
 
-def render(experiment: str, shown, results: str, threshold: str) -> None:
+def render(experiment: str, shown, output: str, results: str, threshold: str) -> None:
     """Hands what was planned and what is finished to the report."""
     # drawing packages, which training does without
     from tsdd_d2 import report
 
     planned, finished = [], []
+    # a link to a log leads somewhere as long as the page and the runs stay in one folder
+    folders = [os.path.abspath(output), os.path.abspath(results)]
+    together = os.path.commonpath(folders) in folders
     # beside what is shown, the list of runs has the first stages; predictions may have been kept without them
     first_stages = [
         (name, run.needs)
@@ -303,7 +306,7 @@ def render(experiment: str, shown, results: str, threshold: str) -> None:
         if run.needs is not None and (run.needs.status == "finished" or run.status != "finished")
     ]
     for name, run in dict.fromkeys((*shown, *first_stages)):
-        log = os.path.relpath(run.log, results) if os.path.isfile(run.log) else None
+        log = os.path.relpath(run.log, results) if together and os.path.isfile(run.log) else None
         planned.append({**run.descriptor, "method": name, "status": run.status, "log": log})
         if run.status == "finished":
             finished.append({**read_predictions(run), "method": name})

@@ -93,6 +93,7 @@ def test_a_failed_run_is_reported_and_stops_no_other(reproduce, rendered, tmp_pa
 def test_kept_predictions_render_without_training(reproduce, rendered, tmp_path):
     kept = str(tmp_path / "kept")
     assert reproduce("table1", "--methods", "tsddnet", "--p", "0.5", "--results", kept) == 0
+    assert {x["log"] for x in rendered[0][1]} == {None}  # the runs are elsewhere
     arguments = ["--no-train", "--methods", "tsddnet", "faster_rcnn", "--p", "0.5", "--results", kept]
     assert reproduce("table1", *arguments, output="kept/runs") == 0
     assert [x["status"] for x in rendered[1][1]] == ["finished", "missing", "finished"]
