@@ -25,11 +25,11 @@ from tsdd_d2.data import ensure_registered
 from tsdd_d2.data.files import read_json
 from tsdd_d2.engine.memory import keep_freed_memory
 from tsdd_d2.engine.setup import load_config
-from tsdd_d2.refinement.round_loader import round_loader, round_mapper
 from tsdd_d2.errors import InputError
 from tsdd_d2.export import export_model
 from tsdd_d2.modeling.network import rois_in_tensor
 from tsdd_d2.refinement import SELECTION_RULES, refine_rois, score_all_candidates
+from tsdd_d2.refinement.round_loader import round_loader, round_mapper
 
 EPILOG = """
 Examples:

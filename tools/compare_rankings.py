@@ -28,10 +28,10 @@ from tsdd_d2.data.files import write_json
 from tsdd_d2.data.mapper import BBUIMapper
 from tsdd_d2.engine import Stage1Trainer
 from tsdd_d2.engine.setup import check_config, check_data, load_config
-from tsdd_d2.refinement.round_loader import round_loader
 from tsdd_d2.errors import InputError
 from tsdd_d2.modeling.network import rois_in_tensor
 from tsdd_d2.modeling.ranking import RANKING_REGISTRY
+from tsdd_d2.refinement.round_loader import round_loader
 
 EPILOG = """
 Examples:

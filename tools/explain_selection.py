@@ -29,12 +29,12 @@ from tsdd_d2.data import ensure_registered
 from tsdd_d2.data.files import read_json, write_json
 from tsdd_d2.data.roi import is_fully_annotated, rois_xyxy, to_xyxy
 from tsdd_d2.engine.model_file import load_model_of_run
-from tsdd_d2.refinement.round_loader import round_loader
 from tsdd_d2.engine.run_folder import STAGE1, read_rounds
 from tsdd_d2.errors import InputError
 from tsdd_d2.modeling.cnet import jitter_boxes
 from tsdd_d2.refinement import score_all_candidates
 from tsdd_d2.refinement.explanation import candidate_quality, incumbent_advantage, replacement
+from tsdd_d2.refinement.round_loader import round_loader
 from tsdd_d2.tables import explanation_tables
 
 EPILOG = """
@@ -44,7 +44,9 @@ Examples:
 """
 
 
+# By which share of its length a side of a jittered box moves, at most.
 JITTER = 0.2
+# In C-Net's probability of the true class; 0 is the paper.
 MARGINS = (0.0, 0.02, 0.05)
 
 
@@ -100,7 +102,7 @@ def explain(cfg, model, run: str, num_candidates: int, nms_thresholds: List[floa
             if title != "validation":
                 margins += [{**row, "margin": margin, **replacement(*boxes.rois_and_first, margin)} for margin in MARGINS]
             jittered = score_jittered(cfg, model, dataset_dicts, boxes.first_boxes, num_candidates, title)
-            candidates.append({**row, "candidates": "jittered", **figures_of(jittered, with_rois=False)})
+            candidates.append({**row, "candidates": "jittered", **candidate_quality(*jittered)})
     return {"candidates": candidates, "margins": margins}
 
 
@@ -175,8 +177,13 @@ def score_boxes(cfg, model, dataset_dicts: List[Dict], num_candidates: int, titl
 
 def score_jittered(
     cfg, model, dataset_dicts: List[Dict], boxes: Tensor, num_candidates: int, title: str
-) -> BoxesOfImages:
-    """The boxes (N, 4) and jittered copies of them as candidates: they are scored in the place of the current ROI."""
+) -> Tuple[List[Tensor], List[Tensor]]:
+    """
+    The boxes (N, 4) and jittered copies of them as candidates: they are scored in the place of the current ROI.
+
+    Returns:
+        scores and overlaps as in :class:`BoxesOfImages`.
+    """
     torch.manual_seed(cfg.SEED)
     jittered = []
     for x, box in zip(dataset_dicts, boxes):
@@ -190,7 +197,7 @@ def score_jittered(
     scored = score_all_candidates(model, round_loader(cfg, in_place_of_roi), 1, title)
     scores = [scored[x["image_id"]].roi_probabilities[:, x["category_id"]] for x in dataset_dicts]
     overlaps = [box_iou(candidates, x["true_box"])[:, 0] for x, candidates in zip(dataset_dicts, jittered)]
-    return BoxesOfImages(scores, overlaps, torch.empty(0), torch.empty(0), boxes)
+    return scores, overlaps
 
 
 def figures_of(boxes: BoxesOfImages, with_rois: bool) -> Dict[str, float]:

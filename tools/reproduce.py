@@ -123,7 +123,7 @@ def parse(argv):
         "--results",
         metavar="DIR",
         help="folder of tables and figures (default: OUTPUT/results), where an experiment replaces its earlier files; if "
-        "given, the predictions are copied to DIR/runs",
+        "given, the predictions are copied to DIR/runs, and logs are linked if DIR is in OUTPUT or around it",
     )
     add("--dry-run", action="store_true", help="print the plan, and stop")
     add("--no-train", action="store_true", help="render what is finished; the rest is shown as missing")

@@ -142,8 +142,8 @@ def _with_interval(figures: Dict[str, float], key: str) -> str:
 
 
 def _figure(value) -> str:
-    """Three decimals of a fraction, a count as it is, nothing for what was not measured."""
-    if value is None:
+    """Three decimals of a fraction, a count as it is, nothing for what was not measured or is not defined."""
+    if value is None or value != value:
         return ""
     return f"{value:.3f}" if isinstance(value, float) else str(value)
 
