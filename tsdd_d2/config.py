@@ -93,7 +93,7 @@ def add_tsdd_config(cfg: CN) -> None:
     _C.MODEL.FNET = CN()
     # How D-Net's feature levels are pooled for F-Net, by name in tsdd_d2/modeling/fnet.py: global (over the image) or
     # roi (over the box).
-    _C.MODEL.FNET.DNET_POOLING = "global"
+    _C.MODEL.FNET.DNET_POOLING = "roi"
     # Width of the first of F-Net's two FC layers.
     _C.MODEL.FNET.HIDDEN = 256
     # The two auxiliary classifiers, L_cls1 and L_cls2 of Eq. (5); False is TSDDNet-B (+CS) of Table II.
