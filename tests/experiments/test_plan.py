@@ -215,6 +215,18 @@ def test_what_is_no_matter_of_the_run_is_not_compared(run, tiny_dataset):
     check_plan([run], [run])
 
 
+@pytest.mark.parametrize("method", ["tsdd_b", "retinanet", "faster_rcnn", "cnet_oracle", "cnet_whole_image"])
+def test_keys_of_fnet_are_compared_where_there_is_one(run, tiny_dataset, method):
+    run = run._replace(method=method)
+    without = run.needs or run
+    write_config(without, **{"MODEL.FNET.HIDDEN": "77"})
+    check_plan([run], [run])
+    if run.needs:
+        write_config(run, **{"MODEL.FNET.HIDDEN": "77"})
+        with pytest.raises(InputError, match=r"MODEL\.FNET\.HIDDEN: 77 there"):
+            check_plan([run], [run])
+
+
 def test_initial_weights_and_values_that_were_none_are_compared(run, tiny_dataset):
     write_config(run, **{"MODEL.WEIGHTS": "x.pth", "SOLVER.WEIGHT_DECAY_BIAS": "0.5"})
     with pytest.raises(InputError, match=r"MODEL\.WEIGHTS: x\.pth there, '' now\n.*DECAY_BIAS: 0\.5 there, None now"):

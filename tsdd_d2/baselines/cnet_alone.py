@@ -26,6 +26,7 @@ class CNetAlone(nn.Module):
     needs_rois: bool
     # the name of its boxes in the results of a run
     given_boxes: str
+    unused_keys = ("MODEL.FNET.",)
 
     @configurable
     def __init__(self, *, cnet: CNet, pixel_mean: List[float], pixel_std: List[float], bfloat16: bool):

@@ -19,6 +19,7 @@ class Diagnosing:
 
     # what SupervisedTrainer gives it to train on
     needs_rois = True
+    unused_keys = ("MODEL.FNET.",)
 
     @configurable
     def __init__(self, *, bfloat16: bool, **detector):

@@ -117,12 +117,15 @@ def _other_values(run: Run) -> Iterator[str]:
     except yaml.YAMLError as error:
         yield f"{path} cannot be read: {error}: name another --output, or remove the folder."
         return
+    name = cfg.MODEL.META_ARCHITECTURE
+    network = META_ARCH_REGISTRY.get(name) if name in META_ARCH_REGISTRY else None  # None: said elsewhere
+    not_compared = NOT_COMPARED + getattr(network, "unused_keys", ())
     described = [
         describe_difference(key, old, new)
         for key, old, new in differences
         # a key that only one of them has came or went with a version of the software
         if ABSENT not in (old, new)
-        and not key.startswith(NOT_COMPARED)
+        and not key.startswith(not_compared)
         # a folder, where the run goes on from another one
         and not (key == "MODEL.WEIGHTS" and run.needs is not None)
     ]

@@ -40,6 +40,8 @@ class TSDDStage1(TSDDNetwork):
     """D-Net and C-Net trained together, each on its own loss; C-Net alone diagnoses D-Net's boxes."""
 
     diagnoses_with_dnet = False
+    # beginnings of keys that this network does not have: a run stays what it is when they change
+    unused_keys = ("MODEL.FNET.",)
 
     @configurable
     def __init__(self, *, cnet_weighs_in: bool, dnet_box_probability: float = 0.0, **networks):
