@@ -3,7 +3,7 @@
 
 The plan is printed first. A finished run is never repeated, an interrupted one goes on, a failed one is reported and
 does not stop the others. The same command goes on where it was stopped, also on another machine that has the folder of
-the runs; all experiments can share one folder, and so do their runs.
+the runs; two machines at the same time share what is to be done. All experiments can have one folder of runs in common.
 
 A run is a folder <method>_<data>_<profile>_fold<K>_p<p>_seed<seed>: config.yaml, console.log and log.txt, metrics.json,
 predictions.json (all that rendering needs), experiment.json (attempts, package versions, git revision), the model.

@@ -26,7 +26,7 @@ def local(jobs=2):
 def test_a_run_starts_when_the_one_that_it_needs_has_ended(run):
     log, runs = [], [*stages(run), run]
 
-    def function(run):
+    def function(run, wait):
         log.append(f"+{run.method}")
         return Outcome()
 
@@ -38,7 +38,7 @@ def test_a_run_starts_when_the_one_that_it_needs_has_ended(run):
 
 
 def test_a_failure_stops_those_that_need_the_run_alone(run):
-    def function(run):
+    def function(run, wait):
         if run.method == "tsddnet_stage1":
             raise OSError("no space left")
         return Outcome()
@@ -56,7 +56,7 @@ def test_local_runs_so_many_at_a_time_in_the_order_of_the_plan(run):
     active, most, order, lock = set(), [], [], threading.Lock()
     barrier = threading.Barrier(2)
 
-    def function(run):
+    def function(run, wait):
         with lock:
             active.add(run)
             order.append(run.fold)
@@ -70,13 +70,26 @@ def test_local_runs_so_many_at_a_time_in_the_order_of_the_plan(run):
     assert max(most) == 2 and sorted(order[:2]) == [1, 2] and sorted(order[2:4]) == [3, 4]
 
 
+def test_what_another_process_works_on_comes_last_and_is_waited_for(run):
+    runs, log = [run._replace(fold=fold) for fold in (1, 2, 3)], []
+
+    def function(run, wait):
+        log.append((run.fold, wait))
+        return Outcome(taken=run.fold == 1 and not wait)
+
+    told = []
+    outcomes = execute(runs, function, local(jobs=1), lambda run, outcome: told.append(run.fold))
+    assert log == [(1, False), (2, False), (3, False), (1, True)]
+    assert told == [2, 3, 1] and not any(x.taken for x in outcomes.values())
+
+
 def logged(log, lost: int):
     """
     A function of a run that writes when it begins and ends, and whose process is killed the first ``lost`` times; a
     partial, as tools/reproduce.py submits.
     """
 
-    def function(run, log, lost):
+    def function(run, wait, log, lost):
         with open(log, "a+") as file:
             file.write(f"+{run.method}\n")
             file.seek(0)

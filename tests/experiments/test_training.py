@@ -9,7 +9,7 @@ import pytest
 
 from tsdd_d2.data.files import read_json, write_json
 from tsdd_d2.errors import InputError
-from tsdd_d2.experiments import check_plan, evaluate_run_on, read_predictions, train_run
+from tsdd_d2.experiments import Outcome, check_plan, evaluate_run_on, read_predictions, train_run
 from tsdd_d2.experiments.predictions import copy_predictions
 from tsdd_d2.experiments.training import training_environment
 
@@ -24,7 +24,7 @@ def record(run):
 
 def test_a_finished_run_leaves_its_record_and_is_not_repeated(run):
     assert train_run(run, {}).error is None
-    assert train_run(run, {}) == (None, None) and calls(run) == 1
+    assert train_run(run, {}) == Outcome() and calls(run) == 1
     content = read_predictions(run)
     assert {key: content[key] for key in run.descriptor} == {
         "method": "retinanet", "stage": None, "data": "tiny", "profile": "cpu", "fold": 1, "p": 0.5, "seed": 0,
@@ -128,6 +128,7 @@ def test_a_run_whose_parent_was_killed_is_waited_for_and_not_repeated(run):
     parent.kill()
     parent.join()
     assert run.status == "missing" and not os.path.exists(os.path.join(run.folder, "results.json"))
+    assert train_run(run, {}, wait=False) == Outcome(taken=True)
     assert train_run(run, {}).error is None and calls(run) == 1
     assert record(run)["attempts"][0]["exit_code"] == 0 and read_predictions(run)["seconds"] >= 1.4
 

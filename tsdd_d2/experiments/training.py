@@ -33,23 +33,28 @@ class Outcome(NamedTuple):
     Attributes:
         error: None if it is finished, else why not.
         busy: (start, end) of its training process in seconds since the epoch, None if there was nothing to train.
+        taken: nothing was done, because another process, perhaps on another machine, works on the run.
     """
 
     error: Optional[str] = None
     busy: Optional[Tuple[float, float]] = None
+    taken: bool = False
 
 
-def train_run(run: Run, environment: Dict[str, str]) -> Outcome:
+def train_run(run: Run, environment: Dict[str, str], wait: bool = True) -> Outcome:
     """
     Trains what is left of a run and writes its predictions; every executor calls this, on any machine that has the
     software, the data and the folder of the runs.
 
     Args:
         environment: variables for the training process, beside those of this one.
+        wait: for another process that works on the run.
     """
     os.makedirs(run.folder, exist_ok=True)
     busy = None
-    with _only_one(run.folder) as lock:
+    with _only_one(run.folder, wait) as lock:
+        if lock is None:
+            return Outcome(taken=True)
         if not run.has_trained:
             remove_run(run.folder)  # of an attempt that was killed early, perhaps with another configuration
         elif problems := other_configuration(run):  # since the plan was made
@@ -71,7 +76,7 @@ def train_run(run: Run, environment: Dict[str, str]) -> Outcome:
     return Outcome(busy=busy)
 
 
-def evaluate_run_on(run: Run, names: List[str], environment: Dict[str, str]) -> Outcome:
+def evaluate_run_on(run: Run, names: List[str], environment: Dict[str, str], wait: bool = True) -> Outcome:
     """Adds the predictions of a finished run's stored model on other data sets; those that it has stay.
 
     The report of the evaluation is in ``external/<name>`` of the run's folder.
@@ -82,7 +87,9 @@ def evaluate_run_on(run: Run, names: List[str], environment: Dict[str, str]) -> 
         return Outcome()
     if not os.path.isfile(weights):
         return Outcome(f"{weights} is not there: without the model nothing can be predicted")
-    with _only_one(run.folder) as lock:
+    with _only_one(run.folder, wait) as lock:
+        if lock is None:
+            return Outcome(taken=True)
         for name in names:
             folder = os.path.join(run.folder, "external", name)
             config_file = os.path.join(run.folder, "config.yaml")
@@ -107,9 +114,9 @@ def training_environment(threads: int) -> Dict[str, str]:
 
 
 @contextlib.contextmanager
-def _only_one(folder: str) -> Iterator[TextIO]:
+def _only_one(folder: str, wait: bool) -> Iterator[Optional[TextIO]]:
     """
-    Waits until no other process trains in the folder.
+    The lock of a folder, once no other process works in it; None if one does and is not waited for.
 
     The training process inherits the lock: where its parent alone is killed, it trains on to the end, and whoever is to
     repeat the run waits for it instead of training beside it. The system releases the lock when both are gone.
@@ -118,6 +125,9 @@ def _only_one(folder: str) -> Iterator[TextIO]:
         try:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
+            if not wait:
+                yield None
+                return
             logger.warning("Waiting for another process that works in %s", folder)
             fcntl.flock(lock, fcntl.LOCK_EX)
         yield lock
