@@ -23,8 +23,12 @@ def test_all_problems_of_a_configuration_in_one_message(tiny_cfg):
     tiny_cfg.MODEL.FNET.HIDDEN = tiny_cfg.MODEL.FNET.TEMPERATURE = 0
     tiny_cfg.MODEL.FNET.SOFT_TARGET_WEIGHT, tiny_cfg.MODEL.FNET.SELF_DISTILLATION = 0.5, False
     tiny_cfg.MODEL.FNET.ROI_LABEL_ITERS = -1
+    tiny_cfg.SOLVER.BASE_LR = 0.0
+    tiny_cfg.SOLVER.MAX_ITER = tiny_cfg.SOLVER.CHECKPOINT_PERIOD = 0
     with pytest.raises(InputError) as error:
         check_config(tiny_cfg)
+    for key in ("BASE_LR", "MAX_ITER", "CHECKPOINT_PERIOD"):
+        assert f"SOLVER.{key} must be above 0" in str(error.value)
     for key in ("DATASETS.P", "SEED", "ROUNDS", "CANDIDATES_PER_ROUND", "RANKING", "YOUDEN_THRESHOLD", "AUG.SCALES"):
         assert key in str(error.value)
     for key in ("HIDDEN", "TEMPERATURE", "SOFT_TARGET_WEIGHT", "ROI_LABEL_ITERS"):

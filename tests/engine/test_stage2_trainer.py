@@ -94,10 +94,19 @@ def test_a_killed_run_resumes_to_the_same_weights(finished_run, stage2_run, tmp_
     assert all(torch.equal(expected[key], resumed[key]) for key in expected)
 
 
-def test_two_processes_train(finished_run, tmp_path):
-    overrides = ["MODEL.WEIGHTS", str(finished_run), "SOLVER.MAX_ITER", "2"]
+def test_two_processes_evaluate_what_one_does(finished_run, tmp_path):
+    """A step that hardly changes a weight, with one process and with two; both diagnose every test image once, alike."""
+    overrides = [
+        "MODEL.WEIGHTS", str(finished_run), "SOLVER.MAX_ITER", "1", "SOLVER.BASE_LR", "1e-9", "SOLVER.WARMUP_ITERS", "0",
+    ]  # fmt: skip
+    train(tmp_path / "one", *STAGE2, overrides=overrides)
     train(tmp_path / "two", *STAGE2, "--num-gpus", "2", "--dist-url", "auto", overrides=overrides)
-    assert (tmp_path / "two" / "results.json").exists()
+    path = "inference/model_final/found_box/diagnosis_tiny_fold1_test.json"
+    one, two = (read_json(tmp_path / name / path)["predictions"] for name in ("one", "two"))
+    assert [x["image_id"] for x in one] == [x["image_id"] for x in two] and len(one) > 1
+    for a, b in zip(one, two):
+        # batch normalisation saw other halves of the batch
+        assert a["malignancy"] == pytest.approx(b["malignancy"], abs=0.05)
 
 
 def test_vetoes_reject_rois_of_the_first_stage(session_datasets, tmp_path):

@@ -116,6 +116,8 @@ def check_config(cfg, num_processes: int = 1) -> None:
         cfg.SOLVER.OPTIMIZER in OPTIMIZERS,
         f"SOLVER.OPTIMIZER must be one of {', '.join(OPTIMIZERS)}, not {cfg.SOLVER.OPTIMIZER}.",
     )
+    for key in ("BASE_LR", "MAX_ITER", "CHECKPOINT_PERIOD"):
+        require(cfg.SOLVER[key] > 0, f"SOLVER.{key} must be above 0, not {cfg.SOLVER[key]}.")
     require(
         split_ranking_name(cfg.MODEL.DNET.RANKING)[0] in RANKING_REGISTRY,
         f"MODEL.DNET.RANKING must be one of {', '.join(name for name, _ in RANKING_REGISTRY)} "
