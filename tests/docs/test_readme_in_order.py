@@ -14,8 +14,8 @@ from .test_commands import shown_commands
 
 # Experiments at length, of which README has the figures, and what ends no run; test_commands.py reads these commands too.
 LEFT_OUT = (
-    "output/jitter", "output/p10", "output/p02_roi", "benchmark.py", "compare_rankings.py", "install_detectron2.py",
-    "docs/make_", "update_readme.py",
+    "output/jitter", "output/p10", "benchmark.py", "compare_rankings.py", "install_detectron2.py", "docs/make_",
+    "update_readme.py",
 )  # fmt: skip
 FEW = [
     *tiny_overrides(iterations=6)[8:], *"REFINEMENT.WARMUP_ITER 2 REFINEMENT.ROUNDS 2 MODEL.CNET.INPUT_SIZE 64".split()
