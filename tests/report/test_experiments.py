@@ -61,9 +61,9 @@ def test_external_validation_has_a_table_of_its_own(experiment, tmp_path):
         ]
     render("table1", planned, runs, str(tmp_path), bootstrap=20)
     external = read_json(tmp_path / "table1.json")["tables"][2]
-    rows = {row["method"]: row["AUC"] for row in external["rows"]}
-    assert rows["TSDDNet"] == "1.000 ± 0.000 (1.000–1.000)" and rows["RetinaNet"] == "missing"
-    assert rows["TSDDNet-B+SD"] == "1.000 (1.000–1.000) [1/2 folds]"
+    rows = {row["method"]: (row["AUC"], row["folds"]) for row in external["rows"]}
+    assert rows["TSDDNet"] == ("1.000 ± 0.000 (1.000–1.000)", "2 folds") and rows["RetinaNet"][0] == "missing"
+    assert rows["TSDDNet-B+SD"] == ("1.000 (1.000–1.000)", "1 of 2 folds")
     assert (tmp_path / "table1_on_clinic_all.csv").exists()
 
 

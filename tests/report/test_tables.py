@@ -64,7 +64,7 @@ def test_incomplete_and_missing_methods_say_so():
     some, none = groups(("retinanet", 2), missing=[("retinanet", 1), ("faster_rcnn", 1)])
     table = results_table("t", "T", [OurRow(some, FIGURES), OurRow(none, {})], ())
     first, second = table.rows
-    assert first["accuracy (%)"] == "84.3 ± 1.2 (80.0–88.0) [1/2 folds]" and first["folds"] == "1 of 2 folds"
+    assert first["accuracy (%)"] == "84.3 ± 1.2 (80.0–88.0)" and first["folds"] == "1 of 2 folds"
     assert second["accuracy (%)"] == second["AUC"] == "missing" and second["folds"] == "0 of 1 folds"
     assert table.records[1]["accuracy_mean"] is None and table.records[1]["folds"] == 0
 

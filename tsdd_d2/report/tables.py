@@ -181,7 +181,7 @@ def probabilities_table(name: str, caption: str, rows: Sequence[tuple]) -> Table
         entry = {"method": title(group.method), "p": share(group.p), "folds": group.extent}
         record = {"method": group.method, "p": group.p, "folds": len(group.folds)}
         for label, x in (("AUC", auc), ("Brier score", brier)):
-            entry[label] = "missing" if x is None else _estimate_text(x, "AUC") + group.remark
+            entry[label] = "missing" if x is None else _estimate_text(x, "AUC")
             if x is not None:
                 record.update({f"{label}_{part}".replace(" ", "_"): value for part, value in x._asdict().items()})
         texts.append(entry)
@@ -219,7 +219,7 @@ def _describe_ours(row: OurRow):
     texts = {}
     for name in METRICS:
         x = row.figures.get(name)
-        texts[TITLES[name]] = "missing" if x is None else _estimate_text(x, name) + row.group.remark
+        texts[TITLES[name]] = "missing" if x is None else _estimate_text(x, name)
     texts["folds"] = row.group.extent
     numbers = {"folds": len(row.group.folds), "planned_folds": len(row.group.planned_folds)}
     return texts, {**_numbers(SOFTWARE, row.figures), **numbers}
