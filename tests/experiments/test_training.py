@@ -9,7 +9,7 @@ import pytest
 
 from tsdd_d2.data.files import read_json, write_json
 from tsdd_d2.errors import InputError
-from tsdd_d2.experiments import Outcome, check_plan, evaluate_run_on, read_predictions, train_run
+from tsdd_d2.experiments import Outcome, check_plan, evaluate_run_on, read_predictions, train_run, training
 from tsdd_d2.experiments.predictions import copy_predictions
 from tsdd_d2.experiments.training import training_environment
 
@@ -145,6 +145,22 @@ def test_other_data_sets_are_added_once_without_training(run, monkeypatch):
     os.remove(os.path.join(run.folder, "model_final.pth"))
     assert evaluate_run_on(run, ["tiny_fold1_val"], {}).error is None
     assert "without the model" in evaluate_run_on(run, ["tiny_fold1_train"], {}).error
+
+
+def test_what_another_process_evaluated_meanwhile_is_not_repeated(run, monkeypatch):
+    """While this one waits for the lock."""
+    train_run(run, {})
+    path, only_one = os.path.join(run.folder, "predictions.json"), training._only_one
+
+    def lock_after_another(folder, wait):
+        content = read_json(path)
+        content["predictions"]["tiny_fold1_val"] = []
+        write_json(path, content)
+        return only_one(folder, wait)
+
+    monkeypatch.setattr(training, "_only_one", lock_after_another)
+    assert evaluate_run_on(run, ["tiny_fold1_val"], {}) == Outcome()
+    assert read_predictions(run)["predictions"]["tiny_fold1_val"] == []
 
 
 def test_copied_predictions_are_a_finished_run(run, tmp_path):

@@ -26,6 +26,7 @@ class CNetAlone(nn.Module):
     needs_rois: bool
     # the name of its boxes in the results of a run
     given_boxes: str
+    # as those of TSDDStage1: what an experiment does not compare
     unused_keys = ("MODEL.FNET.",)
 
     @configurable

@@ -19,6 +19,7 @@ class Diagnosing:
 
     # what SupervisedTrainer gives it to train on
     needs_rois = True
+    # as those of TSDDStage1: what an experiment does not compare
     unused_keys = ("MODEL.FNET.",)
 
     @configurable

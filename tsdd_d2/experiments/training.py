@@ -81,16 +81,15 @@ def evaluate_run_on(run: Run, names: List[str], environment: Dict[str, str], wai
 
     The report of the evaluation is in ``external/<name>`` of the run's folder.
     """
-    names = [name for name in names if name not in read_predictions(run)["predictions"]]
-    weights = os.path.join(run.folder, "model_final.pth")
-    if not names:
+    if not _without_predictions(run, names):
         return Outcome()
+    weights = os.path.join(run.folder, "model_final.pth")
     if not os.path.isfile(weights):
         return Outcome(f"{weights} is not there: without the model nothing can be predicted")
     with _only_one(run.folder, wait) as lock:
         if lock is None:
             return Outcome(taken=True)
-        for name in names:
+        for name in _without_predictions(run, names):  # another process may have added some meanwhile
             folder = os.path.join(run.folder, "external", name)
             config_file = os.path.join(run.folder, "config.yaml")
             command = [sys.executable, TRAIN_TOOL, "--eval-only", "--config-file", config_file]
@@ -102,6 +101,11 @@ def evaluate_run_on(run: Run, names: List[str], environment: Dict[str, str], wai
                 return Outcome(_reason(run.log, exit_code))
             add_external_predictions(run, name, os.path.join(folder, "inference"))
     return Outcome()
+
+
+def _without_predictions(run: Run, names: List[str]) -> List[str]:
+    present = read_predictions(run)["predictions"]
+    return [name for name in names if name not in present]
 
 
 def training_environment(threads: int) -> Dict[str, str]:

@@ -40,7 +40,8 @@ class TSDDStage1(TSDDNetwork):
     """D-Net and C-Net trained together, each on its own loss; C-Net alone diagnoses D-Net's boxes."""
 
     diagnoses_with_dnet = False
-    # beginnings of keys that this network does not have: a run stays what it is when they change
+    # beginnings of keys of parts that this network does not have: an experiment does not compare them between a finished
+    # run and its configuration file
     unused_keys = ("MODEL.FNET.",)
 
     @configurable
