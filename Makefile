@@ -4,13 +4,15 @@ VENV ?= .venv
 DEMO ?= output/demo
 SMALL ?= output/small
 PYTEST_ARGS ?=
+REPRODUCE_ARGS ?=
 
 BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip --disable-pip-version-check
 INSTALLED := $(VENV)/.installed
+REPRODUCE = $(BIN)/python tools/reproduce.py $(REPRODUCE_ARGS) --experiment
 
 .DEFAULT_GOAL := help
-.PHONY: help install test demo ablation reproduce-small clean distclean
+.PHONY: help install test demo ablation experiments reproduce-small clean distclean
 
 SMALL_STEPS := INPUT.MIN_SIZE_TRAIN '(192,)' INPUT.MIN_SIZE_TEST 192 INPUT.MAX_SIZE_TRAIN 256 INPUT.MAX_SIZE_TEST 256 \
     REFINEMENT.WARMUP_ITER 30 REFINEMENT.ROUNDS 2 REFINEMENT.MIN_IOU_WITH_MANUAL 0.0 SOLVER.WARMUP_ITERS 10 \
@@ -32,9 +34,21 @@ demo: $(INSTALLED)  ## generate the phantom data, train all rounds of stage 1, d
 	$(BIN)/python tools/compare_figures.py --run $(DEMO)/stage1
 	$(BIN)/python tools/review_rois.py --run $(DEMO)/stage1
 
-ablation: $(INSTALLED)  ## Table II on BUS-BRA in $$DETECTRON2_DATASETS: hours; the same command goes on
-	$(BIN)/python tools/reproduce.py --experiment table2 --folds 1 --p 0.2 --seeds 0 1 2 --results results/ablation_p0.2
-	$(BIN)/python tools/reproduce.py --experiment table2 --folds 1 --p 1.0 --results results/ablation_p1.0
+# What results/ holds; the commands share runs. REPRODUCE_ARGS='--jobs 2' goes to each of them.
+ablation: $(INSTALLED)  ## Table II on BUS-BRA in DETECTRON2_DATASETS: 10 hours of a core; it goes on where it was stopped
+	$(REPRODUCE) table2 --folds 1 2 3 4 --p 0.2 --results results
+	$(REPRODUCE) table2 --folds 1 --p 0.2 --seeds 0 1 2 --results results/table2_seeds
+	$(REPRODUCE) table2 --folds 1 --p 1.0 --results results/p1.0
+
+experiments: ablation  ## Tables I to III, Fig. 6 to 9: 22 hours of a core, with those of ablation
+	$(REPRODUCE) table1 --folds 1 2 3 4 --p 0.2 --results results
+	$(REPRODUCE) roc --folds 1 2 3 4 --p 0.2 --results results
+	$(REPRODUCE) table1 --folds 1 --p 1.0 --results results/p1.0
+	$(REPRODUCE) roc --folds 1 --p 1.0 --results results/p1.0
+	$(REPRODUCE) table3 --folds 1 --results results
+	$(REPRODUCE) fig6 --folds 1 --p 0.2 --results results
+	$(REPRODUCE) fig8 --folds 1 --p 0.2 --results results
+	$(REPRODUCE) fig9 --folds 1 --p 1.0 --results results
 
 # Few images and steps: it shows that all parts work together, not what the methods are worth.
 reproduce-small: export DETECTRON2_DATASETS = $(SMALL)/datasets

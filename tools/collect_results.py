@@ -20,8 +20,8 @@ from tsdd_d2.refinement import round_history
 
 EPILOG = """
 Examples:
-    $ python tools/collect_results.py --run output/p02 --output results/stage1_busbra_fold1_p0.2.json
-    $ python tools/collect_results.py --run output/demo/stage1 --output results/phantom_demo.json
+    $ python tools/collect_results.py --run output/p02 --output results/stage1/busbra_fold1_p0.2.json
+    $ python tools/collect_results.py --run output/demo/stage1 --output results/stage1/phantom_demo.json
 """
 
 

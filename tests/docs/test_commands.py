@@ -97,7 +97,7 @@ def test_a_shown_command_can_be_given(page, command, monkeypatch):
         assert words[0] == "export"
 
 
-@pytest.mark.parametrize("target", ["demo", "ablation", "reproduce-small"])
+@pytest.mark.parametrize("target", ["demo", "experiments", "reproduce-small"])
 def test_the_commands_of_make_can_be_given(target, tmp_path, monkeypatch):
     if shutil.which("make") is None:
         pytest.skip("make is not installed")

@@ -1,0 +1,53 @@
+"""The tables in results/ are what the commands of `make experiments` and README make of the predictions kept there."""
+
+import os
+import runpy
+import shlex
+import shutil
+import subprocess
+
+import pytest
+
+from ..conftest import ROOT
+from .test_commands import shown_commands
+
+main = runpy.run_path(os.path.join(ROOT, "tools", "reproduce.py"))["main"]
+NEEDS_IMAGES = ("fig6", "fig8")
+
+
+def commands():
+    """The arguments of every command that writes to results/."""
+    make = ["make", "-C", ROOT, "--no-print-directory", "--dry-run", "experiments"]
+    lines = []
+    if shutil.which("make"):
+        lines = subprocess.run(make, capture_output=True, text=True, check=True).stdout.splitlines()
+    lines += [command for page, command in shown_commands() if page == "README.md"]
+    found = [tuple(shlex.split(x, comments=True)[2:]) for x in lines if "reproduce.py" in x and "--results" in x]
+    return [x for x in dict.fromkeys(found) if x[x.index("--experiment") + 1] not in NEEDS_IMAGES]
+
+
+@pytest.mark.parametrize("arguments", commands(), ids=" ".join)
+def test_a_table_is_made_again_of_the_kept_predictions(arguments, tmp_path):
+    arguments = list(arguments)
+    place = arguments.index("--results") + 1
+    kept = os.path.join(ROOT, arguments[place])
+    arguments[place] = str(tmp_path)
+    # the later --output counts; whatever configuration the runs had, rendering does not ask
+    assert main([*arguments, "--no-train", "--output", os.path.join(kept, "runs")]) == 0
+    tables = [name for name in os.listdir(tmp_path) if name.endswith((".md", ".csv", ".tex"))]
+    assert len(tables) >= 3
+    for name in tables:
+        made, committed = (os.path.join(folder, name) for folder in (tmp_path, kept))
+        with open(made, encoding="utf-8") as first, open(committed, encoding="utf-8") as second:
+            assert first.read() == second.read(), name
+
+
+def test_every_table_has_a_command():
+    made = {(x[x.index("--results") + 1], x[x.index("--experiment") + 1]) for x in commands()}
+    kept = {
+        (os.path.relpath(folder, ROOT), name[:-5])
+        for folder, _, names in os.walk(os.path.join(ROOT, "results"))
+        for name in names
+        if name.endswith(".json") and name[:-5] + ".md" in names
+    }
+    assert kept and kept <= made
