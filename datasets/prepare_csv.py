@@ -53,21 +53,26 @@ def read_rows(path: str) -> List[Dict[str, Any]]:
     """
     if not os.path.isfile(path):
         raise BBUIError(f"{path} does not exist. --csv must name the table of the images.")
+    try:
+        with open(path, encoding="utf-8-sig", newline="") as file:
+            reader = csv.DictReader(file, restval="")
+            found = reader.fieldnames or []
+            lines = [(reader.line_num, row) for row in reader]
+    except (UnicodeDecodeError, csv.Error) as error:
+        message = f"{path} is no CSV file in UTF-8 ({error}). Spreadsheets save it as 'CSV UTF-8 (comma delimited)'."
+        raise BBUIError(message) from error
+    expected = COLUMNS + (BOX_COLUMNS if set(BOX_COLUMNS) & set(found) else ())
+    missing = [column for column in expected if column not in found]
+    if missing:
+        raise BBUIError(
+            f"{path} has no column {', '.join(missing)}. Its header line is {','.join(found)!r}."
+        )
     rows, problems = [], []
-    with open(path, encoding="utf-8-sig", newline="") as file:
-        reader = csv.DictReader(file, restval="")
-        found = reader.fieldnames or []
-        expected = COLUMNS + (BOX_COLUMNS if set(BOX_COLUMNS) & set(found) else ())
-        missing = [column for column in expected if column not in found]
-        if missing:
-            raise BBUIError(
-                f"{path} has no column {', '.join(missing)}. Its header line is {','.join(found)!r}."
-            )
-        for row in reader:
-            try:
-                rows.append(parse_row(row))
-            except ValueError as error:
-                problems.append(f"line {reader.line_num}: {error}")
+    for line, row in lines:
+        try:
+            rows.append(parse_row(row))
+        except ValueError as error:
+            problems.append(f"line {line}: {error}")
     problems += disagreements(rows)
     if problems:
         raise BBUIError(f"{path} cannot be used; correct these rows:", problems)
@@ -77,6 +82,8 @@ def read_rows(path: str) -> List[Dict[str, Any]]:
 
 
 def parse_row(row: Dict[str, str]) -> Dict[str, Any]:
+    if None in row:
+        raise ValueError("it has more fields than the header line; decimals are written with a point")
     for column in ("file_name", "patient_id"):
         if not row[column].strip():
             raise ValueError(f"{column} is empty")

@@ -104,7 +104,8 @@ def run(argv=None) -> int:
     try:
         cfg = load_config(args.config_file, args.opts)
         # evaluation takes no minibatches; 0 GPUs are one process
-        check_config(cfg, 1 if args.eval_only else max(1, args.num_gpus * args.num_machines))
+        num_processes = 1 if args.eval_only else max(1, args.num_gpus * args.num_machines)
+        check_config(cfg, num_processes, training=not args.eval_only)
         check_output_dir(cfg, args.resume, args.overwrite, training=not args.eval_only)
         check_data(cfg, training=not args.eval_only)
         check_network(cfg, training=not args.eval_only, resume=args.resume)

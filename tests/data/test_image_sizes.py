@@ -1,3 +1,6 @@
+import struct
+import zlib
+
 import numpy as np
 import pytest
 from PIL import Image
@@ -13,6 +16,37 @@ def test_sizes_are_height_first_and_all_bad_images_are_named(root):
     with pytest.raises(BBUIError) as error:
         read_image_sizes(root, ["Images/1.png", "Images/2.png", "Images/none.png"])
     assert len(error.value.problems) == 2
+
+
+def png_of_16_bit_colours(path):
+    """Pillow writes none: 8 x 6 pixels of grey 1000, from the specification of the format."""
+
+    def chunk(kind, data):
+        return struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data))
+
+    header = struct.pack(">IIBBBBB", 8, 6, 16, 2, 0, 0, 0)
+    rows = (b"\0" + struct.pack(">24H", *[1000] * 24)) * 6
+    path.write_bytes(
+        b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", header) + chunk(b"IDAT", zlib.compress(rows)) + chunk(b"IEND", b"")
+    )
+
+
+def test_colours_of_16_bits_are_refused(root):
+    """Pillow would keep the upper 8 bits, 3 of 1000: an almost black image."""
+    png_of_16_bit_colours(root / "colours.png")
+    assert np.asarray(Image.open(root / "colours.png")).max() == 3
+    with pytest.raises(BBUIError, match=r"colours\.png has pixels of more than 8 bits \(Pillow's mode RGB;16B\)"):
+        read_image_sizes(root, ["colours.png"])
+
+
+def test_several_pages_are_refused(root):
+    page = Image.new("L", (WIDTH, HEIGHT))
+    page.save(root / "pages.tif", save_all=True, append_images=[page])
+    page.save(root / "page.tif")
+    page.convert("RGB").save(root / "page.webp")
+    assert read_image_sizes(root, ["page.tif", "page.webp"]) == [(HEIGHT, WIDTH)] * 2
+    with pytest.raises(BBUIError, match=r"pages\.tif has 2 pages; save each as a file"):
+        read_image_sizes(root, ["pages.tif"])
 
 
 @pytest.mark.parametrize(

@@ -76,9 +76,9 @@ def test_files_that_are_no_image(tmp_path):
         list(read_images([np.zeros((8, 8), np.uint8), [[0]]]))
     with pytest.raises(InputError, match=r"broken\.png: the image cannot be read"):
         list(read_images([tmp_path / "broken.png"]))
-    with pytest.raises(InputError, match=r"deep\.png: grey values of more than 8 bits"):
+    with pytest.raises(InputError, match=r"deep\.png: the file has pixels of more than 8 bits"):
         list(read_images([tmp_path / "deep.png"]))
-    with pytest.raises(InputError, match=r"pages\.tif: 2 pages"):
+    with pytest.raises(InputError, match=r"pages\.tif: the file has 2 pages"):
         list(read_images([tmp_path / "pages.tif"]))
 
 

@@ -360,6 +360,7 @@ def test_csv_needs_no_boxes_and_takes_another_number_of_folds(clinic, tmp_path):
         ("P3,benign,1.5", ",benign,1.5", "line 8: patient_id is empty"),
         ("P3,benign,1.5,2", "P3,benign,1.5,", "line 8: x, y, w, h must be four numbers"),
         ("P3,benign,1.5", "P3,benign,left", "line 8: x, y, w, h must be four numbers"),
+        ("P3,benign,1.5", "P3,benign,1,5", "line 8: it has more fields than the header line"),
         ("P3,benign,1.5,2", "P3,benign,35,2", "leaves the image"),
         ("P3,benign,1.5,2,10,8", "P3,benign,1,2,0,8", "has no area"),
         ("P0,Benign", "P0,Malignant", "scans/0_0.png: its rows disagree on category_id: 1, 2"),
@@ -371,6 +372,12 @@ def test_csv_refuses_a_broken_table(old, new, words, clinic, tmp_path):
     table = clinic / "images.csv"
     table.write_text(table.read_text().replace(old, new))
     assert words in refuse("csv", tmp_path / "out", "--root", clinic, "--csv", table)
+
+
+def test_csv_of_another_encoding(clinic, tmp_path):
+    table = clinic / "images.csv"
+    table.write_bytes(table.read_text().replace("P3", "Müller").encode("cp1252"))
+    assert "images.csv is no CSV file in UTF-8" in refuse("csv", tmp_path / "out", "--root", clinic, "--csv", table)
 
 
 def test_csv_tells_the_problems_of_all_rows(clinic, tmp_path):

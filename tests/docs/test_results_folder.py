@@ -28,11 +28,11 @@ def commands():
 
 @pytest.mark.parametrize("arguments", commands(), ids=" ".join)
 def test_a_table_is_made_again_of_the_kept_predictions(arguments, tmp_path):
-    arguments = list(arguments)
+    # README: what its one override changes was the default when those runs were made, so that they record none
+    arguments = list(arguments[: arguments.index("--overrides")] if "--overrides" in arguments else arguments)
     place = arguments.index("--results") + 1
     kept = os.path.join(ROOT, arguments[place])
     arguments[place] = str(tmp_path)
-    # the later --output counts; whatever configuration the runs had, rendering does not ask
     assert main([*arguments, "--no-train", "--output", os.path.join(kept, "runs")]) == 0
     tables = [name for name in os.listdir(tmp_path) if name.endswith((".md", ".csv", ".tex"))]
     assert len(tables) >= 3

@@ -45,6 +45,15 @@ def test_an_interrupted_average_goes_on_as_it_was():
     assert torch.equal(resumed.averaged.weight, whole.averaged.weight)
 
 
+def test_an_average_that_begins_with_a_checkpoint_starts_from_it():
+    """Of a run without average: the checkpointer loads it into the averaged network and finds no state of the hook."""
+    averaging = hook(0.0)
+    averaging.averaged.load_state_dict({"weight": torch.tensor([[3.0]])})
+    averaging.begin_if_new()
+    averaging.before_train()
+    assert averaging.model.weight.item() == averaging.averaged.weight.item() == 3
+
+
 def test_statistics_of_batch_normalisation_are_averaged():
     model = nn.BatchNorm1d(1)
     averaging = WeightAveraging(model, decay=0.5)

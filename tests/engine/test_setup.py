@@ -24,15 +24,35 @@ def test_all_problems_of_a_configuration_in_one_message(tiny_cfg):
     tiny_cfg.MODEL.FNET.SOFT_TARGET_WEIGHT, tiny_cfg.MODEL.FNET.SELF_DISTILLATION = 0.5, False
     tiny_cfg.MODEL.FNET.ROI_LABEL_ITERS = -1
     tiny_cfg.SOLVER.BASE_LR = 0.0
+    tiny_cfg.TEST.BOOTSTRAP, tiny_cfg.REFINEMENT.IMS_PER_BATCH = -1, 0
     tiny_cfg.SOLVER.MAX_ITER = tiny_cfg.SOLVER.CHECKPOINT_PERIOD = 0
     with pytest.raises(InputError) as error:
         check_config(tiny_cfg)
     for key in ("BASE_LR", "MAX_ITER", "CHECKPOINT_PERIOD"):
         assert f"SOLVER.{key} must be above 0" in str(error.value)
-    for key in ("DATASETS.P", "SEED", "ROUNDS", "CANDIDATES_PER_ROUND", "RANKING", "YOUDEN_THRESHOLD", "AUG.SCALES"):
+    for key in ("DATASETS.P", "SEED", "ROUNDS", "CANDIDATES_PER_ROUND", "RANKING", "YOUDEN_THRESHOLD", "AUG.SCALES", "BOOTSTRAP"):
         assert key in str(error.value)
+    assert "REFINEMENT.IMS_PER_BATCH must be above 0" in str(error.value)
     for key in ("HIDDEN", "TEMPERATURE", "SOFT_TARGET_WEIGHT", "ROI_LABEL_ITERS"):
         assert f"MODEL.FNET.{key}" in str(error.value)
+
+
+@pytest.mark.parametrize("one, other", [("VAL", "TEST"), ("TRAIN", "VAL"), ("TRAIN", "TEST")])
+def test_no_data_set_has_two_parts(tiny_cfg, one, other):
+    """As it would have been found in two data sets that share patients."""
+    tiny_cfg.DATASETS[other] = tiny_cfg.DATASETS[one]
+    check_config(tiny_cfg, training=False)
+    name = tiny_cfg.DATASETS[one][0]
+    with pytest.raises(InputError, match=rf"{name} stands in DATASETS\.{one} and DATASETS\.{other}"):
+        check_config(tiny_cfg)
+
+
+@pytest.mark.parametrize("key, value", [("BACKBONE.FREEZE_AT", 1), ("RESNETS.NORM", "FrozenBN")])
+def test_random_layers_do_not_stay_frozen(tiny_cfg, tiny_dataset, key, value):
+    check_network(tiny_cfg)
+    tiny_cfg.merge_from_list([f"MODEL.{key}", value])
+    with pytest.raises(InputError, match=r'MODEL\.WEIGHTS "": .*FREEZE_AT 0 MODEL\.RESNETS\.NORM BN'):
+        check_network(tiny_cfg)
 
 
 def test_every_process_gets_as_many_images_of_a_minibatch(tiny_cfg):
@@ -217,7 +237,8 @@ def run_to_resume(tiny_cfg, tiny_dataset, tmp_path):
         ("MODEL.META_ARCHITECTURE", "TSDDStage2", "TSDDStage1 there, TSDDStage2 now"),
         ("REFINEMENT.RULE", "pseudo_label", r"REFINEMENT\.RULE"),
         ("REFINEMENT.IMS_PER_BATCH", 2, None),
-        ("SOLVER.MAX_ITER", 20, None),
+        ("SOLVER.MAX_ITER", 20, r"SOLVER\.MAX_ITER: 10 there, 20 now"),
+        ("SOLVER.BASE_LR", 0.1, None),
     ],
 )
 def test_a_run_is_not_resumed_to_other_rois(run_to_resume, key, value, message):

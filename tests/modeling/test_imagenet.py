@@ -70,6 +70,14 @@ def test_no_file_and_no_network_names_both(tiny_cfg, tmp_path, monkeypatch):
     assert not any(isinstance(module, FrozenBatchNorm2d) for module in model.modules())
 
 
+@pytest.mark.parametrize("key", ["MODEL.WEIGHTS", "MODEL.CNET.WEIGHTS"])
+def test_a_path_instead_of_a_name(tiny_cfg, torchvision_cache, tmp_path, key):
+    (file,) = (tmp_path / "hub" / "checkpoints").iterdir()
+    tiny_cfg.merge_from_list([key, str(file)])
+    with pytest.raises(InputError, match=r"named torchvision://NAME.*checkpoints"):
+        load_weights(build_model(tiny_cfg), tiny_cfg)
+
+
 def test_unknown_name(tiny_cfg):
     tiny_cfg.MODEL.CNET.WEIGHTS = "torchvision://ResNet18_Weights.NONE"
     with pytest.raises(InputError, match="no weights of this name"):

@@ -1,13 +1,15 @@
 import gc
 from types import SimpleNamespace
 
+import pytest
 import torch
 
 from detectron2.data import DatasetCatalog, MetadataCatalog
 from detectron2.modeling import build_model
 from detectron2.utils.events import EventStorage
 from tsdd_d2.data import ensure_registered
-from tsdd_d2.data.files import read_json
+from tsdd_d2.data.files import read_json, write_json
+from tsdd_d2.errors import InputError
 from tsdd_d2.refinement.round_loader import round_loader
 from tsdd_d2.refinement import CandidateSelectionHook, ROIBank, RoundSchedule
 
@@ -43,3 +45,27 @@ def test_memory_does_not_grow_with_the_rounds(tiny_cfg, tiny_dataset, tmp_path):
     assert len(DatasetCatalog.get("tiny_fold1_train")) == 16
     # a few anchors are cached in the first pass; after it nothing stays
     assert kept[1:] == kept[1:2] * 4
+
+
+def test_rounds_of_an_earlier_training_are_not_taken_for_its_own(tiny_cfg, tiny_dataset, tmp_path):
+    ensure_registered("tiny_fold1_train")
+
+    def begin(bank, start_iter=0):
+        hook = CandidateSelectionHook(
+            tiny_cfg, model=None, bank=bank, build_round_loader=None, reset_train_loader=lambda _: None
+        )
+        hook.trainer = SimpleNamespace(start_iter=start_iter)
+        hook.before_train()
+        hook.after_train()
+
+    bank = ROIBank(str(tmp_path / "rois"))
+    begin(bank)
+    again = ROIBank(bank.directory)
+    begin(again)  # the same ROIs
+    file = MetadataCatalog.get("tiny_fold1_train").json_file
+    write_json(file, {**read_json(file), "annotations": read_json(file)["annotations"][1:]})
+    with pytest.raises(InputError, match=r"round_00\.json is of an earlier training.*remove"):
+        begin(again)
+    begin(again, start_iter=3)  # goes on from a checkpoint of that training
+    again.write(0, read_json(file))
+    begin(again)

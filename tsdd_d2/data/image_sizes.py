@@ -2,7 +2,7 @@
 
 import os
 from concurrent.futures import ThreadPoolExecutor
-from typing import List, Sequence, Tuple, Union
+from typing import List, Optional, Sequence, Tuple, Union
 
 from detectron2.data.detection_utils import read_image
 from PIL import Image
@@ -10,7 +10,7 @@ from tqdm import tqdm
 
 from ..errors import BBUIError
 
-__all__ = ["decode_sizes", "is_deeper_than_8_bits", "read_image_sizes"]
+__all__ = ["decode_sizes", "reason_against", "read_image_sizes"]
 
 
 def read_image_sizes(
@@ -20,7 +20,7 @@ def read_image_sizes(
     The (height, width) in pixels of every image, decoded as the data loader does (EXIF orientation applied).
 
     Raises:
-        BBUIError: naming all images that are missing, empty, damaged or of more than 8 bits.
+        BBUIError: naming all images that are missing, empty, damaged, of more than 8 bits or of several pages.
     """
     sizes = decode_sizes([os.path.join(image_root, file_name) for file_name in file_names])
     problems = [str(size) for size in sizes if isinstance(size, BBUIError)]
@@ -43,9 +43,19 @@ def decode_sizes(paths: Sequence[str]) -> List[Union[Tuple[int, int], BBUIError]
     return sizes
 
 
-def is_deeper_than_8_bits(mode: str) -> bool:
-    """Whether Pillow would cut all grey values at 255 when it reads an image of this mode for a network."""
-    return mode.startswith(("I", "F"))
+def reason_against(image: Image.Image) -> Optional[str]:
+    """Why an image of which the header was read, and nothing else, must not be used though it can be decoded, or None.
+
+    Of more than 8 bits Pillow cuts grey values at 255 and keeps the upper 8 bits of colours; of several pages it reads the
+    first.
+    """
+    arguments = image.tile[0].args if image.format in ("PNG", "TIFF") else image.mode  # of the decoder
+    raw_mode = arguments if isinstance(arguments, str) else arguments[0]
+    if image.mode.startswith(("I", "F")) or ";16" in raw_mode:
+        return f"has pixels of more than 8 bits (Pillow's mode {raw_mode}); convert it to 8 bits"
+    # a JPEG may hold a preview of itself
+    pages = getattr(image, "n_frames", 1) if image.format in ("GIF", "TIFF") else 1
+    return f"has {pages} pages; save each as a file" if pages > 1 else None
 
 
 def _decode_size(path: str) -> Union[Tuple[int, int], BBUIError]:
@@ -55,15 +65,13 @@ def _decode_size(path: str) -> Union[Tuple[int, int], BBUIError]:
         return BBUIError(f"the file {path} is empty")
     try:
         with Image.open(path) as image:  # reads the header alone
-            mode = image.mode
+            against = reason_against(image)
         # What Detectron2's mapper calls: OpenCV, for one, would accept a truncated PNG.
         height, width = read_image(path, format="BGR").shape[:2]
     except Exception as error:  # a decoder may raise anything on a damaged file
         return BBUIError(f"the file {path} cannot be decoded: {type(error).__name__}: {error}")
-    if is_deeper_than_8_bits(mode):
-        return BBUIError(
-            f"the file {path} has pixels of more than 8 bits (Pillow's mode {mode}); convert it to 8 bits"
-        )
+    if against:
+        return BBUIError(f"the file {path} {against}")
     if height == 0 or width == 0:
         return BBUIError(f"the file {path} holds an image of {width}x{height} pixels")
     return height, width

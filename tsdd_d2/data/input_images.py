@@ -11,7 +11,7 @@ from PIL import Image
 
 from ..errors import InputError
 from .dicom import DICOM_SUFFIXES, is_dicom_file, read_dicom
-from .image_sizes import is_deeper_than_8_bits
+from .image_sizes import reason_against
 
 __all__ = [
     "ImageSource", "InputImage", "file_stem", "find_image_files", "picture_name", "read_image_file", "read_images",
@@ -157,16 +157,12 @@ def _looks_like_image(path: str) -> bool:
 def _decode(path: str) -> np.ndarray:
     try:
         with Image.open(path) as image:
-            mode = image.mode
-            # a JPEG may hold a preview of itself; pages of a TIFF or GIF are images of their own
-            pages = getattr(image, "n_frames", 1) if image.format in ("GIF", "TIFF") else 1
+            against = reason_against(image)
         pixels = read_image(path, format="RGB")  # as the mapper of the training does
     except Exception as error:  # a decoder may raise anything on a damaged file
         raise InputError(f"{path}: the image cannot be read: {type(error).__name__}: {error}") from error
-    if pages > 1:
-        raise InputError(f"{path}: {pages} pages in one {os.path.splitext(path)[1]} file; save each as a file.")
-    if is_deeper_than_8_bits(mode):
-        raise InputError(f"{path}: grey values of more than 8 bits (Pillow's mode {mode}); convert the image to 8 bits.")
+    if against:
+        raise InputError(f"{path}: the file {against}.")
     return pixels
 
 

@@ -11,7 +11,13 @@ from detectron2.checkpoint import DetectionCheckpointer
 
 from ..data.files import replacing, write_text
 from ..errors import InputError
-from ..modeling.imagenet import is_torchvision, load_cnet, load_dnet_backbone, load_strictly
+from ..modeling.imagenet import (
+    how_to_name_weights,
+    is_torchvision,
+    load_cnet,
+    load_dnet_backbone,
+    load_strictly,
+)
 from .run_folder import FINAL_WEIGHTS, TAG
 
 
@@ -51,7 +57,12 @@ class TSDDCheckpointer(DetectionCheckpointer):
     def _load_file(self, filename: str):
         if not filename.endswith(".pth"):
             raise InputError(f"{filename}: checkpoints of this project are .pth files.")
-        return super()._load_file(filename)
+        content = super()._load_file(filename)
+        if "layer1.0.conv1.weight" in content.get("model", content):
+            raise InputError(
+                f"{filename} holds a ResNet as torchvision saves it, and no network of this project. {how_to_name_weights()}"
+            )
+        return content
 
     def _torch_load(self, f):
         return read_checkpoint(f)

@@ -37,6 +37,11 @@ class WeightAveraging(HookBase):
     def _update(self, averaged, current, num_averaged: torch.Tensor) -> None:
         get_ema_multi_avg_fn(decay_at(int(num_averaged), self.decay))(averaged, current, num_averaged)
 
+    def begin_if_new(self):
+        """After a checkpoint was loaded: where it comes from a run without average, training goes on from its weights."""
+        if self._average.n_averaged == 0:
+            self.model.load_state_dict(self.averaged.state_dict())
+
     def before_train(self):
         if self._average.n_averaged == 0:  # initial weights were loaded after the average was built
             self.averaged.load_state_dict(self.model.state_dict())

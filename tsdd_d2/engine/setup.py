@@ -11,7 +11,8 @@ from torch import nn
 
 from detectron2.config import CfgNode
 from detectron2.data import MetadataCatalog
-from detectron2.modeling import build_model
+from detectron2.layers import FrozenBatchNorm2d
+from detectron2.modeling import Backbone, build_model
 
 from ..config import get_tsdd_cfg
 from ..data import ensure_registered, validate_splits
@@ -19,6 +20,7 @@ from ..data.files import read_json
 from ..data.roi import is_fully_annotated
 from ..errors import InputError
 from ..modeling.fnet import DNET_POOLINGS
+from ..modeling.imagenet import THAW
 from ..modeling.ranking import CNET_SUFFIX, RANKING_REGISTRY, split_ranking_name
 from ..refinement import SELECTION_RULES
 from . import TRAINERS
@@ -49,6 +51,8 @@ ABSENT = "no such key"
 DECIDES_ROIS = re.compile(
     r"DATASETS\.(TRAIN|P|P_SEED|VETOES)|SEED|MODEL\.META_ARCHITECTURE|REFINEMENT\.(?!IMS_PER_BATCH$).+"
 )
+# With refinement on, that behind the iterations of the rounds.
+DECIDES_ROUNDS = "SOLVER.MAX_ITER"
 
 # The keys behind the pixels that D-Net and C-Net see; weights fit whatever they say.
 DECIDES_PIXELS = (
@@ -95,7 +99,7 @@ def cpu_has_bfloat16() -> bool:
     return bool(capabilities.get("amx_bf16") or capabilities.get("avx512_bf16"))
 
 
-def check_config(cfg, num_processes: int = 1) -> None:
+def check_config(cfg, num_processes: int = 1, training: bool = True) -> None:
     """Raises InputError with every problem of the configuration's values, for training in so many processes."""
     problems = []
 
@@ -105,6 +109,8 @@ def check_config(cfg, num_processes: int = 1) -> None:
 
     require(len(cfg.DATASETS.TRAIN) == 1, "DATASETS.TRAIN must name one training set.")
     require(len(cfg.DATASETS.VAL) <= 1, "DATASETS.VAL must name one validation set or none.")
+    for name, keys in shared_data_sets(cfg).items():
+        require(not training or len(keys) == 1, f"{name} stands in {' and '.join(keys)}: training must not see it twice.")
     require(cfg.SEED >= 0, "SEED must be 0 or more: it decides the images, the augmentation and the patients that keep ROIs.")
     require(0 <= cfg.DATASETS.P <= 1, f"DATASETS.P must be a share in [0, 1], not {cfg.DATASETS.P}.")
     require(
@@ -155,6 +161,7 @@ def check_config(cfg, num_processes: int = 1) -> None:
         len(cfg.TEST.AUG.SCALES) > 0 and all(scale > 0 for scale in cfg.TEST.AUG.SCALES),
         f"TEST.AUG.SCALES must be one factor above 0 or more, not {cfg.TEST.AUG.SCALES}.",
     )
+    require(cfg.TEST.BOOTSTRAP >= 0, f"TEST.BOOTSTRAP must be 0 or more, not {cfg.TEST.BOOTSTRAP}.")
     require(0 <= cfg.SOLVER.EMA_DECAY < 1, f"SOLVER.EMA_DECAY must be in [0, 1), not {cfg.SOLVER.EMA_DECAY}.")
     refinement = cfg.REFINEMENT
     require(
@@ -166,7 +173,7 @@ def check_config(cfg, num_processes: int = 1) -> None:
             cfg.MODEL.META_ARCHITECTURE == STAGE1,
             f"Only {STAGE1} has rounds: REFINEMENT.ENABLED must be False for {cfg.MODEL.META_ARCHITECTURE}.",
         )
-        for key in ("ROUNDS", "CANDIDATES_PER_ROUND"):
+        for key in ("ROUNDS", "CANDIDATES_PER_ROUND", "IMS_PER_BATCH"):
             require(
                 refinement[key] > 0,
                 f"REFINEMENT.{key} must be above 0 with refinement on; REFINEMENT.ENABLED False switches it off.",
@@ -177,6 +184,15 @@ def check_config(cfg, num_processes: int = 1) -> None:
         )
     if problems:
         raise InputError("The configuration cannot be run:\n  " + "\n  ".join(problems))
+
+
+def shared_data_sets(cfg) -> Dict[str, List[str]]:
+    """Data set -> the keys that name it: DATASETS.TRAIN, VAL and TEST."""
+    keys: Dict[str, List[str]] = {}
+    for key in ("TRAIN", "VAL", "TEST"):
+        for name in dict.fromkeys(cfg.DATASETS[key]):
+            keys.setdefault(name, []).append(f"DATASETS.{key}")
+    return keys
 
 
 def data_sets(cfg, training: bool = True) -> List[str]:
@@ -244,7 +260,19 @@ def check_network(cfg, training: bool = True, resume: bool = False) -> None:
     if cfg.MODEL.META_ARCHITECTURE == STAGE2:
         check_first_stage(cfg)
         _warn_of_other_pixels(cfg)
+    elif not cfg.MODEL.WEIGHTS and has_frozen_layers(model):
+        raise InputError(f'MODEL.WEIGHTS "": layers that start at random must not stay frozen. Add {THAW}, or name weights.')
     load_weights(model, cfg)
+
+
+def has_frozen_layers(model: nn.Module) -> bool:
+    """Whether weights or statistics of a detector's backbone stay what they are in training."""
+    backbones = [x for x in model.modules() if isinstance(x, Backbone)]
+    return any(
+        isinstance(x, FrozenBatchNorm2d) or not all(p.requires_grad for p in x.parameters(recurse=False))
+        for backbone in backbones
+        for x in backbone.modules()
+    )
 
 
 def _warn_of_other_pixels(cfg) -> None:
@@ -313,7 +341,8 @@ def check_output_dir(cfg, resume: bool, overwrite: bool, training: bool = True) 
             describe_difference(key, old, new)
             for key, old, new in differences
             # a key that one side lacks is of another version of this software
-            if DECIDES_ROIS.fullmatch(key) and ABSENT not in (old, new)
+            if (DECIDES_ROIS.fullmatch(key) or cfg.REFINEMENT.ENABLED and key == DECIDES_ROUNDS)
+            and ABSENT not in (old, new)
         ]
         decisive = decisive or differences_of_files(cfg)
         if decisive:

@@ -72,6 +72,8 @@ class TSDDTrainer(DefaultTrainer):
         """See :meth:`DefaultTrainer.resume_or_load`; without a checkpoint it writes round 0 of the ROI bank."""
         if resume and self.checkpointer.has_checkpoint():
             super().resume_or_load(resume=True)
+            if self.averaging:
+                self.averaging.begin_if_new()
             return
         load_weights(self.trained_network, self.cfg)
         if comm.is_main_process():

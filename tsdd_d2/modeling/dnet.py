@@ -17,7 +17,7 @@ from detectron2.modeling.meta_arch.dense_detector import DenseDetector
 from detectron2.structures import Boxes, ImageList, Instances, pairwise_iou
 
 from .boxes import clip_boxes, elementwise_iou, sizes_as_tensor
-from .groups import partially_annotated_images
+from .groups import group_size, partially_annotated_images
 from .ranking import get_ranking, needs_quality
 
 
@@ -302,7 +302,7 @@ class DNet(DenseDetector):
 
         groups = {"fa": (~partially_annotated, 1.0), "pa": (partially_annotated, self.alpha)}
         num_positive = {
-            group: in_group[image_index].sum().clamp(min=1) for group, (in_group, _) in groups.items()
+            group: group_size(in_group[image_index]) for group, (in_group, _) in groups.items()
         }
         # Eq. (1): L(fa) + alpha L(pa)
         losses = {

@@ -14,6 +14,8 @@ from detectron2.modeling.backbone.resnet import ResNet
 from ..errors import InputError
 
 SCHEME = "torchvision://"
+# What a random initialisation needs: its layers must not stay frozen.
+THAW = "MODEL.BACKBONE.FREEZE_AT 0 MODEL.RESNETS.NORM BN"
 
 
 def is_torchvision(path: str) -> bool:
@@ -28,6 +30,8 @@ def fetch_torchvision(path: str) -> Dict[str, Tensor]:
     Raises:
         InputError: there is no such weight, or it is not cached and cannot be downloaded.
     """
+    if not is_torchvision(path):
+        raise InputError(f"{path}: {how_to_name_weights()}")
     name = path[len(SCHEME) :]
     try:
         weights = torchvision.models.get_weight(name)
@@ -36,14 +40,23 @@ def fetch_torchvision(path: str) -> Dict[str, Tensor]:
     try:
         return weights.get_state_dict(progress=True, check_hash=True, weights_only=True)
     except (URLError, OSError, RuntimeError) as error:
-        cached = os.path.join(
-            torch.hub.get_dir(), "checkpoints", os.path.basename(urlparse(weights.url).path)
-        )
+        cached = os.path.join(_cache(), os.path.basename(urlparse(weights.url).path))
         raise InputError(
             f"The weights {path} are not there: no file {cached}, and {weights.url} cannot be downloaded ({error}). "
-            'Put the file there, or train from random initialisation with MODEL.WEIGHTS "" MODEL.CNET.WEIGHTS "" '
-            "MODEL.BACKBONE.FREEZE_AT 0 MODEL.RESNETS.NORM BN, since random layers must not stay frozen."
+            f'Put the file there, or train from random initialisation with MODEL.WEIGHTS "" MODEL.CNET.WEIGHTS "" {THAW}, '
+            "since random layers must not stay frozen."
         ) from error
+
+
+def how_to_name_weights() -> str:
+    return (
+        f"ImageNet weights are named {SCHEME}NAME, such as {SCHEME}ResNet18_Weights.IMAGENET1K_V1. A file that you have "
+        f"goes, under torchvision's file name, to {_cache()}."
+    )
+
+
+def _cache() -> str:
+    return os.path.join(torch.hub.get_dir(), "checkpoints")
 
 
 def detectron2_resnet_keys(state_dict: Dict[str, Tensor]) -> Dict[str, Tensor]:

@@ -11,6 +11,7 @@ from torch import nn
 
 from ..data.bbui import register_bbui_instances
 from ..data.files import read_json
+from ..errors import InputError
 from .roi_bank import ROIBank
 from .round_loader import round_loader
 from .rounds import refine_rois, score_all_candidates
@@ -77,7 +78,8 @@ class CandidateSelectionHook(HookBase):
         Args:
             model: scores the candidates: the network that is trained (not its DDP wrapper), or an average of it.
             dataset_name: the registered training set.
-            bank: without a round when training begins, it gets the training set's own file as round 0.
+            bank: without a round when training begins, it gets the training set's own file as round 0; the rounds of
+                another training set are refused then (InputError).
             build_round_loader: dataset dicts -> batches of inference inputs with ``rois``; this rank's shard.
             reset_train_loader: called with the number of the round whose ROIs the trainer shall load next; by default a
                 ``DefaultTrainer`` builds its train loader anew.
@@ -108,11 +110,19 @@ class CandidateSelectionHook(HookBase):
         }
 
     def before_train(self):
-        if not self.bank.rounds():
-            if comm.is_main_process():
-                self.bank.write(0, read_json(self.original_json))
-            comm.synchronize()
+        if comm.is_main_process():
+            self._begin_bank()
+        comm.synchronize()
         self._use_round(self.schedule.completed(self.trainer.start_iter))
+
+    def _begin_bank(self):
+        if not self.bank.rounds():
+            self.bank.write(0, read_json(self.original_json))
+        elif self.trainer.start_iter == 0 and not self.bank.begun and self.bank.read(0) != read_json(self.original_json):
+            raise InputError(
+                f"{self.bank.path(0)} is of an earlier training, on other ROIs than those in {self.original_json}: remove "
+                f"{self.bank.directory}, or name another folder for the ROI bank."
+            )
 
     def before_step(self):
         for round_number in range(1, self.schedule.rounds + 1):

@@ -14,7 +14,12 @@ class ROIBank:
     """
 
     def __init__(self, directory: str):
+        """
+        Attributes:
+            begun: whether this object wrote round 0, so that no round is of an earlier training.
+        """
         self.directory = directory
+        self.begun = False
 
     def path(self, round_number: int) -> str:
         return os.path.join(self.directory, f"round_{round_number:02d}.json")
@@ -27,6 +32,7 @@ class ROIBank:
         """Returns the path of the new file."""
         os.makedirs(self.directory, exist_ok=True)
         write_json(self.path(round_number), bbui)
+        self.begun = self.begun or round_number == 0
         return self.path(round_number)
 
     def rounds(self) -> List[int]:

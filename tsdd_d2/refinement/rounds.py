@@ -187,7 +187,7 @@ def _replace_box(annotation: Dict, box: Tensor, round_number: int, score_before:
         # the outline is that of the old box
         **{key: value for key, value in annotation.items() if key != "segmentation"},
         "bbox": [left, top, width, height],
-        "area": round(width * height, 2),
+        "area": round(width * height, 4),  # exact, and above 0 for a sliver too
         "roi_source": PSEUDO if manual is None else REFINED,
         "roi_round": round_number,
     }
