@@ -16,6 +16,7 @@ START = time.time()  # what follows takes seconds, which count
 import argparse
 import functools
 import os
+import re
 import sys
 
 import yaml
@@ -169,6 +170,8 @@ def reproduce(args) -> int:
         experiment = experiment._replace(methods=compared_methods())
     if experiment.folds is None:
         experiment = experiment._replace(folds=all_folds(args))
+    if experiment.stages and not set(experiment.methods) & set(EXPERIMENTS[args.experiment].methods):
+        raise InputError(f"{args.experiment} shows the stages of {' and '.join(EXPERIMENTS[args.experiment].methods)} alone.")
     shown = shown_runs(experiment, args.output, args.data, args.profile, args.overrides)
     runs = list(dict.fromkeys(run for _, run in shown))
     to_train = [] if args.no_train else runs_to_train(runs)
@@ -197,6 +200,7 @@ def all_folds(args):
         folds = folds_of_runs(args.output, args.data, args.profile) if args.no_train else []
         if not folds:
             raise
+        print(f"{args.data} is not on this machine: shown are the folds of which there are runs, {', '.join(map(str, folds))}.")
         return folds
 
 
@@ -204,7 +208,7 @@ def train_and_evaluate(args, runs, to_train):
     """Run -> :class:`Outcome` of what was trained and, where that is finished, evaluated on other data sets."""
     cpus = args.cpus or max(1, len(os.sched_getaffinity(0)) // args.jobs)
     resources = Resources(jobs=args.jobs, cpus=cpus, gpus=args.gpus, retries=args.retries)
-    options = {key: yaml.safe_load(value) for key, value in (x.split("=", 1) for x in args.executor_options)}
+    options = dict(executor_option(x) for x in args.executor_options)
     environment = training_environment(cpus)
     outcomes = {}
     if not to_train and not args.test_data:
@@ -224,6 +228,15 @@ def train_and_evaluate(args, runs, to_train):
     finally:
         executor.close()
     return outcomes
+
+
+def executor_option(text: str):
+    """Key and value of KEY=VALUE: a whole number, true or false, a YAML list or mapping, or else the text.
+
+    YAML alone would make 43200 of the time 12:00:00, and 5349 of the account 012345.
+    """
+    key, value = text.split("=", 1)
+    return key, yaml.safe_load(value) if re.fullmatch(r"-?(0|[1-9]\d*)|true|false|[\[{].*", value) else value
 
 
 class Progress:

@@ -10,6 +10,7 @@ import pytest
 
 from tsdd_d2.errors import InputError
 from tsdd_d2.experiments import EXECUTORS, Outcome, Resources, execute
+from tsdd_d2.experiments import execution
 from tsdd_d2.experiments.executors import Resumable
 
 
@@ -26,7 +27,7 @@ def local(jobs=2):
 def test_a_run_starts_when_the_one_that_it_needs_has_ended(run):
     log, runs = [], [*stages(run), run]
 
-    def function(run, wait):
+    def function(run):
         log.append(f"+{run.method}")
         return Outcome()
 
@@ -38,7 +39,7 @@ def test_a_run_starts_when_the_one_that_it_needs_has_ended(run):
 
 
 def test_a_failure_stops_those_that_need_the_run_alone(run):
-    def function(run, wait):
+    def function(run):
         if run.method == "tsddnet_stage1":
             raise OSError("no space left")
         return Outcome()
@@ -56,7 +57,7 @@ def test_local_runs_so_many_at_a_time_in_the_order_of_the_plan(run):
     active, most, order, lock = set(), [], [], threading.Lock()
     barrier = threading.Barrier(2)
 
-    def function(run, wait):
+    def function(run):
         with lock:
             active.add(run)
             order.append(run.fold)
@@ -70,17 +71,31 @@ def test_local_runs_so_many_at_a_time_in_the_order_of_the_plan(run):
     assert max(most) == 2 and sorted(order[:2]) == [1, 2] and sorted(order[2:4]) == [3, 4]
 
 
-def test_what_another_process_works_on_comes_last_and_is_waited_for(run):
-    runs, log = [run._replace(fold=fold) for fold in (1, 2, 3)], []
+def test_what_another_process_works_on_takes_no_place_and_is_waited_for(run, monkeypatch):
+    """Of three runs one after the other, the first is another's until the others have ended."""
+    runs, log, told = [run._replace(fold=fold) for fold in (1, 2, 3)], [], []
+    monkeypatch.setattr(execution, "POLL_SECONDS", 0.01)
+    monkeypatch.setattr(execution, "is_taken", lambda run: run.fold == 1 and len(told) < 2)
 
-    def function(run, wait):
-        log.append((run.fold, wait))
-        return Outcome(taken=run.fold == 1 and not wait)
+    def function(run):
+        log.append(run.fold)
+        # another process was faster once
+        return Outcome(taken=log.count(3) == 1 and run.fold == 3)
 
-    told = []
     outcomes = execute(runs, function, local(jobs=1), lambda run, outcome: told.append(run.fold))
-    assert log == [(1, False), (2, False), (3, False), (1, True)]
-    assert told == [2, 3, 1] and not any(x.taken for x in outcomes.values())
+    assert log == [2, 3, 3, 1] and told == [2, 3, 1] and not any(x.taken for x in outcomes.values())
+
+
+def test_nobody_begins_what_was_waited_for_when_it_was_interrupted(run, monkeypatch):
+    def interrupt(_):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(execution, "is_taken", lambda run: True)
+    monkeypatch.setattr(execution.time, "sleep", interrupt)
+    called = []
+    with pytest.raises(KeyboardInterrupt):
+        execute([run], called.append, local(), lambda *_: None)
+    assert called == []
 
 
 def logged(log, lost: int):
@@ -89,7 +104,7 @@ def logged(log, lost: int):
     partial, as tools/reproduce.py submits.
     """
 
-    def function(run, wait, log, lost):
+    def function(run, log, lost):
         with open(log, "a+") as file:
             file.write(f"+{run.method}\n")
             file.seek(0)
@@ -149,7 +164,7 @@ def test_slurm_submits_a_lost_run_again_so_many_times(lost, retries, submitted, 
     monkeypatch.setattr(submitit.AutoExecutor, "submit", lambda self, *arguments: Job())
     executor = EXECUTORS["slurm"](Resources(retries=retries), str(tmp_path), {"cluster": "local"})
     handle = executor.submit(print)
-    ((ended, result),) = executor.wait([handle])
+    ((ended, result),) = executor.wait([handle], None)
     assert ended == handle and len(jobs) == submitted
     assert result == "done" if lost <= retries else isinstance(result, submitit.core.utils.UncompletedJobError)
 

@@ -7,8 +7,10 @@ import signal
 
 import pytest
 
+from tsdd_d2.data import ensure_registered
 from tsdd_d2.data.files import read_json, write_json
 from tsdd_d2.engine import TRAINERS
+from tsdd_d2.engine.run_folder import RunRecord
 from tsdd_d2.engine.setup import load_config
 from tsdd_d2.errors import InputError
 from tsdd_d2.experiments import (
@@ -22,6 +24,7 @@ from tsdd_d2.experiments import (
     folds_of_runs,
     runs_to_train,
     shown_runs,
+    train_run,
 )
 
 from ..conftest import ROOT, make_tiny_dataset
@@ -243,6 +246,32 @@ def test_a_cut_off_configuration_of_a_run(run, tiny_dataset):
     check_plan([run], [run])  # killed before it trained
     open(os.path.join(run.folder, "last_checkpoint"), "w").close()
     with pytest.raises(InputError, match="config.yaml cannot be read"):
+        check_plan([run], [run])
+
+
+def test_a_run_on_a_data_set_that_has_changed_is_refused(run, tiny_dataset, stand_in):
+    """Its images would stand in one table with others."""
+    train_run(run, {})
+    check_plan([run], [])
+    test, train = (tiny_dataset / "annotations" / f"fold1_{x}.json" for x in ("test", "train"))
+    write_json(test, {**read_json(test), "info": {}})
+    with pytest.raises(InputError, match=r"was made with another .*fold1_test\.json: name another --output"):
+        check_plan([run], [])
+    test.unlink()
+    check_plan([run], [])  # rendering needs no data
+    ensure_registered("tiny_fold1_train")
+    cfg = load_config(run.config_file, run.options)
+    RunRecord.of(cfg).write(run.folder)
+    check_plan([run], [])
+    write_json(train, {**read_json(train), "info": {}})
+    with pytest.raises(InputError, match=r"was made with another .*fold1_train\.json"):
+        check_plan([run], [])
+
+
+@pytest.mark.parametrize("key", ["SEED", "DATASETS.P", "DATASETS.TEST", "OUTPUT_DIR"])
+def test_what_the_name_of_a_run_says_is_not_overridden(run, key):
+    run = run._replace(overrides=("SOLVER.MAX_ITER", "3", key, "7"))
+    with pytest.raises(InputError, match=rf"--overrides {key}: .*choose it by --p, --seeds"):
         check_plan([run], [run])
 
 

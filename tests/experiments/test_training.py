@@ -11,7 +11,7 @@ from tsdd_d2.data.files import read_json, write_json
 from tsdd_d2.errors import InputError
 from tsdd_d2.experiments import Outcome, check_plan, evaluate_run_on, read_predictions, train_run, training
 from tsdd_d2.experiments.predictions import copy_predictions
-from tsdd_d2.experiments.training import training_environment
+from tsdd_d2.experiments.training import is_taken, training_environment
 
 from .conftest import calls
 
@@ -128,7 +128,9 @@ def test_a_run_whose_parent_was_killed_is_waited_for_and_not_repeated(run):
     parent.kill()
     parent.join()
     assert run.status == "missing" and not os.path.exists(os.path.join(run.folder, "results.json"))
-    assert train_run(run, {}, wait=False) == Outcome(taken=True)
+    assert is_taken(run) and train_run(run, {}) == Outcome(taken=True)
+    while is_taken(run):
+        time.sleep(0.01)
     assert train_run(run, {}).error is None and calls(run) == 1
     assert record(run)["attempts"][0]["exit_code"] == 0 and read_predictions(run)["seconds"] >= 1.4
 
@@ -140,7 +142,8 @@ def test_other_data_sets_are_added_once_without_training(run, monkeypatch):
     after = read_predictions(run)
     assert list(after["predictions"]) == ["tiny_fold1_test", "tiny_fold1_val"] and calls(run) == 1
     assert after["predictions"]["tiny_fold1_val"][0]["malignancy"] == 0.1
-    del after["predictions"]["tiny_fold1_val"]
+    for values in (after["predictions"], after["annotation_sha256"]):
+        del values["tiny_fold1_val"]
     assert after == before
     os.remove(os.path.join(run.folder, "model_final.pth"))
     assert evaluate_run_on(run, ["tiny_fold1_val"], {}).error is None
@@ -148,15 +151,15 @@ def test_other_data_sets_are_added_once_without_training(run, monkeypatch):
 
 
 def test_what_another_process_evaluated_meanwhile_is_not_repeated(run, monkeypatch):
-    """While this one waits for the lock."""
+    """Before this one has the lock."""
     train_run(run, {})
     path, only_one = os.path.join(run.folder, "predictions.json"), training._only_one
 
-    def lock_after_another(folder, wait):
+    def lock_after_another(folder):
         content = read_json(path)
         content["predictions"]["tiny_fold1_val"] = []
         write_json(path, content)
-        return only_one(folder, wait)
+        return only_one(folder)
 
     monkeypatch.setattr(training, "_only_one", lock_after_another)
     assert evaluate_run_on(run, ["tiny_fold1_val"], {}) == Outcome()

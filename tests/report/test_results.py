@@ -96,7 +96,7 @@ def test_roc_band_encloses_the_mean_auc():
 def test_comparison_pools_the_folds_that_both_have():
     ours = [random_run("tsddnet", fold, strength=2, stage=2) for fold in (1, 2, 3)]
     others = [random_run("retinanet", fold) for fold in (2, 3, 4)]
-    del others[0]["predictions"]["tiny_fold2_test"][5]  # an image without a box, say
+    del others[0]["predictions"]["tiny_fold2_test"][5]  # as of the oracle an image without a manual ROI
     b, a = groups_of(*ours, *others)
     result = compare(a, b, FEW)
     assert (result.folds, result.num_images, result.num_patients) == ((2, 3), 47, 24)
@@ -142,6 +142,15 @@ def test_models_that_were_tested_on_other_images_are_not_compared(field, value):
         x[field] = number if value is None else value
     b, a = groups_of(ours, other)
     with pytest.raises(InputError, match="tsddnet, stage 2, p = 0.2, fold 1, seed 0 and retinanet.* other images"):
+        compare(a, b, FEW)
+
+
+def test_models_that_each_lack_an_image_are_not_compared():
+    """The data set was prepared again between them."""
+    ours, other = random_run("tsddnet", stage=2), random_run("retinanet")
+    del other["predictions"]["tiny_fold1_test"][0], ours["predictions"]["tiny_fold1_test"][1]
+    b, a = groups_of(ours, other)
+    with pytest.raises(InputError, match="each has images that the other lacks"):
         compare(a, b, FEW)
 
 

@@ -2,6 +2,8 @@ import numpy as np
 import pytest
 
 from tsdd_d2.errors import InputError
+from tsdd_d2.experiments import METHODS
+from tsdd_d2.report.methods import first_stage_method
 from tsdd_d2.report.runs import cases, external_sets, group, match
 
 from .conftest import descriptor, matched, random_run, run
@@ -44,6 +46,14 @@ def test_variants_of_one_rule_share_their_first_stage():
     planned = [descriptor(x, stage=1, status="missing") for x in ("tsdd_b", "tsdd_b_sd", "tsdd_b_cs", "tsddnet")]
     entries = match(planned, [random_run("tsdd_b_cs", stage=1)], "0.5")
     assert [(x.key.method, x.status) for x in entries] == [("tsdd_b_sd", "missing"), ("tsddnet", "finished")]
+
+
+def test_a_method_of_another_package_does_not_rename_our_first_stage(monkeypatch):
+    peer = METHODS["tsdd_b_sd"]._replace(name="my_peer")
+    monkeypatch.setitem(METHODS, "my_peer", peer)
+    assert first_stage_method("tsdd_b") == first_stage_method("my_peer") == "tsdd_b_sd"
+    monkeypatch.setitem(METHODS, "my_peer", peer._replace(starts_from="my_first_stage"))
+    assert first_stage_method("my_peer") == "my_peer"
 
 
 def test_cases():

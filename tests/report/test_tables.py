@@ -10,6 +10,7 @@ from tsdd_d2.report.methods import title
 from tsdd_d2.report.results import Comparison, Estimate, Gain
 from tsdd_d2.report.runs import group
 from tsdd_d2.report.tables import (
+    Table,
     OurRow,
     comparisons_table,
     gains_table,
@@ -103,6 +104,12 @@ def test_files(tmp_path):
         retinanet, ours = csv.DictReader(file)
     assert (ours["method"], float(ours["accuracy_mean"]), ours["sensitivity_std"]) == ("a_b & c", 0.84321, "")
     assert (retinanet["source"], float(retinanet["accuracy_std"])) == ("paper, private data", 0.0108)
+
+
+def test_latex_of_a_small_p_value(tmp_path):
+    """In text LaTeX's default encoding sets < as an inverted exclamation mark."""
+    Table("name", "Tests.", [{"DeLong": "< 0.001"}], [], []).write(str(tmp_path))
+    assert "$<$ 0.001" in (tmp_path / "name.tex").read_text(encoding="utf-8")
 
 
 def test_comparisons():

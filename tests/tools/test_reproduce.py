@@ -53,6 +53,7 @@ def test_without_the_data_set_folds_are_those_of_the_runs(reproduce, rendered, t
     tiny_dataset.rename(tmp_path / "elsewhere")
     assert reproduce("table1", "--methods", "retinanet", "--p", "0.5", "--no-train") == 0
     assert rendered[1][1] == rendered[0][1] and [x["fold"] for x in rendered[1][1]] == [1]
+    assert "shown are the folds of which there are runs, 1." in capsys.readouterr().out
     assert reproduce("table1", "--methods", "retinanet", "--p", "0.5") == 2
     assert "prepare_csv.py" in capsys.readouterr().err
     assert reproduce("table1", "--no-train", output="empty") == 2
@@ -114,6 +115,21 @@ def test_a_misspelt_override_leaves_the_folder_as_it_was(reproduce, rendered, tm
     assert reproduce("table1", *arguments, "--overrides", "SOLVER.MAXITER", "3") == 2
     assert "SOLVER.MAXITER" in capsys.readouterr().err and not (tmp_path / "out").exists()
     assert reproduce("table1", *arguments) == 0
+
+
+def test_methods_that_a_figure_of_stages_does_not_show(reproduce, rendered, tmp_path, capsys):
+    assert reproduce("fig9", "--methods", "retinanet", "--p", "0.5") == 2
+    assert "fig9 shows the stages of tsddnet and tsdd_b_sd alone" in capsys.readouterr().err
+    assert not (tmp_path / "out").exists()
+
+
+def test_executor_options_are_text_unless_they_are_plainly_something_else():
+    option = runpy.run_path(TOOL)["executor_option"]
+    texts = ["slurm_time=12:00:00", "slurm_account=012345", "slurm_partition=gpu", "a=b=c", "slurm_mem=4GB"]
+    assert [option(x) for x in texts] == [tuple(x.split("=", 1)) for x in texts]
+    assert [option(f"x={value}")[1] for value in ("90", "-1", "true", "{a: 1}", "[1, b]")] == [
+        90, -1, True, {"a": 1}, [1, "b"],
+    ]  # fmt: skip
 
 
 def test_other_data_only_where_they_are_shown(reproduce, rendered, capsys):

@@ -11,7 +11,8 @@ from detectron2.modeling import META_ARCH_REGISTRY
 
 from ..data import ensure_registered
 from ..data.validation import read_valid_bbui
-from ..engine.run_folder import CONFIG_FILE, describe_difference
+from ..engine.run_folder import CONFIG_FILE, RunRecord, describe_difference, sha256_of_file
+from ..engine.run_folder import RECORD as RUN_RECORD
 from ..engine.setup import ABSENT, check_config, config_differences, load_config
 from ..errors import InputError
 from .plan import PREDICTIONS, RECORD, Run, read_run_file
@@ -35,7 +36,7 @@ def check_plan(runs: Iterable[Run], to_train: Sequence[Run], test_data: Sequence
     Raises:
         InputError: with every problem of the configurations that are to be trained, every data set that is not there,
             every one for external validation that a run knows from its training, and every run that was made with another
-            configuration.
+            configuration or with other data.
     """
     runs = list(runs)
     problems: Dict[str, None] = dict.fromkeys(_problems_of_configurations(to_train))
@@ -52,7 +53,7 @@ def check_plan(runs: Iterable[Run], to_train: Sequence[Run], test_data: Sequence
     finished = [run for run in runs if run.status == "finished"]
     needed = [run.needs for run in (*to_train, *finished) if run.needs is not None]
     for run in (x for x in dict.fromkeys((*runs, *to_train, *needed)) if x.has_trained):
-        problems.update(dict.fromkeys(other_configuration(run) or [*_other_values(run)]))
+        problems.update(dict.fromkeys(other_configuration(run) or [*_other_values(run)] or [*_other_data(run)]))
     if problems:
         raise InputError("The experiment cannot be run:\n  " + "\n  ".join(problems))
 
@@ -60,6 +61,10 @@ def check_plan(runs: Iterable[Run], to_train: Sequence[Run], test_data: Sequence
 def _problems_of_configurations(runs: Sequence[Run]) -> Iterator[str]:
     """What a training process would refuse at its start, and a method that trains on other images than it says."""
     for run in runs:
+        own = [key for key in run.overrides[::2] if key in run.own_options]
+        if own:
+            yield f"--overrides {', '.join(own)}: that is part of the name of a run; choose it by --p, --seeds, --folds, --output."
+            continue
         if not os.path.isfile(run.config_file):
             yield f"{run.method} has no configuration for the profile {run.profile}: {run.config_file} does not exist."
             continue
@@ -133,6 +138,24 @@ def _other_values(run: Run) -> Iterator[str]:
         yield "\n    ".join(
             [f"{run.folder} was made with other values: name another --output, or remove the folder.", *described]
         )
+
+
+def _other_data(run: Run) -> Iterator[str]:
+    """A problem for each annotation file that has changed since the run was trained on it or tested with it."""
+    known: Dict[str, str] = {}
+    if os.path.isfile(os.path.join(run.folder, RUN_RECORD)):
+        record = RunRecord.read(run.folder)
+        known[record.dataset] = record.annotation_sha256
+    if run.status == "finished":
+        known.update(read_run_file(os.path.join(run.folder, PREDICTIONS)).get("annotation_sha256", {}))
+    for name, sha256 in known.items():
+        try:
+            ensure_registered(name)
+        except InputError:  # rendering needs no data
+            continue
+        path = MetadataCatalog.get(name).json_file
+        if sha256_of_file(path) != sha256:
+            yield f"{run.folder} was made with another {path}: name another --output, or restore the file."
 
 
 def _leaks(runs: Sequence[Run], test_data: Sequence[str]) -> Iterator[str]:

@@ -23,9 +23,9 @@ class Executor(Protocol):
     def submit(self, function: Callable, *arguments) -> Hashable:
         """Starts or queues a call; returns its handle."""
 
-    def wait(self, handles: Sequence[Hashable]) -> List[Tuple[Hashable, Any]]:
+    def wait(self, handles: Sequence[Hashable], timeout: Optional[float]) -> List[Tuple[Hashable, Any]]:
         """
-        Waits until at least one of the calls has ended.
+        Waits until at least one of the calls has ended, or for ``timeout`` seconds.
 
         Returns:
             the handle and the result of some that have: what the function returned, or the exception that it raised or
@@ -61,8 +61,8 @@ class LocalExecutor:
     def submit(self, function: Callable, *arguments) -> Hashable:
         return self._pool.submit(function, *arguments)
 
-    def wait(self, handles: Sequence[Hashable]) -> List[Tuple[Hashable, Any]]:
-        done, _ = concurrent.futures.wait(handles, return_when=concurrent.futures.FIRST_COMPLETED)
+    def wait(self, handles: Sequence[Hashable], timeout: Optional[float]) -> List[Tuple[Hashable, Any]]:
+        done, _ = concurrent.futures.wait(handles, timeout, return_when=concurrent.futures.FIRST_COMPLETED)
         return [(future, future.exception() or future.result()) for future in done]
 
     def close(self) -> None:
@@ -104,15 +104,17 @@ class SlurmExecutor:
         job = self._executor.submit(Resumable(function), *arguments)
         self._jobs[handle] = job, function, arguments, retries
 
-    def wait(self, handles: Sequence[Hashable]) -> List[Tuple[Hashable, Any]]:
+    def wait(self, handles: Sequence[Hashable], timeout: Optional[float]) -> List[Tuple[Hashable, Any]]:
         errors = self._submitit.core.utils
         while True:
             jobs = {self._jobs[handle][0].job_id: handle for handle in handles}
-            job = next(
-                self._submitit.helpers.as_completed(
-                    [self._jobs[handle][0] for handle in handles], poll_frequency=self._poll_seconds
-                )
+            completed = self._submitit.helpers.as_completed(
+                [self._jobs[handle][0] for handle in handles], timeout, poll_frequency=self._poll_seconds
             )
+            try:
+                job = next(completed)
+            except TimeoutError:
+                return []
             handle, error = jobs[job.job_id], job.exception()
             _, function, arguments, retries = self._jobs[handle]
             lost = isinstance(error, errors.UncompletedJobError) and not isinstance(error, errors.FailedJobError)
@@ -162,8 +164,8 @@ class RayExecutor:
         # Ray makes tasks of functions alone, and the callable may be a functools.partial
         return self._ray.remote(**self._options)(_call).remote(function, *arguments)
 
-    def wait(self, handles: Sequence[Hashable]) -> List[Tuple[Hashable, Any]]:
-        done, _ = self._ray.wait(list(handles))
+    def wait(self, handles: Sequence[Hashable], timeout: Optional[float]) -> List[Tuple[Hashable, Any]]:
+        done, _ = self._ray.wait(list(handles), timeout=timeout)
         return [(reference, self._result(reference)) for reference in done]
 
     def _result(self, reference) -> Any:

@@ -83,8 +83,8 @@ class Run(NamedTuple):
         return os.path.join(ROOT, self.definition.config_file(self.profile))
 
     @property
-    def options(self) -> List[str]:
-        """``KEY VALUE`` pairs for tools/train_net.py: the user's and the run's own."""
+    def own_options(self) -> Dict[str, str]:
+        """What its name says, for tools/train_net.py."""
         options = {
             "DATASETS.TRAIN": f"('{self.split('train')}',)",
             "DATASETS.VAL": f"('{self.split('val')}',)",
@@ -95,8 +95,12 @@ class Run(NamedTuple):
         }
         if self.needs is not None:
             options["MODEL.WEIGHTS"] = self.needs.folder
-        # the run's own last: they are in its name
-        return [*self.overrides, *(x for pair in options.items() for x in pair)]
+        return options
+
+    @property
+    def options(self) -> List[str]:
+        """``KEY VALUE`` pairs for tools/train_net.py: the user's and its own."""
+        return [*self.overrides, *(x for pair in self.own_options.items() for x in pair)]
 
     @property
     def command(self) -> List[str]:

@@ -8,6 +8,7 @@ from detectron2.data import MetadataCatalog
 
 from ..data import ensure_registered
 from ..data.files import read_json, write_text
+from ..engine.run_folder import sha256_of_file
 from .plan import PREDICTIONS, RECORD, Run, read_run_file
 
 # The weights whose predictions count, for every method: those of the last iteration. The best ones on the validation
@@ -25,8 +26,8 @@ def collect_predictions(run: Run) -> None:
     """
     Writes ``predictions.json`` of a run whose training tool has finished: the run's descriptor and configuration,
     "seconds" of wall time without what interruptions made it repeat, "versions" and "git_revision" of its last attempt,
-    "youden_threshold" of the validation split with the same weights (None if it has one class), and "predictions",
-    data set -> one record for each image.
+    "youden_threshold" of the validation split with the same weights (None if it has one class), and, data set by data set,
+    "annotation_sha256" of its file and "predictions", one record for each image.
     """
     attempts = read_json(os.path.join(run.folder, RECORD))["attempts"]
     validation = read_json(os.path.join(run.folder, "inference", f"diagnosis_{run.split('val')}.json"))
@@ -40,6 +41,7 @@ def collect_predictions(run: Run) -> None:
             "versions": attempts[-1]["versions"],
             "git_revision": attempts[-1]["git_revision"],
             "youden_threshold": validation["youden_threshold"],
+            "annotation_sha256": {test: _sha256(test)},
             "predictions": {test: _predictions(os.path.join(run.folder, "inference", WEIGHTS), test)},
         },
     )
@@ -49,6 +51,7 @@ def add_external_predictions(run: Run, name: str, inference_dir: str) -> None:
     """Adds the predictions of an evaluation with ``--eval-only`` to the run's file."""
     content = read_predictions(run)
     content["predictions"][name] = _predictions(inference_dir, name)
+    content.setdefault("annotation_sha256", {})[name] = _sha256(name)
     _write(run, content)
 
 
@@ -76,6 +79,11 @@ def _predictions(inference_dir: str, name: str) -> List[Dict[str, Any]]:
     report = read_json(next(path for path in files if os.path.isfile(path)))
     rois = _manual_rois(name)
     return [{**prediction, "roi": rois.get(prediction["image_id"])} for prediction in report["predictions"]]
+
+
+def _sha256(name: str) -> str:
+    ensure_registered(name)
+    return sha256_of_file(MetadataCatalog.get(name).json_file)
 
 
 def _manual_rois(name: str) -> Dict[int, List[float]]:

@@ -3,7 +3,6 @@
 import contextlib
 import fcntl
 import glob
-import logging
 import os
 import platform
 import subprocess
@@ -24,7 +23,8 @@ from .checks import other_configuration
 from .plan import LAST_FILE, PREDICTIONS, RECORD, ROOT, TRAIN_TOOL, Run, read_run_file
 from .predictions import add_external_predictions, collect_predictions, read_predictions
 
-logger = logging.getLogger(__name__)
+
+LOCK = "lock"
 
 
 class Outcome(NamedTuple):
@@ -41,18 +41,17 @@ class Outcome(NamedTuple):
     taken: bool = False
 
 
-def train_run(run: Run, environment: Dict[str, str], wait: bool = True) -> Outcome:
+def train_run(run: Run, environment: Dict[str, str]) -> Outcome:
     """
     Trains what is left of a run and writes its predictions; every executor calls this, on any machine that has the
     software, the data and the folder of the runs.
 
     Args:
         environment: variables for the training process, beside those of this one.
-        wait: for another process that works on the run.
     """
     os.makedirs(run.folder, exist_ok=True)
     busy = None
-    with _only_one(run.folder, wait) as lock:
+    with _only_one(run.folder) as lock:
         if lock is None:
             return Outcome(taken=True)
         if not run.has_trained:
@@ -76,7 +75,7 @@ def train_run(run: Run, environment: Dict[str, str], wait: bool = True) -> Outco
     return Outcome(busy=busy)
 
 
-def evaluate_run_on(run: Run, names: List[str], environment: Dict[str, str], wait: bool = True) -> Outcome:
+def evaluate_run_on(run: Run, names: List[str], environment: Dict[str, str]) -> Outcome:
     """Adds the predictions of a finished run's stored model on other data sets; those that it has stay.
 
     The report of the evaluation is in ``external/<name>`` of the run's folder.
@@ -86,7 +85,7 @@ def evaluate_run_on(run: Run, names: List[str], environment: Dict[str, str], wai
     weights = os.path.join(run.folder, "model_final.pth")
     if not os.path.isfile(weights):
         return Outcome(f"{weights} is not there: without the model nothing can be predicted")
-    with _only_one(run.folder, wait) as lock:
+    with _only_one(run.folder) as lock:
         if lock is None:
             return Outcome(taken=True)
         for name in _without_predictions(run, names):  # another process may have added some meanwhile
@@ -117,24 +116,32 @@ def training_environment(threads: int) -> Dict[str, str]:
     return variables
 
 
-@contextlib.contextmanager
-def _only_one(folder: str, wait: bool) -> Iterator[Optional[TextIO]]:
-    """
-    The lock of a folder, once no other process works in it; None if one does and is not waited for.
+def is_taken(run: Run) -> bool:
+    """Whether another process, perhaps on another machine, works on a run."""
+    if not os.path.isfile(os.path.join(run.folder, LOCK)):
+        return False
+    with _only_one(run.folder, fcntl.LOCK_SH) as lock:
+        return lock is None
 
-    The training process inherits the lock: where its parent alone is killed, it trains on to the end, and whoever is to
-    repeat the run waits for it instead of training beside it. The system releases the lock when both are gone.
+
+@contextlib.contextmanager
+def _only_one(folder: str, kind: int = fcntl.LOCK_EX) -> Iterator[Optional[TextIO]]:
     """
-    with open(os.path.join(folder, "lock"), "w") as lock:
+    The lock of a folder; None if another process works in it.
+
+    The training process inherits the lock: where its parent alone is killed, it trains on to the end, and nobody repeats
+    the run or trains beside it meanwhile. The system releases the lock when both are gone.
+
+    Args:
+        kind: LOCK_SH of those who only look, who do not lock each other out.
+    """
+    with open(os.path.join(folder, LOCK), "w") as lock:
         try:
-            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            fcntl.flock(lock, kind | fcntl.LOCK_NB)
         except BlockingIOError:
-            if not wait:
-                yield None
-                return
-            logger.warning("Waiting for another process that works in %s", folder)
-            fcntl.flock(lock, fcntl.LOCK_EX)
-        yield lock
+            yield None
+        else:
+            yield lock
 
 
 def _call(command: List[str], log_file: str, environment: Dict[str, str], lock: TextIO) -> int:

@@ -47,7 +47,9 @@ def first_stage_method(method: str) -> str:
     """The method under which a first stage is shown: the last in order of those that go on from the same one."""
     if method not in METHODS or METHODS[method].starts_from is None:
         return method
-    return max((x.name for x in METHODS.values() if x.starts_from == METHODS[method].starts_from), key=position)
+    same = [x.name for x in METHODS.values() if x.starts_from == METHODS[method].starts_from]
+    # one of another package leaves the names of ours as they are
+    return max([x for x in same if x in TITLES] or same, key=position)
 
 
 def line_style(method: str, number: int) -> Dict[str, object]:

@@ -3,7 +3,7 @@
 import base64
 import io
 import os
-from typing import Any, Dict, List, Optional
+from typing import Any, Dict, List, Mapping, Optional
 from urllib.parse import quote
 
 from PIL import Image
@@ -48,7 +48,8 @@ def write_report(output_dir: str, notice: Optional[str] = None) -> str:
     page = environment("tsdd_d2.report").get_template("report.html").render(
         sections=sections,
         runs=runs,
-        missing=[run for run in runs if run["status"] != FINISHED],
+        finished=[run for run in runs if run["status"] == FINISHED],
+        missing=_missing(sections),
         total_seconds=sum(run["seconds"] or 0 for run in runs),
         bootstrap=max(section["bootstrap"] for section in sections.values()),
         notice=notice,
@@ -74,10 +75,29 @@ def _all_runs(sections) -> List[Dict[str, Any]]:
     runs: Dict[tuple, Dict[str, Any]] = {}
     for section in sections:
         for run in section["runs"]:
-            key = tuple(run[x] for x in ("data", "profile", "p", "method", "stage", "fold", "seed"))
-            if key not in runs or runs[key]["status"] != FINISHED:
-                runs[key] = run
+            if _key(run) not in runs or runs[_key(run)]["status"] != FINISHED:
+                runs[_key(run)] = run
     return list(runs.values())
+
+
+def _missing(sections: Mapping[str, Mapping[str, Any]]) -> List[Dict[str, Any]]:
+    """Every run that a section lacks, once; "stale": the sections that lack it though another one shows it, and were
+    rendered before it was finished, or with another threshold."""
+    missing: Dict[tuple, Dict[str, Any]] = {}
+    lacking: Dict[tuple, List[str]] = {}
+    shown = set()
+    for name, section in sections.items():
+        for run in section["runs"]:
+            if run["status"] == FINISHED:
+                shown.add(_key(run))
+            else:
+                missing.setdefault(_key(run), run)
+                lacking.setdefault(_key(run), []).append(name)
+    return [{**run, "stale": lacking[key] if key in shown else []} for key, run in missing.items()]
+
+
+def _key(run: Mapping[str, Any]) -> tuple:
+    return tuple(run[x] for x in ("data", "profile", "p", "method", "stage", "fold", "seed"))
 
 
 def _read(path: str) -> Dict[str, Any]:

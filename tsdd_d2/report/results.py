@@ -253,12 +253,14 @@ def _paired_items(a: Group, b: Group) -> List[Tuple[int, CasePair]]:
 
 def _pair(run: Run, other: Run) -> CasePair:
     a, b = cases(run), cases(other)
-    _, in_a, in_b = np.intersect1d(a.image_ids, b.image_ids, return_indices=True)
+    common, in_a, in_b = np.intersect1d(a.image_ids, b.image_ids, return_indices=True)
+    # C-Net on the manual ROI has nothing to say of an image without one
+    one_has_all = len(common) == min(len(a.image_ids), len(b.image_ids))
     a, b = (Cases(*(column[index] for column in x[:4]), x.threshold) for x, index in ((a, in_a), (b, in_b)))
-    if not len(in_a) or (a.labels != b.labels).any() or (a.patient_ids != b.patient_ids).any():
+    if not one_has_all or (a.labels != b.labels).any() or (a.patient_ids != b.patient_ids).any():
         raise InputError(
-            f"{describe(run.key)} and {describe(other.key)} were tested on other images: {run.test_set} has no image "
-            "in common, or another class or patient for one."
+            f"{describe(run.key)} and {describe(other.key)} were tested on other images: in {run.test_set} each has images "
+            "that the other lacks, or another class or patient for one."
         )
     return CasePair(a, b)
 

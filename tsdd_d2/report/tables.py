@@ -269,7 +269,13 @@ def _latex(table: Table) -> str:
         label=f"tab:{table.name}", position="htbp",
     )  # fmt: skip
     notes = "".join(f"% {note}\n" for note in table.notes)
-    return notes + text.replace("±", r"$\pm$").replace("–", "--").replace("≥", r"$\geq$").replace("×", r"$\times$")
+    for character, code in LATEX.items():
+        text = text.replace(character, code)
+    return notes + text
+
+
+# What LaTeX sets as something else, or not at all, in text.
+LATEX = {"±": r"$\pm$", "–": "--", "≥": r"$\geq$", "×": r"$\times$", "<": "$<$", ">": "$>$"}
 
 
 def _escape(text: str) -> str:
