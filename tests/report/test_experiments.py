@@ -1,4 +1,5 @@
 import os
+import re
 
 import pytest
 
@@ -41,6 +42,15 @@ def test_table1_compares_ours_with_every_method_that_has_a_common_fold(experimen
     assert [(row["methods"], row["folds"]) for row in comparisons["rows"]] == [
         ("TSDDNet – RetinaNet", "1"), ("TSDDNet – Faster R-CNN", "1"), ("TSDDNet – TSDDNet-B+SD", "1, 2")
     ]  # fmt: skip
+
+
+def test_a_table_tells_the_auc_fold_by_fold(experiment, tmp_path):
+    render("table2", *experiment, str(tmp_path), bootstrap=20)
+    notes = read_json(tmp_path / "table2.json")["tables"][0]["notes"]
+    (note,) = [x for x in notes if x.startswith("AUC, fold by fold: ")]
+    assert re.fullmatch(
+        r".*: TSDDNet-B\+SD \(p = 0\.2\) 1: 0\.\d{3}, 2: 0\.\d{3}; TSDDNet \(p = 0\.2\) 1: 0\.\d{3}, 2: 0\.\d{3}\.", note
+    )
 
 
 def test_table1_says_who_sees_fewer_rois_than_in_the_paper(experiment, tmp_path):

@@ -6,6 +6,7 @@ from tsdd_d2.errors import InputError
 from tsdd_d2.evaluation.statistics import diagnosis_metrics, patient_bootstrap
 from tsdd_d2.report.results import (
     Bootstrap,
+    auc_of_folds,
     brier_score,
     compare,
     compare_all,
@@ -39,6 +40,13 @@ def test_mean_and_deviation_over_folds():
     for name, of_folds in zip(("accuracy", "AUC"), zip(*map(accuracy_and_auc, runs))):
         assert (result[name].mean, result[name].std) == pytest.approx((np.mean(of_folds), np.std(of_folds, ddof=1)))
         assert result[name].low < result[name].mean < result[name].high
+
+
+def test_the_auc_of_each_fold_is_the_mean_over_its_seeds():
+    runs = [random_run("retinanet", 1), {**random_run("retinanet", 2), "seed": 1}, random_run("retinanet", 2, strength=3)]
+    (x,) = groups_of(*runs)
+    first, second, third = (accuracy_and_auc(content)[1] for content in runs)
+    assert auc_of_folds(x) == {1: pytest.approx(first), 2: pytest.approx((second + third) / 2)}
 
 
 def test_each_run_has_its_own_threshold():

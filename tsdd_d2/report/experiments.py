@@ -23,6 +23,7 @@ from .methods import OURS, title
 from .page import write_report
 from .results import (
     Bootstrap,
+    auc_of_folds,
     brier_score,
     compare_all,
     gain,
@@ -195,6 +196,9 @@ def _paper_table(
     rows = [OurRow(x, group_metrics(x, context.bootstrap)) for x in context.groups]
     unit = "Mean ± standard deviation over the folds, with the 95% interval of the mean."
     tables = [results_table(name, f"{heading} ({context.where}). {unit}", rows, papers, by_p)]
+    several = [x for x in context.groups if len(x.folds) > 1]
+    if several:
+        tables[0].notes.append(f"AUC, fold by fold: {'; '.join(map(_auc_of_folds, several))}.")
     comparisons = []
     for groups in context.of_p(context.groups).values():
         ours = [x for x in groups if x.method == OURS]
@@ -211,6 +215,11 @@ def _paper_table(
         caption = f"{heading}, external validation on {test_set} ({context.where}). {unit}"
         tables.append(results_table(f"{name}_on_{test_set}", caption, rows, (), by_p))
     return Content(heading, tables, [])
+
+
+def _auc_of_folds(x: Group) -> str:
+    values = ", ".join(f"{fold}: {auc:.3f}" for fold, auc in auc_of_folds(x).items())
+    return f"{title(x.method)} (p = {share(x.p)}) {values}"
 
 
 def _roc(context: Context) -> Content:

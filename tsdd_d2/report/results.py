@@ -102,6 +102,13 @@ def group_metrics(group: Group, bootstrap: Bootstrap, test_set: Optional[str] = 
     return estimate(_diagnosis, _items(group, test_set), bootstrap)
 
 
+def auc_of_folds(group: Group) -> Dict[int, float]:
+    """Fold -> AUC on its own test set, the mean over its seeds."""
+    items = _items(group)
+    by_fold = _by_fold(items, [_diagnosis(x, None) for _, x in items])
+    return {fold: float(values["AUC"]) for fold, values in zip(dict.fromkeys(fold for fold, _ in items), by_fold)}
+
+
 def brier_score(group: Group, bootstrap: Bootstrap, test_set: Optional[str] = None) -> Estimate:
     """Mean squared difference of the malignancy and the label, in [0, 1]; lower is better. ``test_set`` as in
     :func:`group_metrics`.
