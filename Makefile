@@ -48,7 +48,8 @@ experiments: ablation  ## Tables I to III, Fig. 6 to 9: 22 hours of a core, with
 	$(REPRODUCE) table3 --folds 1 --results results
 	$(REPRODUCE) fig6 --folds 1 --p 0.2 --results results
 	$(REPRODUCE) fig8 --folds 1 --p 0.2 --results results
-	$(REPRODUCE) fig9 --folds 1 --p 1.0 --results results
+	$(REPRODUCE) fig9 --folds 1 2 3 4 --p 0.2 --results results
+	$(REPRODUCE) fig9 --folds 1 --p 1.0 --results results/p1.0
 
 # Few images and steps: it shows that all parts work together, not what the methods are worth.
 reproduce-small: export DETECTRON2_DATASETS = $(SMALL)/datasets

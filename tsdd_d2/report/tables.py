@@ -125,8 +125,9 @@ def stages_table(
     notes = [
         "Differences are TSDDNet less TSDDNet-B+SD, in percentage points (AUC: as a fraction), on the folds that both "
         "have, with the interval of the paired difference.",
-        f"[{paper.MARK}]: from the text of the paper's Section V.C.",
     ]
+    if any(paper.MARK in row["method"] for row in rows):
+        notes.append(f"[{paper.MARK}]: from the text of the paper's Section V.C.")
     return Table(name, caption, rows, records, notes)
 
 
