@@ -1,3 +1,4 @@
+import base64
 import os
 import re
 
@@ -27,10 +28,17 @@ def test_the_page_holds_everything_and_asks_for_nothing(report):
     parts = ("must not be used for diagnosis", "paper, private data", "DeLong", "Holm", "1 h 01 min", "0123456789<")
     assert [x for x in parts if x not in text] == []
     assert text.index('id="table1"') < text.index('id="fig9"') < text.index('id="runs"')
-    assert text.count("data:image/png;base64,") == 1 and "default-src 'none'" in text
+    assert text.count("data:image/webp;base64,") == 1 and "default-src 'none'" in text
     links = re.findall(r'(?:src|href)="(?!data:)([^"]*)"', text)
     assert links and all(x.startswith(("#", "./")) for x in links)
     assert "<script" not in text and "@import" not in text and "url(" not in text
+
+
+def test_a_file_that_was_not_kept_is_not_linked(report):
+    assert 'href="./fig9_p0.2.pdf"' in page(report)
+    (report / "fig9_p0.2.pdf").unlink()
+    write_report(str(report))
+    assert 'href="./fig9_p0.2.pdf"' not in page(report) and 'href="./fig9_p0.2.png"' in page(report)
 
 
 def test_every_link_to_a_file_leads_somewhere(report):
@@ -71,12 +79,18 @@ def test_a_notice_stands_at_the_top(report):
     assert page(report).index("Nothing here is &lt;true&gt;.") < page(report).index("<nav")
 
 
+def kind_of_webp(text):
+    return base64.b64decode(re.search(r"data:image/webp;base64,([^\"]*)", text)[1])[12:16]
+
+
 def test_wide_figures_are_photographs_in_a_box_that_scrolls(report):
     content = read_json(report / "fig9.json")
     content["figures"][0]["wide"] = True
     write_json(report / "fig9.json", content)
+    assert kind_of_webp(page(report)) == b"VP8L"  # lossless
     write_report(str(report))
-    assert re.search(r'<div class="scroll"[^>]*><img src="data:image/jpeg;base64,', page(report))
+    assert kind_of_webp(page(report)) == b"VP8 "
+    assert re.search(r'<div class="scroll"[^>]*><img src="data:image/webp;base64,', page(report))
 
 
 def test_a_folder_without_experiments_or_with_damaged_ones(report, tmp_path_factory):
