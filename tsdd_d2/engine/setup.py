@@ -110,7 +110,7 @@ def check_config(cfg, num_processes: int = 1, training: bool = True) -> None:
     require(len(cfg.DATASETS.TRAIN) == 1, "DATASETS.TRAIN must name one training set.")
     require(len(cfg.DATASETS.VAL) <= 1, "DATASETS.VAL must name one validation set or none.")
     for name, keys in keys_of_data_sets(cfg).items():
-        require(not training or len(keys) == 1, f"{name} stands in {' and '.join(keys)}: training must not see it twice.")
+        require(not training or len(keys) == 1, f"{name} stands in {' and '.join(keys)}: they must not share patients.")
     require(cfg.SEED >= 0, "SEED must be 0 or more: it decides the images, the augmentation and the patients that keep ROIs.")
     require(0 <= cfg.DATASETS.P <= 1, f"DATASETS.P must be a share in [0, 1], not {cfg.DATASETS.P}.")
     require(
