@@ -1,5 +1,5 @@
-"""Every configuration key of ours. Departures from the paper are off by default; its hyperparameters are in
-configs/tsdd_stage1.yaml and tsdd_stage2.yaml."""
+"""Every configuration key of ours. Departures from the paper are off by default, but for what it leaves open (the ranking
+of D-Net's boxes); its hyperparameters are in configs/tsdd_stage1.yaml and tsdd_stage2.yaml."""
 
 from detectron2.config import CfgNode as CN
 from detectron2.config import get_cfg
@@ -29,7 +29,9 @@ def add_tsdd_config(cfg: CN) -> None:
     """Adds the keys of TSDDNet to a Detectron2 config, in place.
 
     Keys of Detectron2 keep their meaning: the anchors, the matching thresholds, the box subnet and NMS of D-Net are
-    those of ``MODEL.RETINANET`` and ``MODEL.ANCHOR_GENERATOR``.
+    those of ``MODEL.RETINANET`` and ``MODEL.ANCHOR_GENERATOR``; what is there for classes and scores D-Net does not use.
+    Our trainers draw the images themselves, without ``DATALOADER.SAMPLER_TRAIN`` and ``ASPECT_RATIO_GROUPING``, and
+    ``SOLVER.AMP.ENABLED`` is autocast to bfloat16, also on the CPU.
     """
     _C = cfg
 
@@ -57,7 +59,8 @@ def add_tsdd_config(cfg: CN) -> None:
     # ---- D-Net
     _C.MODEL.DNET = CN()
     # How D-Net's boxes are ranked, by name in tsdd_d2/modeling/ranking.py: expected_iou, quality, consensus, or
-    # one of them followed by +cnet.
+    # one of them followed by +cnet. The first two train a channel that predicts a box's IoU with the ROI, by a loss of
+    # its own beside Eq. (1); consensus needs none.
     _C.MODEL.DNET.RANKING = "expected_iou"
     # D-Net sees the image averaged over this many pixels in each direction; 1 is the paper.
     _C.MODEL.DNET.INPUT_STRIDE = 1
@@ -117,6 +120,7 @@ def add_tsdd_config(cfg: CN) -> None:
     # number of rounds; with 1 candidate C-Net accepts or rejects D-Net's best box.
     _C.REFINEMENT.CANDIDATES_PER_ROUND = 1
     # class_guided: the paper's candidate selection. pseudo_label: manual ROIs stay, the others follow D-Net (TSDDNet-B).
+    # In the second stage: the rule of the first stage that it may go on from.
     _C.REFINEMENT.RULE = "class_guided"
     # A refined ROI must overlap the manual one at least this much (IoU); 0 is the paper.
     _C.REFINEMENT.MIN_IOU_WITH_MANUAL = 0.0

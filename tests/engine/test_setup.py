@@ -68,6 +68,7 @@ def test_every_process_gets_as_many_images_of_a_minibatch(tiny_cfg):
         ("MODEL.RESNETS.DEPTH", 20, check_network),  # a KeyError in Detectron2
         ("MODEL.RESNETS.RES2_OUT_CHANNELS", 256, check_network),  # an AssertionError
         ("MODEL.CNET.NORM", "batch", check_network),
+        ("MODEL.RETINANET.BBOX_REG_LOSS_TYPE", "giou", check_network),
     ],
 )
 def test_a_network_that_cannot_be_built_names_the_key(tiny_cfg, key, value, check):
@@ -119,10 +120,17 @@ def test_every_shipped_configuration_is_valid(name):
         check_config(load_config(os.path.join(os.path.dirname(__file__), "../../configs", name)))
 
 
-def test_the_papers_values_are_in_the_papers_configuration():
-    cfg = load_config(os.path.join(os.path.dirname(__file__), "../../configs/tsdd_stage1.yaml"))
-    assert (cfg.SOLVER.OPTIMIZER, cfg.SOLVER.BASE_LR, cfg.SOLVER.IMS_PER_BATCH) == ("Adam", 1e-4, 8)
-    assert (cfg.MODEL.DNET.ALPHA, cfg.MODEL.CNET.BETA, cfg.REFINEMENT.ROUNDS) == (0.8, 0.8, 10)
+@pytest.mark.parametrize(
+    "stage, learning_rate, minibatch, weight_of_pa, has_rounds",
+    [("tsdd_stage1", 1e-4, 8, 0.8, True), ("tsdd_stage2", 1e-5, 16, 1.0, False)],
+)
+def test_the_papers_values_are_in_the_papers_configuration(stage, learning_rate, minibatch, weight_of_pa, has_rounds):
+    cfg = load_config(os.path.join(os.path.dirname(__file__), f"../../configs/{stage}.yaml"))
+    assert (cfg.SOLVER.OPTIMIZER, cfg.SOLVER.BASE_LR, cfg.SOLVER.IMS_PER_BATCH) == ("Adam", learning_rate, minibatch)
+    assert (cfg.MODEL.DNET.ALPHA, cfg.MODEL.CNET.BETA) == (weight_of_pa, weight_of_pa)
+    assert (cfg.REFINEMENT.ENABLED, cfg.REFINEMENT.ROUNDS) == (has_rounds, 10)
+    # "the standard smooth L1 loss"
+    assert cfg.MODEL.RETINANET.SMOOTH_L1_LOSS_BETA == 1.0
     assert (cfg.MODEL.RESNETS.DEPTH, cfg.MODEL.CNET.DEPTH, cfg.MODEL.CNET.INPUT_SIZE) == (34, 18, 224)
     assert (cfg.MODEL.CNET.CONTEXT, cfg.MODEL.CNET.ROI_JITTER, cfg.MODEL.DNET.INPUT_STRIDE) == (1.0, 0.0, 1)
 

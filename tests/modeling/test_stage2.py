@@ -48,6 +48,44 @@ def test_eq_5_has_every_term_by_its_name(stage2_cfg):
     assert [name for name, p in model.named_parameters() if p.grad is None] == []
 
 
+def test_eq_5_by_hand(stage2_cfg, monkeypatch):
+    """Fixed logits for a fa image, a benign and a malignant pa image; beta 0.5. softplus(x) = log(1 + e^x) is the
+    cross-entropy of a class that is x behind the other."""
+    stage2_cfg.MODEL.CNET.BETA, stage2_cfg.MODEL.CNET.LABEL_SMOOTHING = 0.5, 0.0
+    stage2_cfg.MODEL.FNET.SOFT_TARGET_WEIGHT, stage2_cfg.MODEL.FNET.TEMPERATURE = 0.25, 1.0
+    model = build(stage2_cfg).train()
+
+    class Fixed(torch.nn.Module):
+        def __init__(self, ahead):
+            super().__init__()
+            self.logits = torch.tensor([[0.0, x] for x in ahead])
+
+        def forward(self, *features):
+            return self.logits
+
+    # how far malignant is ahead of benign, for the three images
+    monkeypatch.setitem(model._modules, "fnet", Fixed([0.0, 1.0, 2.0]))
+    monkeypatch.setitem(model._modules, "auxiliary", torch.nn.ModuleDict(
+        {"cls1": Fixed([3.0, 0.0, 0.0]), "cls2": Fixed([0.0, 1.0, 1.0])}
+    ))
+    batch = training_batch(visible=(True, True)) + training_batch()[1:]
+    batch[1]["instances"].gt_classes = torch.tensor([0])
+    losses = model(batch)
+    softplus = {0: 0.693147, 1: 1.313262, -1: 0.313262, -2: 0.126928, -3: 0.048587}
+    by_hand = {
+        "loss_fnet_fa": softplus[0],
+        "loss_fnet_pa": 0.5 * (softplus[1] + softplus[-2]) / 2,
+        "loss_cls1_fa": softplus[-3],
+        "loss_cls1_pa": 0.5 * (softplus[0] + softplus[0]) / 2,
+        "loss_cls2_fa": softplus[0],
+        "loss_cls2_pa": 0.5 * (softplus[1] + softplus[-1]) / 2,
+        # KL(F-Net || classifier): fa of cls2 and the first pa image are alike; malignant 0.731059 and 0.880797
+        "loss_soft_cls2_fa": 0.0,
+        "loss_soft_cls2_pa": 0.25 * 0.5 * (0.880797 * (0.313262 - 0.126928) + 0.119203 * (1.313262 - 2.126928)) / 2,
+    }
+    assert {name: losses[name].item() for name in by_hand} == pytest.approx(by_hand, abs=1e-5)
+
+
 def test_without_self_distillation_two_terms_are_gone(stage2_cfg):
     stage2_cfg.MODEL.FNET.SELF_DISTILLATION = False
     assert set(build(stage2_cfg).train()(training_batch())) == names(LOSSES[:3])

@@ -192,19 +192,22 @@ class CNet(nn.Module):
         proposals: List[Instances],
         targets: Optional[List[Instances]] = None,
     ) -> Tuple[List[Instances], Dict[str, Tensor]]:
-        """Detectron2's ROI-head contract.
+        """Detectron2's ROI-head contract, for example in its ``GeneralizedRCNN``; our networks call the methods above.
 
         In training it returns the losses on the ROIs of ``targets`` (``gt_boxes``, ``gt_classes``), all images as fully
-        annotated: the contract does not tell the group of an image. At inference it adds ``pred_classes`` and
-        ``malignancy`` (Ri,) to ``proposals``.
+        annotated: the contract does not tell the group of an image. At inference the RPN's proposals, best first, become
+        detections: ``pred_boxes``, ``scores`` (objectness), ``pred_classes`` and ``malignancy`` (Ri,).
         """
         if self.training:
             boxes = [x.gt_boxes.tensor for x in targets]
             partially_annotated = torch.zeros(len(targets), dtype=torch.bool, device=images.tensor.device)
             return proposals, self.losses(images.tensor, boxes, targets, partially_annotated)
-        boxes = [x.pred_boxes.tensor for x in proposals]
-        add_diagnoses(proposals, self.class_probabilities(images.tensor, boxes))
-        return proposals, {}
+        detections = [
+            Instances(x.image_size, pred_boxes=x.proposal_boxes, scores=x.objectness_logits.sigmoid()) for x in proposals
+        ]
+        boxes = [x.pred_boxes.tensor for x in detections]
+        add_diagnoses(detections, self.class_probabilities(images.tensor, boxes))
+        return detections, {}
 
 
 def probabilities_of_boxes(class_logits: Callable[[List[Tensor]], Tensor], boxes: List[Tensor]) -> List[Tensor]:

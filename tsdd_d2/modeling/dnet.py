@@ -39,7 +39,14 @@ class BoxSubnet(nn.Module):
     """
 
     def __init__(
-        self, *, in_channels: int, num_anchors: int, num_convs: int, norm: str = "", with_quality: bool
+        self,
+        *,
+        in_channels: int,
+        num_anchors: int,
+        num_convs: int,
+        norm: str = "",
+        with_quality: bool,
+        prior_prob: float = 0.01,
     ):
         """
         Args:
@@ -48,6 +55,7 @@ class BoxSubnet(nn.Module):
             num_convs: 3x3 convolutions before the predictor.
             norm: a normalisation that is safe to share between levels ("" or "GN").
             with_quality: add the channel that predicts the IoU of each regressed box with the ROI.
+            prior_prob: what this channel says of every anchor when training starts: nearly all are far from the lesion.
         """
         super().__init__()
         layers = []
@@ -65,8 +73,7 @@ class BoxSubnet(nn.Module):
                 if module.bias is not None:
                     nn.init.zeros_(module.bias)
         if self.quality is not None:
-            # RetinaNet's prior: nearly every anchor is far from the lesion when training starts.
-            nn.init.constant_(self.quality.bias, -math.log((1 - 0.01) / 0.01))
+            nn.init.constant_(self.quality.bias, -math.log((1 - prior_prob) / prior_prob))
 
     def forward(self, features: List[Tensor]) -> Tuple[List[Tensor], List[Tensor]]:
         """Per level (N, C, Hi, Wi) -> deltas (N, A*4, Hi, Wi) and quality logits (N, A, Hi, Wi; [] without)."""
@@ -166,6 +173,9 @@ class DNet(DenseDetector):
         backbone = build_backbone(cfg)
         if cfg.MODEL.DNET.INPUT_STRIDE > 1:
             backbone = InputPooling(backbone, cfg.MODEL.DNET.INPUT_STRIDE)
+        loss = cfg.MODEL.RETINANET.BBOX_REG_LOSS_TYPE
+        if loss != "smooth_l1":
+            raise ValueError(f"MODEL.RETINANET.BBOX_REG_LOSS_TYPE: D-Net's Eq. (2) is smooth_l1, not {loss}.")
         in_features = cfg.MODEL.RETINANET.IN_FEATURES
         feature_shapes = [backbone.output_shape()[name] for name in in_features]
         anchor_generator = build_anchor_generator(cfg, feature_shapes)
@@ -175,6 +185,7 @@ class DNet(DenseDetector):
             num_convs=cfg.MODEL.RETINANET.NUM_CONVS,
             norm=cfg.MODEL.RETINANET.NORM,
             with_quality=needs_quality(cfg.MODEL.DNET.RANKING),
+            prior_prob=cfg.MODEL.RETINANET.PRIOR_PROB,
         )
         return {
             "backbone": backbone,
@@ -278,7 +289,8 @@ class DNet(DenseDetector):
         gt_instances: List[Instances],
         partially_annotated: Tensor,
     ) -> Dict[str, Tensor]:
-        """Eq. (1) and (2), fully (fa) and partially annotated (pa) images as separate entries.
+        """Eq. (1) and (2), fully (fa) and partially annotated (pa) images as separate entries; beside them, which the
+        paper does not have, the loss of the quality channel where the ranking needs one.
 
         Each half is divided by its own number of positive anchors, so that alpha means what the paper says at
         every mix of fa and pa images in a minibatch.

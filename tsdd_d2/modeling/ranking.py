@@ -91,13 +91,18 @@ def expected_iou(
     choice). One high quality among low ones no longer decides alone.
     """
     qualities = quality(boxes, quality_logits, anchors, image_sizes)
-    weights, top = qualities.topk(torch.sym_min(MAX_QUALITY_VOTERS, qualities.shape[1]), dim=1)
+    weights, top = qualities.topk(_at_most(MAX_QUALITY_VOTERS, qualities.shape[1]), dim=1)
     # one plane for each coordinate: three times as fast
     voters = torch.stack([x.gather(1, top) for x in boxes.unbind(dim=-1)]).movedim(0, -1)
     iou = elementwise_iou(voters[:, :, None], voters[:, None])
     # no matrix product: under autocast that would round the scores to bfloat16, and near ties decide the best box
     expected = (iou * weights[:, None]).sum(dim=-1) / weights.sum(dim=1, keepdim=True).clamp(min=1e-6)
     return torch.zeros_like(qualities).scatter(1, top, expected * (weights > 0))
+
+
+def _at_most(limit: int, size):
+    """The minimum, for a size that torch.export sees as a symbol and the tracer of Detectron2's FLOP counter as a tensor."""
+    return torch.sym_min(limit, int(size) if isinstance(size, Tensor) else size)
 
 
 @RANKING_REGISTRY.register()

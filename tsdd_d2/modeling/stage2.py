@@ -87,7 +87,7 @@ class TSDDStage2(TSDDNetwork):
         }
 
     def losses(self, batched_inputs: List[Dict]) -> Dict[str, Tensor]:
-        """The terms of Eq. (5)."""
+        """The terms of Eq. (5), each as its fa and its pa half, and those of the options."""
         images = self.dnet.preprocess_image(batched_inputs)
         gt_instances = [x["instances"].to(self.device) for x in batched_inputs]
         is_pa = partially_annotated_images(batched_inputs, self.device)
@@ -108,7 +108,7 @@ class TSDDStage2(TSDDNetwork):
         target = torch.cat([x.gt_classes[:1] for x in gt_instances])
         is_pa = is_pa[visible]
         for name, x in logits.items():
-            # L_F-Net, L_cls1 and L_cls2 of Eq. (5), each as Eq. (4)
+            # L_F-Net, L_cls1 and L_cls2 of Eq. (5): the cross-entropy of Eq. (4), its halves weighted as in Eq. (3)
             loss = F.cross_entropy(
                 x[visible], target, label_smoothing=self.cnet.label_smoothing, reduction="none"
             )
