@@ -1,3 +1,6 @@
+import re
+from pathlib import Path
+
 from setuptools import find_packages, setup
 
 # tools/export_model.py; onnxruntime and OpenVINO run what it writes.
@@ -5,13 +8,18 @@ EXPORT = ["onnx", "onnxscript", "onnxruntime", "openvino"]
 
 setup(
     name="tsdd_d2",
-    version="0.1.0",
+    version=re.search(r'__version__ = "(.+)"', Path("tsdd_d2/__init__.py").read_text(encoding="utf-8"))[1],
     description="TSDDNet on Detectron2: lesion detection and diagnosis in breast ultrasound",
     license="Apache-2.0",
     license_files=["LICENSE"],
     python_requires=">=3.10,<3.13",
     packages=find_packages(include=["tsdd_d2", "tsdd_d2.*"]),
-    package_data={"tsdd_d2.report": ["templates/*"], "tsdd_d2.review": ["templates/*"]},
+    # tsdd_d2/configs is a link: the files stand where users of Detectron2 look for them, and are installed too
+    package_data={
+        "tsdd_d2": ["configs/*.yaml"],
+        "tsdd_d2.report": ["templates/*"],
+        "tsdd_d2.review": ["templates/*"],
+    },
     # Detectron2 is needed but not listed. PyPI has no distribution of that name (the official one
     # is built from git), and the redistribution that can stand in for it is called sal-detectron2: a
     # requirement on "detectron2" would make pip fail beside it, and would trust whoever registers the name.

@@ -13,6 +13,9 @@ import pytest
 from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
 
+from tsdd_d2.config import config_file, get_tsdd_cfg
+from tsdd_d2.errors import InputError
+
 REPOSITORY = Path(__file__).resolve().parents[1]
 
 
@@ -182,6 +185,17 @@ def test_every_requirement_has_a_tested_version_within_its_bounds():
     for requirement in installed_requirements():
         (pin,) = pinned[canonicalize_name(requirement.name)].specifier
         assert pin.operator == "==" and requirement.specifier.contains(pin.version), requirement.name
+
+
+def test_configurations_are_part_of_the_package(monkeypatch, tmp_path):
+    """For another project, which has no clone of this one as its working directory."""
+    monkeypatch.chdir(tmp_path)
+    cfg = get_tsdd_cfg()
+    cfg.merge_from_file(config_file("tsdd_stage1_cpu.yaml"))
+    assert cfg.MODEL.META_ARCHITECTURE == "TSDDStage1"  # of the file that it is based on
+    assert os.listdir(os.path.dirname(config_file("tsdd_stage2.yaml"))) == os.listdir(REPOSITORY / "configs")
+    with pytest.raises(InputError, match="no configuration file tsdd_stage3.yaml"):
+        config_file("tsdd_stage3.yaml")
 
 
 @pytest.fixture

@@ -35,7 +35,7 @@ from tsdd_d2.experiments import (
     compared_methods,
     copy_predictions,
     duration,
-    estimated_seconds,
+    estimates,
     evaluate_run_on,
     execute,
     existing_folds,
@@ -258,18 +258,18 @@ class Progress:
         self.left.remove(run)
         self.bar.update()
         if self.bar.desc.startswith("Training"):
-            known = [x for x in estimated_seconds(self.left).values() if x is not None]
+            known = [x.seconds for x in estimates(self.left).values() if x is not None]
             self.bar.set_postfix_str(f"about {duration(sum(known))} of training left for {len(known)} of {len(self.left)}")
 
 
 def print_plan(runs, to_train) -> None:
-    seconds = estimated_seconds(runs)
+    expected = estimates(runs)
     rows = [
         [
             run.id,
             "fa, pa" if run.definition.uses_pa_images else "fa",
             run.status,
-            duration(seconds[run]) if run in to_train and seconds[run] else "",
+            duration(expected[run].seconds) if run in to_train and expected[run] else "",
         ]
         for run in runs
     ]
@@ -279,10 +279,12 @@ def print_plan(runs, to_train) -> None:
 
 def total_time(runs) -> str:
     """Of runs one after the other."""
-    seconds = estimated_seconds(runs)
-    known = [x for x in seconds.values() if x is not None]
-    unknown = dict.fromkeys(run.method for run, x in seconds.items() if x is None)
+    expected = estimates(runs)
+    known = [x.seconds for x in expected.values() if x is not None]
+    elsewhere = dict.fromkeys(run.method for run, x in expected.items() if x is not None and not x.here)
+    unknown = dict.fromkeys(run.method for run, x in expected.items() if x is None)
     parts = [f"about {duration(sum(known))} one after the other"] if known else []
+    parts += [f"as long as in results/, on another machine, for {', '.join(elsewhere)}"] if elsewhere else []
     parts += [f"unknown for {', '.join(unknown)}: none has finished yet"] if unknown else []
     return "; ".join(parts) or "nothing"
 

@@ -3,7 +3,7 @@
 import importlib
 
 from . import baselines, data, modeling
-from .config import add_tsdd_config
+from .config import add_tsdd_config, config_file
 from .data import register_bbui_instances
 
 __version__ = "0.1.0"

@@ -1,6 +1,8 @@
 """Every configuration key of ours. Departures from the paper are off by default, but for what it leaves open (the ranking
 of D-Net's boxes); its hyperparameters are in configs/tsdd_stage1.yaml and tsdd_stage2.yaml."""
 
+import os
+
 from detectron2.config import CfgNode as CN
 from detectron2.config import get_cfg
 
@@ -23,6 +25,18 @@ def get_tsdd_cfg() -> CN:
             except Exception as error:  # whatever foreign code does
                 raise InputError(f"add_config of the plug-in {plugin.module.__name__}: {error!r}") from error
     return cfg
+
+
+def config_file(name: str) -> str:
+    """The path of one of our configuration files, such as "tsdd_stage1_cpu.yaml", wherever this package is installed.
+
+    Raises:
+        InputError: there is none of that name.
+    """
+    path = os.path.join(os.path.dirname(os.path.abspath(__file__)), "configs", name)
+    if not os.path.isfile(path):
+        raise InputError(f"There is no configuration file {name}: {path} does not exist.")
+    return path
 
 
 def add_tsdd_config(cfg: CN) -> None:

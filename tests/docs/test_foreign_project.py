@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 
 from detectron2 import model_zoo
+import tsdd_d2
 from tsdd_d2 import register_bbui_instances
 from tsdd_d2.data import dataset_folder
 from tsdd_d2.data.files import read_json, write_json
@@ -38,18 +39,18 @@ def small(cfg, iterations, side):
 
 @pytest.fixture
 def foreign_folder(tmp_path, monkeypatch, tiny_dataset):
-    """The working directory of a project that has busbra/ and configs/, both tiny."""
+    """The working directory of a project that has a tiny busbra/; the networks are tiny too."""
     folder = tmp_path / "project"
-    (folder / "configs").mkdir(parents=True)
+    folder.mkdir()
     shutil.copytree(tiny_dataset, folder / "busbra")
     # round 1 has something to give a ROI to
     train = folder / "busbra" / "annotations" / "fold1_train.json"
     bbui = read_json(train)
     write_json(train, {**bbui, "annotations": bbui["annotations"][::2]})
-    (folder / "configs" / "tsdd_stage1_cpu.yaml").write_text(
-        # a minibatch with a single ROI still has several values for batch normalisation
-        f"_BASE_: {TINY_CONFIG}\nMODEL:\n  CNET:\n    INPUT_SIZE: 64\n"
-    )
+    tiny = tmp_path / "tiny.yaml"
+    # a minibatch with a single ROI still has several values for batch normalisation
+    tiny.write_text(f"_BASE_: {TINY_CONFIG}\nMODEL:\n  CNET:\n    INPUT_SIZE: 64\n")
+    monkeypatch.setattr(tsdd_d2, "config_file", {"tsdd_stage1_cpu.yaml": str(tiny)}.get)
     monkeypatch.chdir(folder)
     get_config = model_zoo.get_config
     monkeypatch.setattr(model_zoo, "get_config", lambda *arguments: small(get_config(*arguments), 2, 64))

@@ -19,7 +19,7 @@ from tsdd_d2.experiments import (
     check_plan,
     compared_methods,
     duration,
-    estimated_seconds,
+    estimates,
     existing_folds,
     folds_of_runs,
     runs_to_train,
@@ -322,7 +322,17 @@ def test_the_estimate_is_the_mean_of_the_methods_finished_runs(run):
     for fold, seconds in ((1, 10), (2, 20)):
         write_json(os.path.join(run._replace(fold=fold).folder, "predictions.json"), {"seconds": seconds})
     third, other = run._replace(fold=3), run._replace(method="faster_rcnn")
-    assert estimated_seconds([third, other]) == {third: 15, other: None}
+    assert estimates([third, other]) == {third: (15, True), other: None}
+
+
+def test_on_a_new_machine_the_kept_runs_tell_how_long_it_takes(run, monkeypatch, tmp_path):
+    monkeypatch.setattr("tsdd_d2.experiments.plan.KEPT_RUNS", str(tmp_path / "kept"))
+    kept = run._replace(output=str(tmp_path / "kept"), fold=2)
+    write_json(os.path.join(kept.folder, "predictions.json"), {"seconds": 40})
+    shorter = run._replace(overrides=("SOLVER.MAX_ITER", "9"))
+    assert estimates([run, shorter]) == {run: (40, False), shorter: None}
+    write_json(os.path.join(run._replace(fold=3).folder, "predictions.json"), {"seconds": 10})
+    assert estimates([run, shorter]) == {run: (10, True), shorter: (10, True)}
 
 
 @pytest.mark.parametrize(

@@ -7,7 +7,7 @@ from .plan import (
     Experiment,
     Run,
     duration,
-    estimated_seconds,
+    estimates,
     existing_folds,
     folds_of_runs,
     runs_to_train,

@@ -19,6 +19,9 @@ from .methods import ABLATIONS, METHODS, Method
 ROOT = os.path.dirname(os.path.dirname(os.path.abspath(tsdd_d2.__file__)))
 TRAIN_TOOL = os.path.join(ROOT, "tools", "train_net.py")
 
+# Predictions of the experiments in README, with the times of the runs.
+KEPT_RUNS = os.path.join(ROOT, "results", "runs")
+
 # What a run leaves beside the files of tools/train_net.py.
 RECORD, PREDICTIONS = "experiment.json", "predictions.json"
 
@@ -230,14 +233,27 @@ def runs_to_train(runs: Iterable[Run]) -> List[Run]:
     return list(found)
 
 
-def estimated_seconds(runs: Sequence[Run]) -> Dict[Run, Optional[float]]:
-    """How long each run will take: the mean over the finished runs of its method in the same folder, with the same data
-    set and profile; None without one.
+class Estimate(NamedTuple):
+    """How long a run will take; ``here``: as runs in the same folder did, and not those that are kept in results/."""
+
+    seconds: float
+    here: bool
+
+
+def estimates(runs: Sequence[Run]) -> Dict[Run, Optional[Estimate]]:
+    """For each run the mean over the finished runs of its method in the same folder, with the same data set and profile;
+    without one, over those in :data:`KEPT_RUNS`, which have no overrides; None without any.
     """
-    estimates = {}
-    for kind in dict.fromkeys((run.output, run.method, run.data, run.profile) for run in runs):
-        estimates[kind] = _mean_seconds(*kind)
-    return {run: estimates[run.output, run.method, run.data, run.profile] for run in runs}
+    here = {(run.output, run.method, run.data, run.profile): None for run in runs}
+    kept = {(KEPT_RUNS, *kind[1:]): None for kind in here}
+    seconds = {kind: _mean_seconds(*kind) for kind in here | kept}
+    found: Dict[Run, Optional[Estimate]] = {}
+    for run in runs:
+        kind = (run.method, run.data, run.profile)
+        first = seconds[(run.output, *kind)]
+        known = first if first is not None or run.overrides else seconds[(KEPT_RUNS, *kind)]
+        found[run] = None if known is None else Estimate(known, here=first is not None)
+    return found
 
 
 def _mean_seconds(output: str, method: str, data: str, profile: str) -> Optional[float]:
