@@ -13,7 +13,7 @@ import tsdd_d2  # noqa: F401 (registers our parts)
 from tsdd_d2.data import ensure_registered
 from tsdd_d2.data.files import write_json
 from tsdd_d2.engine import TRAINERS, load_trained_weights
-from tsdd_d2.engine.final_evaluation import evaluate_model, evaluate_run, results_table
+from tsdd_d2.engine.final_evaluation import evaluate_model, evaluate_run
 from tsdd_d2.engine.memory import keep_freed_memory
 from tsdd_d2.engine.run_folder import remove_run
 from tsdd_d2.engine.setup import (
@@ -25,6 +25,7 @@ from tsdd_d2.engine.setup import (
     load_config,
 )
 from tsdd_d2.errors import InputError
+from tsdd_d2.tables import results_table
 
 EPILOG = """
 Examples (the data set is looked up below $DETECTRON2_DATASETS; datasets/README.md tells how to prepare it):

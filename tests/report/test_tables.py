@@ -14,8 +14,8 @@ from tsdd_d2.report.tables import (
     OurRow,
     comparisons_table,
     gains_table,
+    methods_table,
     probabilities_table,
-    results_table,
     stages_table,
 )
 
@@ -48,7 +48,7 @@ def test_the_papers_figures_agree_with_themselves():
 
 def test_cells():
     (x,) = groups(("retinanet", 1), ("retinanet", 2))
-    (row,) = results_table("t", "T", [OurRow(x, FIGURES)], ()).rows
+    (row,) = methods_table("t", "T", [OurRow(x, FIGURES)], ()).rows
     assert row == {
         "method": "RetinaNet",
         "p": "0.2",
@@ -63,7 +63,7 @@ def test_cells():
 
 def test_incomplete_and_missing_methods_say_so():
     some, none = groups(("retinanet", 2), missing=[("retinanet", 1), ("faster_rcnn", 1)])
-    table = results_table("t", "T", [OurRow(some, FIGURES), OurRow(none, {})], ())
+    table = methods_table("t", "T", [OurRow(some, FIGURES), OurRow(none, {})], ())
     first, second = table.rows
     assert first["accuracy (%)"] == "84.3 ± 1.2 (80.0–88.0)" and first["folds"] == "1 of 2 folds"
     assert second["accuracy (%)"] == second["AUC"] == "missing" and second["folds"] == "0 of 1 folds"
@@ -72,12 +72,12 @@ def test_incomplete_and_missing_methods_say_so():
 
 def test_an_undefined_figure_is_a_dash():
     (x,) = groups(("retinanet", 1))
-    (row,) = results_table("t", "T", [OurRow(x, {**FIGURES, "AUC": Estimate(NAN, None, NAN, NAN)})], ()).rows
+    (row,) = methods_table("t", "T", [OurRow(x, {**FIGURES, "AUC": Estimate(NAN, None, NAN, NAN)})], ()).rows
     assert row["AUC"] == "–"
 
 
 def test_the_papers_row_stands_beside_ours_and_is_marked():
-    rows = results_table("t", "T", [OurRow(x, FIGURES) for x in groups(("tsddnet", 1), ("peer", 1))], paper.TABLE1).rows
+    rows = methods_table("t", "T", [OurRow(x, FIGURES) for x in groups(("tsddnet", 1), ("peer", 1))], paper.TABLE1).rows
     names = [row["method"] for row in rows]
     assert names[-3:] == ["peer", "TSDDNet", "TSDDNet [paper, private data]"]
     assert rows[-1]["accuracy (%)"] == "89.62 ± 1.24" and rows[-1]["AUC"] == "0.928"
@@ -86,14 +86,14 @@ def test_the_papers_row_stands_beside_ours_and_is_marked():
 
 def test_table_iii_goes_by_p():
     (x,) = groups(("tsddnet", 1))
-    rows = results_table("t", "T", [OurRow(x, FIGURES)], paper.TABLE3, by_p=True).rows
+    rows = methods_table("t", "T", [OurRow(x, FIGURES)], paper.TABLE3, by_p=True).rows
     assert [row["p"] for row in rows] == ["0.2"] * 3 + ["0.4"] * 2 + ["0.6"] * 2 + ["0.8"] * 2 + ["1.0"]
     assert [row["method"] for row in rows[1:3]] == ["TSDDNet", "TSDDNet [paper, private data]"]
 
 
 def test_files(tmp_path):
     (x,) = groups(("a_b & c", 1))
-    table = results_table("name", "Figures in %.", [OurRow(x, FIGURES)], paper.TABLE1[:1])
+    table = methods_table("name", "Figures in %.", [OurRow(x, FIGURES)], paper.TABLE1[:1])
     table.write(str(tmp_path))
     markdown = (tmp_path / "name.md").read_text(encoding="utf-8")
     assert markdown.startswith("**Figures in %.**\n\n| method") and markdown.endswith("\n- " + table.notes[0] + "\n")

@@ -1,10 +1,11 @@
+"""Benign or malignant: the evaluator of the diagnosis."""
+
 import logging
 from collections import OrderedDict
 from typing import Any, Dict, Optional
 
-from tsdd_d2.data.files import read_json
-from tsdd_d2.detections import MALIGNANCY_WITHOUT_INSTANCE, diagnose_detections
-
+from ..data.files import read_json
+from ..detections import MALIGNANCY_WITHOUT_INSTANCE, diagnose_detections
 from .records import RecordEvaluator, relative_file_name
 from .statistics import (
     diagnosis_metrics,

@@ -1,3 +1,5 @@
+"""How well boxes lie on the lesions: the evaluator of the localisation."""
+
 import contextlib
 import io
 import logging
@@ -11,8 +13,7 @@ from pycocotools.coco import COCO
 from pycocotools.cocoeval import COCOeval
 from torchvision.ops import box_iou
 
-from tsdd_d2.data.roi import to_xyxy
-
+from ..data.roi import to_xyxy
 from .records import RecordEvaluator, relative_file_name
 from .statistics import flatten_intervals, patient_bootstrap
 

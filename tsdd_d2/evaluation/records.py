@@ -8,8 +8,7 @@ from detectron2.data import MetadataCatalog
 from detectron2.evaluation import DatasetEvaluator
 from detectron2.utils import comm
 
-from tsdd_d2.data.files import write_json
-
+from ..data.files import write_json
 from .statistics import CONFIDENCE_LEVEL
 
 

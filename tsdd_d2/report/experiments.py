@@ -38,8 +38,8 @@ from .tables import (
     Table,
     comparisons_table,
     gains_table,
+    methods_table,
     probabilities_table,
-    results_table,
     stages_table,
 )
 
@@ -195,7 +195,7 @@ def _paper_table(
 ) -> Content:
     rows = [OurRow(x, group_metrics(x, context.bootstrap)) for x in context.groups]
     unit = "Mean ± standard deviation over the folds, with the 95% interval of the mean."
-    tables = [results_table(name, f"{heading} ({context.where}). {unit}", rows, papers, by_p)]
+    tables = [methods_table(name, f"{heading} ({context.where}). {unit}", rows, papers, by_p)]
     several = [x for x in context.groups if len(x.folds) > 1]
     if several:
         tables[0].notes.append(f"AUC, fold by fold: {'; '.join(map(_auc_of_folds, several))}.")
@@ -213,7 +213,7 @@ def _paper_table(
         tested = [x.tested_on(test_set) for x in context.groups]
         rows = [OurRow(x, group_metrics(x, context.bootstrap, test_set)) for x in tested]
         caption = f"{heading}, external validation on {test_set} ({context.where}). {unit}"
-        tables.append(results_table(f"{name}_on_{test_set}", caption, rows, (), by_p))
+        tables.append(methods_table(f"{name}_on_{test_set}", caption, rows, (), by_p))
     return Content(heading, tables, [])
 
 

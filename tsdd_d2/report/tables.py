@@ -63,7 +63,7 @@ class OurRow(NamedTuple):
     figures: Mapping[str, Estimate]
 
 
-def results_table(
+def methods_table(
     name: str, caption: str, ours: Sequence[OurRow], papers: Sequence[PaperRow], by_p: bool = False
 ) -> Table:
     """
