@@ -34,13 +34,14 @@ demo: $(INSTALLED)  ## generate the phantom data, train all rounds of stage 1, d
 	$(BIN)/python tools/compare_figures.py --run $(DEMO)/stage1
 	$(BIN)/python tools/review_rois.py --run $(DEMO)/stage1
 
-# What results/ holds; the commands share runs. REPRODUCE_ARGS='--jobs 2' goes to each of them.
+# The experiments in results/; the commands share runs. REPRODUCE_ARGS='--jobs 2' goes to each of them. results/README.md
+# has the commands of what these targets leave out: results/stage1/ and results/table2_global_pooling/.
 ablation: $(INSTALLED)  ## Table II on BUS-BRA in DETECTRON2_DATASETS: 10 hours of a core; it goes on where it was stopped
 	$(REPRODUCE) table2 --folds 1 2 3 4 --p 0.2 --results results
 	$(REPRODUCE) table2 --folds 1 --p 0.2 --seeds 0 1 2 --results results/table2_seeds
 	$(REPRODUCE) table2 --folds 1 --p 1.0 --results results/p1.0
 
-experiments: ablation  ## Tables I to III, Fig. 6 to 9: 22 hours of a core, with those of ablation
+experiments: ablation  ## Tables I to III, Fig. 6 to 9 on folds 1 to 4: 22 hours of a core, with those of ablation
 	$(REPRODUCE) table1 --folds 1 2 3 4 --p 0.2 --results results
 	$(REPRODUCE) roc --folds 1 2 3 4 --p 0.2 --results results
 	$(REPRODUCE) table1 --folds 1 --p 1.0 --results results/p1.0

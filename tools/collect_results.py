@@ -1,7 +1,7 @@
 #!/usr/bin/env python
 """Puts the figures of a finished run into one file: its results, what every round did, and how it was run.
 
-results/ keeps these files, and tools/update_readme.py makes the README's tables of them.
+results/ keeps these files, and tools/update_readme.py makes the tables of README.md and results/README.md of them.
 """
 
 import argparse

@@ -1,4 +1,4 @@
-"""Every command that README, docs/ and the --help of the tools show can be given as it stands there.
+"""Every command that the README.md files, docs/ and the --help of the tools show can be given as it stands there.
 
 The tools' own parsers read it, configuration files and keys exist, and so do the targets of make.
 """
@@ -19,7 +19,7 @@ from tsdd_d2.engine.setup import load_config
 
 from ..conftest import ROOT
 
-PAGES = ["README.md", "datasets/README.md", *sorted(glob.glob("docs/*.md", root_dir=ROOT))]
+PAGES = ["README.md", "results/README.md", "datasets/README.md", *sorted(glob.glob("docs/*.md", root_dir=ROOT))]
 PAGES.remove("docs/new_method.md")  # its commands need the package that it makes: test_new_method.py runs them
 TOOLS = sorted(glob.glob("tools/*.py", root_dir=ROOT))
 BLOCK = re.compile(r"^```bash\n(.*?)^```$", flags=re.MULTILINE | re.DOTALL)
@@ -76,7 +76,8 @@ def check_python(words, monkeypatch):
 def test_the_pages_show_commands():
     """So that a change of the pages' form does not leave the test below with nothing to do."""
     pages = [page for page, _ in shown_commands()]
-    assert pages.count("README.md") >= 10 and {"tools/train_net.py", "tools/reproduce.py"} <= set(pages)
+    assert all(pages.count(page) >= 10 for page in ("README.md", "results/README.md"))
+    assert {"tools/train_net.py", "tools/reproduce.py"} <= set(pages)
 
 
 @pytest.mark.parametrize("page, command", shown_commands())
@@ -87,6 +88,10 @@ def test_a_shown_command_can_be_given(page, command, monkeypatch):
         with open("Makefile", encoding="utf-8") as file:
             targets = re.findall(r"^([a-z-]+):", file.read(), flags=re.MULTILINE)
         assert set(word for word in words[1:] if "=" not in word) <= set(targets)
+    elif words[0] == ".":  # what make makes need not be there
+        with open("Makefile", encoding="utf-8") as file:
+            (venv,) = re.findall(r"^VENV \?= (.+)$", file.read(), flags=re.MULTILINE)
+        assert words[1:] == [f"{venv}/bin/activate"]
     elif words[0] == "pip":
         assert all(os.path.isfile(words[i + 1]) for i, word in enumerate(words) if word == "-c")
     elif words[0] == "python" and len(words) == 2:

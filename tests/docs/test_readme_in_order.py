@@ -12,19 +12,19 @@ from ..baselines.tiny import tiny_overrides
 from ..conftest import ROOT, make_tiny_dataset
 from .test_commands import shown_commands
 
-# Experiments at length, of which README has the figures, and what ends no run; test_commands.py reads these commands too.
-LEFT_OUT = (
-    "output/jitter", "output/p10", "benchmark.py", "compare_rankings.py", "install_detectron2.py", "docs/make_",
-    "update_readme.py",
-)  # fmt: skip
+# What makes the environment, and the pictures of the page; test_commands.py reads these commands too.
+LEFT_OUT = ("install_detectron2.py", "docs/make_")
 FEW = [
     *tiny_overrides(iterations=6)[8:], *"REFINEMENT.WARMUP_ITER 2 REFINEMENT.ROUNDS 2 MODEL.CNET.INPUT_SIZE 64".split()
 ]  # fmt: skip
 
 
+def readme():
+    return [command.split("#")[0].strip() for page, command in shown_commands() if page == "README.md"]
+
+
 def commands_in_order():
-    found = [command.split("#")[0].strip() for page, command in shown_commands() if page == "README.md"]
-    found = [x for x in found if x.startswith("python ") and not any(part in x for part in LEFT_OUT)]
+    found = [x for x in readme() if x.startswith("python ") and not any(part in x for part in LEFT_OUT)]
     return [x for x in found if "reproduce.py" not in x or "--dry-run" in x]
 
 
@@ -61,6 +61,12 @@ def folder(tmp_path, monkeypatch):
     return work
 
 
+def test_the_environment_is_activated_before_python_is_called():
+    """make installs into an environment that the user's shell does not know of."""
+    commands = readme()
+    assert commands.index(". .venv/bin/activate") < commands.index(commands_in_order()[0])
+
+
 def test_all_commands_in_order(folder):
     done = []
     for command in commands_in_order():
@@ -69,7 +75,7 @@ def test_all_commands_in_order(folder):
         result = subprocess.run([sys.executable, *words[1:]], cwd=folder, capture_output=True, text=True)
         assert result.returncode == 0, f"{command}\n{result.stdout[-2000:]}{result.stderr[-2000:]}"
         done.append(words[1])
-    assert done.count("tools/train_net.py") == 3 and len(set(done)) >= 10
+    assert done.count("tools/train_net.py") == 4 and len(set(done)) >= 10
     assert {"model.pth", "model.onnx", "out"} <= set(os.listdir(folder))
     assert len((folder / "out" / "predictions.jsonl").read_text().splitlines()) == 2
     assert os.path.isfile(folder / "output" / "p02" / "review.html")

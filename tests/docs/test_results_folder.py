@@ -1,4 +1,4 @@
-"""The tables in results/ are what the commands of `make experiments` and README make of the predictions kept there."""
+"""The tables in results/ are what the commands of `make experiments` and of the pages make of the predictions kept there."""
 
 import os
 import runpy
@@ -21,14 +21,14 @@ def commands():
     lines = []
     if shutil.which("make"):
         lines = subprocess.run(make, capture_output=True, text=True, check=True).stdout.splitlines()
-    lines += [command for page, command in shown_commands() if page == "README.md"]
+    lines += [command for page, command in shown_commands() if page in ("README.md", "results/README.md")]
     found = [tuple(shlex.split(x, comments=True)[2:]) for x in lines if "reproduce.py" in x and "--results" in x]
     return [x for x in dict.fromkeys(found) if x[x.index("--experiment") + 1] not in NEEDS_IMAGES]
 
 
 @pytest.mark.parametrize("arguments", commands(), ids=" ".join)
 def test_a_table_is_made_again_of_the_kept_predictions(arguments, tmp_path):
-    # README: what its one override changes was the default when those runs were made, so that they record none
+    # results/README.md: what its one override changes was the default when those runs were made, so that they record none
     arguments = list(arguments[: arguments.index("--overrides")] if "--overrides" in arguments else arguments)
     place = arguments.index("--results") + 1
     kept = os.path.join(ROOT, arguments[place])

@@ -1,4 +1,4 @@
-"""From the folder of a run to the tables of the README."""
+"""From the folder of a run to the tables of README.md and results/README.md."""
 
 import os
 import runpy
@@ -183,6 +183,37 @@ def test_tables_of_an_experiment(results, tmp_path):
     assert (tmp_path / "README.md").read_text() == f"<!-- table: table1 -->\n\n{expected}<!-- end of table -->\n"
 
 
+def test_short_table_of_an_experiment(results, tmp_path):
+    """Our own methods alone, in the columns that a small table has room for."""
+    ours = {"method": "TSDDNet", "p": "0.2", "accuracy (%)": "82.8", "sensitivity (%)": "69.1", "YI (%)": "58.5"}
+    rows = [{**ours, "AUC": "0.886", "folds": "4 folds"}]
+    rows.append({**rows[0], "method": "TSDDNet [paper, private data]", "AUC": "0.928"})
+    tables = [{"name": x, "caption": f"{x}.", "rows": rows, "notes": []} for x in ("I", "II")]
+    write_json(results / "table1.json", {"title": "Table I", "tables": tables})
+    assert update(write_readme(tmp_path, "<!-- table: table1 short -->\n<!-- end of table -->\n")) == 0
+    lines = (tmp_path / "README.md").read_text().splitlines()
+    assert table(*(line for line in lines if line.startswith("| "))) == table(
+        "|method|p|AUC|accuracy (%)|YI (%)|folds|", "|TSDDNet|0.2|0.886|82.8|58.5|4 folds|"
+    )
+    assert not any("II." in line for line in lines)
+
+
+def test_several_pages_in_one_call(results, tmp_path, capsys):
+    arguments = write_readme(tmp_path, "<!-- table: table1 -->\n<!-- end of table -->\n")
+    second = tmp_path / "second.md"
+    second.write_text("<!-- table: tiny -->\n<!-- end of table -->\n")
+    arguments.insert(2, str(second))
+    assert update([*arguments, "--check"]) == 1
+    assert [line.split()[0] for line in capsys.readouterr().err.splitlines()] == arguments[1:3]
+    assert update(arguments) == 0 and update([*arguments, "--check"]) == 0
+    assert all("|:--" in page.read_text() for page in (tmp_path / "README.md", second))
+    # of the pages none is written if one cannot be
+    before = "<!-- table: tiny -->\n<!-- end of table -->\n"
+    (tmp_path / "README.md").write_text(before)
+    second.write_text("<!-- table: none -->\n<!-- end of table -->\n")
+    assert update(arguments) == 2 and (tmp_path / "README.md").read_text() == before
+
+
 def test_check_tells_an_old_table_and_writes_nothing(results, tmp_path, capsys):
     old = "<!-- table: tiny -->\n<!-- end of table -->\n"
     arguments = write_readme(tmp_path, old)
@@ -201,6 +232,7 @@ def test_check_tells_an_old_table_and_writes_nothing(results, tmp_path, capsys):
     [
         ("<!-- table: none -->\n<!-- end of table -->\n", "none.json, which a marker names, does not exist"),
         ("<!-- table: rankings rounds -->\n<!-- end of table -->\n", "rankings.json holds no rounds"),
+        ("<!-- table: tiny short -->\n<!-- end of table -->\n", "tiny.json holds no table of methods"),
         ("<!-- table: plain -->\n<!-- end of table -->\n", "plain.json holds no results"),
         ("<!-- table: tiny -->\n", "is followed by no other marker"),
         ("<!-- end of table -->\n", "is followed by no other marker"),
@@ -219,6 +251,6 @@ def test_markers_that_cannot_be_filled_are_refused(text, words, results, tmp_pat
     assert words in capsys.readouterr().err and (tmp_path / "README.md").read_text() == before
 
 
-def test_the_readme_shows_the_results_of_the_repository():
-    readme, results = os.path.join(ROOT, "README.md"), os.path.join(ROOT, "results")
-    assert update(["--readme", readme, "--results", results, "--check"]) == 0
+def test_the_pages_show_the_results_of_the_repository(monkeypatch):
+    monkeypatch.chdir(ROOT)
+    assert update(["--check"]) == 0
