@@ -96,7 +96,7 @@ def test_cnet_weighs_in_in_the_first_stage_alone(tiny_cfg, architecture):
     tiny_cfg.MODEL.DNET.RANKING = "quality+cnet"
     check_config(tiny_cfg)
     tiny_cfg.MODEL.META_ARCHITECTURE, tiny_cfg.REFINEMENT.ENABLED = architecture, False
-    with pytest.raises(InputError, match=r"RANKING quality\+cnet: only in TSDDStage1"):
+    with pytest.raises(InputError, match=rf"RANKING quality\+cnet: in {architecture} C-Net does not weigh in"):
         check_config(tiny_cfg)
 
 

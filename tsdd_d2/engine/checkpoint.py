@@ -152,5 +152,6 @@ def load_first_stage(model, run: str) -> None:
     if not os.path.isfile(path):
         raise InputError(f"MODEL.WEIGHTS {run}: it has no {FINAL_WEIGHTS}.")
     state_dict = read_checkpoint(path)["model"]
-    weights = {k: v for k, v in state_dict.items() if not k.startswith("cnet.classifier.")}
+    # a variant of the first stage may have more parts
+    weights = {k: v for k, v in state_dict.items() if k.startswith(("dnet.", "cnet.")) and not k.startswith("cnet.classifier.")}
     load_strictly(nn.ModuleDict({"dnet": model.dnet, "cnet": model.cnet}), weights, "MODEL.WEIGHTS", path)

@@ -12,13 +12,14 @@ from torch import nn
 from detectron2.config import CfgNode
 from detectron2.data import MetadataCatalog
 from detectron2.layers import FrozenBatchNorm2d
-from detectron2.modeling import Backbone, build_model
+from detectron2.modeling import META_ARCH_REGISTRY, Backbone, build_model
 
 from ..config import get_tsdd_cfg
 from ..data import ensure_registered, validate_splits
 from ..data.files import read_json
 from ..data.roi import is_fully_annotated
 from ..errors import InputError
+from ..modeling.architectures import class_attribute
 from ..modeling.fnet import DNET_POOLINGS
 from ..modeling.imagenet import THAW
 from ..modeling.ranking import CNET_SUFFIX, RANKING_REGISTRY, split_ranking_name
@@ -27,8 +28,6 @@ from . import TRAINERS
 from .checkpoint import load_trained_weights, load_weights
 from .run_folder import (
     CONFIG_FILE,
-    STAGE1,
-    STAGE2,
     TAG,
     check_first_stage,
     describe_difference,
@@ -129,13 +128,17 @@ def check_config(cfg, num_processes: int = 1, training: bool = True) -> None:
         f"MODEL.DNET.RANKING must be one of {', '.join(name for name, _ in RANKING_REGISTRY)} "
         f"(or one of them with {CNET_SUFFIX}), not {cfg.MODEL.DNET.RANKING}.",
     )
+    architecture = cfg.MODEL.META_ARCHITECTURE
     require(
-        cfg.MODEL.META_ARCHITECTURE == STAGE1 or not split_ranking_name(cfg.MODEL.DNET.RANKING)[1],
-        f"MODEL.DNET.RANKING {cfg.MODEL.DNET.RANKING}: only in {STAGE1} does C-Net weigh in, leave out {CNET_SUFFIX}.",
+        architecture in TRAINERS, f"MODEL.META_ARCHITECTURE must be one of {', '.join(TRAINERS)}, not {architecture}."
     )
     require(
-        cfg.MODEL.META_ARCHITECTURE in TRAINERS,
-        f"MODEL.META_ARCHITECTURE must be one of {', '.join(TRAINERS)}, not {cfg.MODEL.META_ARCHITECTURE}.",
+        architecture in META_ARCH_REGISTRY or architecture not in TRAINERS,
+        f"MODEL.META_ARCHITECTURE {architecture} has a trainer, but is not in Detectron2's registry.",
+    )
+    require(
+        class_attribute(architecture, "ranks_with_cnet") or not split_ranking_name(cfg.MODEL.DNET.RANKING)[1],
+        f"MODEL.DNET.RANKING {cfg.MODEL.DNET.RANKING}: in {architecture} C-Net does not weigh in, leave out {CNET_SUFFIX}.",
     )
     require(
         cfg.MODEL.CNET.DEPTH in CNET_DEPTHS,
@@ -170,8 +173,8 @@ def check_config(cfg, num_processes: int = 1, training: bool = True) -> None:
     )
     if refinement.ENABLED:
         require(
-            cfg.MODEL.META_ARCHITECTURE == STAGE1,
-            f"Only {STAGE1} has rounds: REFINEMENT.ENABLED must be False for {cfg.MODEL.META_ARCHITECTURE}.",
+            class_attribute(architecture, "has_rounds"),
+            f"{architecture} has no rounds: REFINEMENT.ENABLED must be False.",
         )
         for key in ("ROUNDS", "CANDIDATES_PER_ROUND", "IMS_PER_BATCH"):
             require(
@@ -257,7 +260,7 @@ def check_network(cfg, training: bool = True, resume: bool = False) -> None:
     if not training or (resume and os.path.isfile(os.path.join(cfg.OUTPUT_DIR, TAG))):
         load_trained_weights(model, cfg, resume)
         return
-    if cfg.MODEL.META_ARCHITECTURE == STAGE2:
+    if class_attribute(cfg.MODEL.META_ARCHITECTURE, "starts_from_first_stage"):
         check_first_stage(cfg)
         _warn_of_other_pixels(cfg)
     elif not cfg.MODEL.WEIGHTS and has_frozen_layers(model):

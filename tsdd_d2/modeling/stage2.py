@@ -28,6 +28,8 @@ class TSDDStage2(TSDDNetwork):
     """
 
     diagnoses_with_dnet = True
+    # see modeling/architectures.py
+    starts_from_first_stage = True
 
     @configurable
     def __init__(
