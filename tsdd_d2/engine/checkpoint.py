@@ -153,5 +153,6 @@ def load_first_stage(model, run: str) -> None:
         raise InputError(f"MODEL.WEIGHTS {run}: it has no {FINAL_WEIGHTS}.")
     state_dict = read_checkpoint(path)["model"]
     # a variant of the first stage may have more parts
-    weights = {k: v for k, v in state_dict.items() if k.startswith(("dnet.", "cnet.")) and not k.startswith("cnet.classifier.")}
+    shared = {k: v for k, v in state_dict.items() if k.startswith(("dnet.", "cnet."))}
+    weights = {k: v for k, v in shared.items() if not k.startswith("cnet.classifier.")}
     load_strictly(nn.ModuleDict({"dnet": model.dnet, "cnet": model.cnet}), weights, "MODEL.WEIGHTS", path)

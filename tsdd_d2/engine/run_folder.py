@@ -147,7 +147,7 @@ def check_first_stage(cfg: CfgNode) -> None:
             "it is part of."
         )
     if not class_attribute(record.architecture, "has_rounds"):
-        raise InputError(f"MODEL.WEIGHTS {run}: a run of {record.architecture}, which has no rounds: not of the first stage.")
+        raise InputError(f"MODEL.WEIGHTS {run}: a run of {record.architecture}, not of the first stage: it has no rounds.")
     if record.status != "finished":
         raise InputError(f"MODEL.WEIGHTS {run}: the run is not finished, go on with it by tools/train_net.py --resume.")
     expected = RunRecord.of(cfg)

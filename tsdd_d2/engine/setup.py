@@ -23,7 +23,7 @@ from ..modeling.architectures import class_attribute
 from ..modeling.fnet import DNET_POOLINGS
 from ..modeling.imagenet import THAW
 from ..modeling.ranking import CNET_SUFFIX, RANKING_REGISTRY, split_ranking_name
-from ..refinement import SELECTION_RULES
+from ..refinement import SELECTION_RULE_REGISTRY
 from . import TRAINERS
 from .checkpoint import load_trained_weights, load_weights
 from .run_folder import (
@@ -168,8 +168,8 @@ def check_config(cfg, num_processes: int = 1, training: bool = True) -> None:
     require(0 <= cfg.SOLVER.EMA_DECAY < 1, f"SOLVER.EMA_DECAY must be in [0, 1), not {cfg.SOLVER.EMA_DECAY}.")
     refinement = cfg.REFINEMENT
     require(
-        refinement.RULE in SELECTION_RULES,
-        f"REFINEMENT.RULE must be one of {', '.join(SELECTION_RULES)}, not {refinement.RULE}.",
+        refinement.RULE in SELECTION_RULE_REGISTRY,
+        f"REFINEMENT.RULE must be one of {', '.join(name for name, _ in SELECTION_RULE_REGISTRY)}, not {refinement.RULE}.",
     )
     if refinement.ENABLED:
         require(

@@ -15,7 +15,7 @@ from ..data.roi import MANUAL, PSEUDO, REFINED, to_xyxy
 from ..modeling.boxes import elementwise_iou
 from ..modeling.network import share_buffers
 from ..modeling.stage1 import ScoredBoxes
-from .selection import ROISlots, Selection
+from .selection import ROISlots, Selection, SelectionRule
 
 
 class RoundStatistics(NamedTuple):
@@ -137,23 +137,22 @@ def _collect_slots(
 def refine_rois(
     bbui: Dict,
     scored: Dict[int, ScoredBoxes],
-    rule,
+    rule: SelectionRule,
     *,
     round_number: int,
     num_candidates: int,
-    min_iou_with_manual: float,
 ) -> Tuple[Dict, RoundStatistics]:
     """Applies a selection rule to an annotation file.
 
     Args:
         bbui: the annotation of the last round; not modified.
         scored: image id -> scored boxes, for every image.
-        rule: a function of :data:`~tsdd_d2.refinement.selection.SELECTION_RULES`.
+        rule: see :mod:`tsdd_d2.refinement.selection`.
     Returns:
         the annotation of this round, and what changed.
     """
     annotations, images, slots = _collect_slots(bbui, scored, num_candidates)
-    selection = rule(slots, min_iou_with_manual)
+    selection = rule(slots)
     refined = copy.copy(bbui)
     refined["annotations"] = []
     next_id = max((a["id"] for a in bbui["annotations"]), default=0) + 1
