@@ -13,6 +13,7 @@ from detectron2.config import CfgNode
 from detectron2.data import MetadataCatalog
 from detectron2.layers import FrozenBatchNorm2d
 from detectron2.modeling import META_ARCH_REGISTRY, Backbone, build_model
+from detectron2.utils.registry import Registry
 
 from ..config import get_tsdd_cfg
 from ..data import ensure_registered, validate_splits
@@ -20,7 +21,7 @@ from ..data.files import read_json
 from ..data.roi import is_fully_annotated
 from ..errors import InputError
 from ..modeling.architectures import class_attribute
-from ..modeling.fnet import DNET_POOLINGS
+from ..modeling.fnet import DNET_POOLING_REGISTRY
 from ..modeling.imagenet import THAW
 from ..modeling.ranking import CNET_SUFFIX, RANKING_REGISTRY, split_ranking_name
 from ..refinement import SELECTION_RULE_REGISTRY
@@ -36,7 +37,7 @@ from .run_folder import (
     run_files,
 )
 from .stage1_trainer import initial_annotation
-from .trainer import OPTIMIZERS
+from .trainer import OPTIMIZER_REGISTRY
 
 logger = logging.getLogger(__name__)
 
@@ -118,14 +119,14 @@ def check_config(cfg, num_processes: int = 1, training: bool = True) -> None:
         f"{cfg.SOLVER.IMS_PER_BATCH}.",
     )
     require(
-        cfg.SOLVER.OPTIMIZER in OPTIMIZERS,
-        f"SOLVER.OPTIMIZER must be one of {', '.join(OPTIMIZERS)}, not {cfg.SOLVER.OPTIMIZER}.",
+        cfg.SOLVER.OPTIMIZER in OPTIMIZER_REGISTRY,
+        f"SOLVER.OPTIMIZER must be one of {names_in(OPTIMIZER_REGISTRY)}, not {cfg.SOLVER.OPTIMIZER}.",
     )
     for key in ("BASE_LR", "MAX_ITER", "CHECKPOINT_PERIOD"):
         require(cfg.SOLVER[key] > 0, f"SOLVER.{key} must be above 0, not {cfg.SOLVER[key]}.")
     require(
         split_ranking_name(cfg.MODEL.DNET.RANKING)[0] in RANKING_REGISTRY,
-        f"MODEL.DNET.RANKING must be one of {', '.join(name for name, _ in RANKING_REGISTRY)} "
+        f"MODEL.DNET.RANKING must be one of {names_in(RANKING_REGISTRY)} "
         f"(or one of them with {CNET_SUFFIX}), not {cfg.MODEL.DNET.RANKING}.",
     )
     architecture = cfg.MODEL.META_ARCHITECTURE
@@ -145,8 +146,8 @@ def check_config(cfg, num_processes: int = 1, training: bool = True) -> None:
         f"MODEL.CNET.DEPTH must be one of {', '.join(map(str, CNET_DEPTHS))}, not {cfg.MODEL.CNET.DEPTH}.",
     )
     require(
-        cfg.MODEL.FNET.DNET_POOLING in DNET_POOLINGS,
-        f"MODEL.FNET.DNET_POOLING must be one of {', '.join(DNET_POOLINGS)}, not {cfg.MODEL.FNET.DNET_POOLING}.",
+        cfg.MODEL.FNET.DNET_POOLING in DNET_POOLING_REGISTRY,
+        f"MODEL.FNET.DNET_POOLING must be one of {names_in(DNET_POOLING_REGISTRY)}, not {cfg.MODEL.FNET.DNET_POOLING}.",
     )
     require(cfg.MODEL.FNET.HIDDEN > 0, f"MODEL.FNET.HIDDEN must be above 0, not {cfg.MODEL.FNET.HIDDEN}.")
     require(cfg.MODEL.FNET.TEMPERATURE > 0, f"MODEL.FNET.TEMPERATURE must be above 0, not {cfg.MODEL.FNET.TEMPERATURE}.")
@@ -169,7 +170,7 @@ def check_config(cfg, num_processes: int = 1, training: bool = True) -> None:
     refinement = cfg.REFINEMENT
     require(
         refinement.RULE in SELECTION_RULE_REGISTRY,
-        f"REFINEMENT.RULE must be one of {', '.join(name for name, _ in SELECTION_RULE_REGISTRY)}, not {refinement.RULE}.",
+        f"REFINEMENT.RULE must be one of {names_in(SELECTION_RULE_REGISTRY)}, not {refinement.RULE}.",
     )
     if refinement.ENABLED:
         require(
@@ -187,6 +188,11 @@ def check_config(cfg, num_processes: int = 1, training: bool = True) -> None:
         )
     if problems:
         raise InputError("The configuration cannot be run:\n  " + "\n  ".join(problems))
+
+
+def names_in(registry: Registry) -> str:
+    """The names of a registry, in the order in which they were registered."""
+    return ", ".join(name for name, _ in registry)
 
 
 def keys_of_data_sets(cfg) -> Dict[str, List[str]]:
