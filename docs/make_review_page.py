@@ -50,9 +50,7 @@ def main() -> int:
         rounds = [generate_phantom(folder, num_patients=12, images_per_patient=1, num_workers=1)]
         for number, progress in enumerate((0.5, 0.9), start=1):
             scored = made_up_scores(rounds[-1], progress, rng)
-            refined, _ = refine_rois(
-                rounds[-1], scored, select_rois, round_number=number, num_candidates=1, min_iou_with_manual=0.0
-            )
+            refined, _ = refine_rois(rounds[-1], scored, select_rois, round_number=number, num_candidates=1)
             rounds.append(refined)
         page = os.path.join(folder, "review.html")
         write_review_page(page, rounds, "phantom_fold1_train", folder)

@@ -28,7 +28,7 @@ from tsdd_d2.engine.setup import load_config
 from tsdd_d2.errors import InputError
 from tsdd_d2.export import export_model
 from tsdd_d2.modeling.network import rois_in_tensor
-from tsdd_d2.refinement import SELECTION_RULES, refine_rois, score_all_candidates
+from tsdd_d2.refinement import build_selection_rule, refine_rois, score_all_candidates
 from tsdd_d2.refinement.round_loader import round_loader, round_mapper
 
 EPILOG = """
@@ -86,7 +86,7 @@ def benchmark_round(args) -> None:
     bbui = read_json(MetadataCatalog.get(name).json_file)
     bbui["images"] = [x for x in bbui["images"] if x["id"] in ids]
     bbui["annotations"] = [x for x in bbui["annotations"] if x["image_id"] in ids]
-    k = cfg.REFINEMENT.CANDIDATES_PER_ROUND
+    k, rule = cfg.REFINEMENT.CANDIDATES_PER_ROUND, build_selection_rule(cfg)
 
     # the tensors that the bare forwards see are those of the round: same batches, same padding, same crops
     batches = []
@@ -102,14 +102,7 @@ def benchmark_round(args) -> None:
 
     def one_round(mapper):
         scored = score_all_candidates(model, round_loader(cfg, dataset_dicts, mapper), k)
-        refine_rois(
-            bbui,
-            scored,
-            SELECTION_RULES[cfg.REFINEMENT.RULE],
-            round_number=1,
-            num_candidates=k,
-            min_iou_with_manual=0.0,
-        )
+        refine_rois(bbui, scored, rule, round_number=1, num_candidates=k)
 
     @torch.no_grad()
     def bare_forwards():

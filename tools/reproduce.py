@@ -72,10 +72,6 @@ Keep the predictions, and render from them alone:
     $ python tools/reproduce.py --experiment table1 --data busbra --no-train --output results/runs --results results
 """
 
-# The experiments that show other test data.
-EXTERNAL = ("table1", "table2", "table3", "roc")
-
-
 def defaults() -> str:
     return "\n".join(
         f"  {name:8} {x.title:10} p {' '.join(map(str, x.p))}, "
@@ -144,8 +140,9 @@ def parse(argv):
     args = parser.parse_args(argv)
     if args.jobs < 1:
         parser.error("--jobs must be 1 or more")
-    if args.test_data and args.experiment not in EXTERNAL:
-        parser.error(f"--test-data goes with {', '.join(EXTERNAL)}: {args.experiment} shows the test fold alone")
+    if args.test_data and not EXPERIMENTS[args.experiment].external:
+        external = ", ".join(name for name, x in EXPERIMENTS.items() if x.external)
+        parser.error(f"--test-data goes with {external}: {args.experiment} shows the test fold alone")
     if not all("=" in x for x in args.executor_options):
         parser.error("--executor-options takes KEY=VALUE")
     return args

@@ -1,4 +1,4 @@
-"""The page about methods of other packages: its files make a package, and its commands find and train the method."""
+"""The page about methods and parts of other packages: its files make a package, and its commands find and train them."""
 
 import importlib
 import os
@@ -16,16 +16,26 @@ from tsdd_d2.config import get_tsdd_cfg
 from tsdd_d2.data.files import read_json
 from tsdd_d2.errors import InputError
 from tsdd_d2.experiments import METHODS, Run, register_method
+from tsdd_d2.refinement import SELECTION_RULE_REGISTRY, build_selection_rule
 
 from ..baselines.tiny import tiny_overrides
 from ..conftest import ROOT
+from ..refinement.test_selection import rows
 
-FILES = {"toml": "pyproject.toml", "python": "my_peer.py", "yaml": "sharp_retinanet_cpu.yaml"}
+FILES = {"toml": ["pyproject.toml"], "python": ["my_peer.py", "my_rule.py"], "yaml": ["sharp_retinanet_cpu.yaml"]}
+
+
+# two iterations, of TSDDNet with one round
+SIZES = [*tiny_overrides(iterations=2), "REFINEMENT.WARMUP_ITER", "0", "REFINEMENT.ROUNDS", "1"]
+
+
+def page():
+    with open(os.path.join(ROOT, "docs", "new_method.md"), encoding="utf-8") as file:
+        return file.read()
 
 
 def blocks(language):
-    with open(os.path.join(ROOT, "docs", "new_method.md"), encoding="utf-8") as file:
-        return re.findall(rf"^```{language}\n(.*?)^```$", file.read(), flags=re.MULTILINE | re.DOTALL)
+    return re.findall(rf"^```{language}\n(.*?)^```$", page(), flags=re.MULTILINE | re.DOTALL)
 
 
 @pytest.fixture
@@ -33,28 +43,26 @@ def package(tmp_path, monkeypatch):
     """The folder of the page's package, which is as good as installed."""
     folder = tmp_path / "my_peer"
     folder.mkdir()
-    for language, name in FILES.items():
-        (text,) = blocks(language)
-        (folder / name).write_text(text.replace("../tsdd_d2/configs/", f"{ROOT}/configs/"))
+    for language, names in FILES.items():
+        for name, text in zip(names, blocks(language), strict=True):
+            (folder / name).write_text(text.replace("../tsdd_d2/configs/", f"{ROOT}/configs/"))
     monkeypatch.chdir(folder)
     build_meta.prepare_metadata_for_build_wheel(str(folder))  # the *.dist-info that pip writes
     monkeypatch.setenv("PYTHONPATH", os.pathsep.join([str(folder), *filter(None, [os.environ.get("PYTHONPATH")])]))
     return folder
 
 
+def run(command, *options):
+    words = [sys.executable, *shlex.split(command)[1:], *options]
+    done = subprocess.run(words, cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
+    assert done.returncode == 0, done.stdout
+    return done.stdout
+
+
 def test_the_page_adds_a_method(package, tiny_environment, tmp_path):
-    dry, table, train = blocks("bash")[0].splitlines()
-    sizes = tiny_overrides(iterations=2)
-    sizes += ["REFINEMENT.WARMUP_ITER", "0", "REFINEMENT.ROUNDS", "1"]  # of TSDDNet, in the plan
-    experiment = ["--p", "0.5", "--output", str(tmp_path / "out"), "--overrides", *sizes[8:]]  # less data sets and p
-
-    def run(command, *options):
-        command = command.replace("--data busbra", "--data tiny").replace("../my_peer", str(package))
-        words = [sys.executable, *shlex.split(command)[1:], *options]
-        done = subprocess.run(words, cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
-        assert done.returncode == 0, done.stdout
-        return done.stdout
-
+    commands = blocks("bash")[0].replace("--data busbra", "--data tiny").replace("../my_peer", str(package))
+    dry, table, train = commands.splitlines()
+    experiment = ["--p", "0.5", "--output", str(tmp_path / "out"), "--overrides", *SIZES[8:]]  # less data sets and p
     name = "sharp_retinanet_tiny_cpu_fold1_p0.5_seed0"
     assert re.search(rf"{name} +fa +missing", run(dry, *experiment))
     run(table, *experiment)
@@ -68,12 +76,42 @@ def test_the_page_adds_a_method(package, tiny_environment, tmp_path):
     worker = "import pickle, sys; print(pickle.loads(sys.stdin.buffer.read()).command)"
     printed = subprocess.run([sys.executable, "-c", worker], input=sent, stdout=subprocess.PIPE, check=True).stdout
     assert "my_peer/sharp_retinanet_cpu.yaml" in printed.decode()
-    run(train.replace("output/sharp", str(tmp_path / "alone")), *sizes)
+    run(train.replace("output/sharp", str(tmp_path / "alone")), *SIZES)
     assert "SHARPNESS: 2.0" in (tmp_path / "alone" / "config.yaml").read_text()
+
+
+def test_what_the_pages_table_names_is_there():
+    names = re.findall(r"^\|.*?`(tsdd_d2[\w.]+)", page(), flags=re.MULTILINE)
+    assert len(names) == 6
+    for module, name in (x.rsplit(".", 1) for x in names):
+        assert hasattr(importlib.import_module(module), name), name
+
+
+def test_the_page_trains_with_a_rule_of_its_own(package, tiny_environment, tmp_path):
+    (train,) = blocks("bash")[1].replace("\\\n", " ").splitlines()
+    run(train.replace("output/margin", str(tmp_path / "margin")), *SIZES)
+    assert read_json(tmp_path / "margin" / "run.json")["rule"] == "with_margin"
+    assert "MARGIN: 0.02" in (tmp_path / "margin" / "config.yaml").read_text()
+
+
+def test_the_pages_rule_keeps_a_roi_by_its_margin(monkeypatch):
+    monkeypatch.setattr(SELECTION_RULE_REGISTRY, "_obj_map", dict(SELECTION_RULE_REGISTRY._obj_map))
+    module = {}
+    exec(blocks("python")[1], module)
+    cfg = get_tsdd_cfg()
+    module["add_config"](cfg)
+    cfg.REFINEMENT.RULE = "with_margin"
+    slots = rows(2, current_scores=[0.5, -float("inf")], candidate_scores=[[0.4, 0.6]] * 2)
+    for margin, replaced in ((0.05, [True, True]), (0.2, [False, True])):
+        cfg.REFINEMENT.MARGIN = margin
+        selection = build_selection_rule(cfg)(slots)
+        assert selection.replaced.tolist() == replaced
+        assert selection.scores.tolist() == pytest.approx([0.6 if replaced[0] else 0.5, 0.6])
 
 
 def test_a_plugin_that_cannot_be_imported_is_one_clear_error(package, monkeypatch):
     (package / "my_peer.py").write_text("import no_such_package\n")
+    (package / "my_rule.py").write_text("")
     monkeypatch.syspath_prepend(package)
     plugins.load_plugins.cache_clear()
     with pytest.raises(InputError, match="plug-in my_peer of the package my-peer .* No module named 'no_such_package'"):
@@ -85,7 +123,8 @@ def test_a_plugin_that_cannot_be_imported_is_one_clear_error(package, monkeypatc
             get_tsdd_cfg()
     finally:
         plugins.load_plugins.cache_clear()
-        sys.modules.pop("my_peer")
+        for name in ("my_peer", "my_rule"):
+            sys.modules.pop(name)
 
 
 def test_two_methods_cannot_have_one_name():

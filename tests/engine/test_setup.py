@@ -77,6 +77,22 @@ def test_a_network_that_cannot_be_built_names_the_key(tiny_cfg, key, value, chec
         check(tiny_cfg)
 
 
+@pytest.mark.parametrize(
+    "key, names",
+    [
+        ("SOLVER.OPTIMIZER", "Adam, AdamW"),
+        ("MODEL.META_ARCHITECTURE", "TSDDStage1, TSDDStage2, Diagnosing"),
+        ("MODEL.DNET.RANKING", "quality, expected_iou, consensus"),
+        ("MODEL.FNET.DNET_POOLING", "global, roi"),
+        ("REFINEMENT.RULE", "class_guided, pseudo_label"),
+    ],
+)
+def test_an_unknown_name_is_told_the_known_ones(tiny_cfg, key, names):
+    tiny_cfg.merge_from_list([key, "Nobody"])
+    with pytest.raises(InputError, match=rf"{key} must be one of {names}.* not Nobody"):
+        check_config(tiny_cfg)
+
+
 @pytest.mark.parametrize("weights", ["", "no/such.pth", "torchvision://ResNet18_Weights.IMAGENET1K_V1", "."])
 def test_only_trained_weights_are_evaluated(tiny_cfg, weights):
     tiny_cfg.MODEL.WEIGHTS = weights
@@ -97,7 +113,7 @@ def test_cnet_weighs_in_in_the_first_stage_alone(tiny_cfg, architecture):
     tiny_cfg.MODEL.DNET.RANKING = "quality+cnet"
     check_config(tiny_cfg)
     tiny_cfg.MODEL.META_ARCHITECTURE, tiny_cfg.REFINEMENT.ENABLED = architecture, False
-    with pytest.raises(InputError, match=r"RANKING quality\+cnet: only in TSDDStage1"):
+    with pytest.raises(InputError, match=rf"RANKING quality\+cnet: in {architecture} C-Net does not weigh in"):
         check_config(tiny_cfg)
 
 

@@ -12,7 +12,7 @@ import torch
 
 from tsdd_d2.data import ensure_registered
 from tsdd_d2.data.files import read_json, write_json
-from tsdd_d2.engine.run_folder import STAGE1, RunRecord, check_first_stage, read_refined_rois
+from tsdd_d2.engine.run_folder import RunRecord, check_first_stage, read_refined_rois
 from tsdd_d2.engine.setup import check_network, load_config
 from tsdd_d2.errors import InputError
 from tsdd_d2.refinement import ROIBank, veto
@@ -119,7 +119,7 @@ def test_vetoes_reject_rois_of_the_first_stage(session_datasets, tmp_path):
 
     entry = veto(bbui["images"][1], pseudo)
     write_json(path, {"data_set": "tiny_fold1_train", "run": "r", "vetoes": [entry]})
-    RunRecord.of(cfg)._replace(status="finished", architecture=STAGE1, rounds=1).write(str(run))
+    RunRecord.of(cfg)._replace(status="finished", architecture="TSDDStage1", rounds=1).write(str(run))
     check_first_stage(cfg)
     rois = read_refined_rois(cfg)
     assert rois["annotations"] == [manual] and rois["images"][1] == {**bbui["images"][1], "roi_veto": True}

@@ -5,7 +5,7 @@ import torch
 
 from tsdd_d2.modeling.stage1 import ScoredBoxes
 from tsdd_d2.refinement import (
-    SELECTION_RULES,
+    SELECTION_RULE_REGISTRY,
     ROIBank,
     RoundSchedule,
     refine_rois,
@@ -52,11 +52,8 @@ def bbui(images, annotations):
     return {"categories": categories, "images": images, "annotations": annotations}
 
 
-def refine(data, results, round_number=1, num_candidates=1, **options):
-    options = {"min_iou_with_manual": 0.0, **options}
-    return refine_rois(
-        data, results, select_rois, round_number=round_number, num_candidates=num_candidates, **options
-    )
+def refine(data, results, round_number=1):
+    return refine_rois(data, results, select_rois, round_number=round_number, num_candidates=1)
 
 
 def test_the_score_is_the_probability_of_the_true_class():
@@ -123,13 +120,11 @@ def test_a_pa_image_gets_a_pseudo_roi_and_stays_pa():
     assert statistics.replaced_pa == 1
 
 
-@pytest.mark.parametrize("rule", SELECTION_RULES.values())
-def test_without_a_candidate_an_image_goes_on_as_it_was(rule):
+@pytest.mark.parametrize("name, build", list(SELECTION_RULE_REGISTRY))
+def test_without_a_candidate_an_image_goes_on_as_it_was(name, build, tiny_cfg):
     data = bbui([image(1, 2), image(2, 2)], [roi(1, 1, 2, [10, 10, 20, 20])])
     results = {1: scored([], [], [0.5]), 2: scored([], [])}
-    refined, statistics = refine_rois(
-        data, results, rule, round_number=1, num_candidates=2, min_iou_with_manual=0.0
-    )
+    refined, statistics = refine_rois(data, results, build(tiny_cfg), round_number=1, num_candidates=2)
     assert refined["annotations"] == [{**data["annotations"][0], "roi_score": pytest.approx(0.5)}]
     assert (statistics.replaced_fa, statistics.replaced_pa) == (0, 0)
 

@@ -1,7 +1,7 @@
 import pytest
 import torch
 
-from tsdd_d2.refinement.selection import ROISlots, pseudo_label_rois, select_rois
+from tsdd_d2.refinement.selection import ROISlots, build_selection_rule, pseudo_label_rois, select_rois
 
 NAN = float("nan")
 NONE = -float("inf")
@@ -80,3 +80,13 @@ def test_pseudo_labels_follow_dnet_and_leave_manual_rois():
     )
     assert selection.replaced.tolist() == [False, True, False]
     assert selection.boxes[1].tolist() == [0, 0, 10, 8]  # the first candidate, whatever its class score
+
+
+def test_a_configuration_names_its_rule_and_its_bound(tiny_cfg):
+    """IoU with the manual box, which is the current one: 0.8 for the first candidate."""
+    slots = rows(1, candidate_scores=[[0.6, NONE]], manual_boxes=[[0.0, 0.0, 10.0, 10.0]])
+    for bound, replaced in ((0.75, True), (0.85, False)):
+        tiny_cfg.REFINEMENT.MIN_IOU_WITH_MANUAL = bound
+        assert build_selection_rule(tiny_cfg)(slots).replaced.item() == replaced
+    tiny_cfg.REFINEMENT.RULE = "pseudo_label"
+    assert build_selection_rule(tiny_cfg) is pseudo_label_rois

@@ -52,9 +52,7 @@ def test_a_vetoed_pseudo_roi_is_gone_and_no_round_gives_another():
         2: scored([[30, 20, 60, 50]], [0.01]),
         3: scored([[5, 5, 15, 15]], [0.9], [0.1]),
     }
-    after, statistics = refine_rois(
-        result, results, select_rois, round_number=2, num_candidates=1, min_iou_with_manual=0.0
-    )
+    after, statistics = refine_rois(result, results, select_rois, round_number=2, num_candidates=1)
     assert [a["id"] for a in after["annotations"]] == [1, 3] and statistics.replaced_pa == 0
 
 

@@ -5,11 +5,16 @@ import pytest
 
 from tsdd_d2.data.files import read_json
 from tsdd_d2.errors import InputError
+from tsdd_d2.experiments import EXPERIMENTS as PLANNED
 from tsdd_d2.report import EXPERIMENTS, render
 
 from .conftest import descriptor, prediction, random_run, run
 
 FIGURES = {"roc": ["roc_p0.2", "calibration_p0.2"], "fig9": ["fig9_p0.2"]}
+
+
+def test_what_is_planned_can_be_drawn():
+    assert list(EXPERIMENTS) == list(PLANNED)
 
 
 @pytest.mark.parametrize("name", [x for x in EXPERIMENTS if x not in ("fig6", "fig8")])

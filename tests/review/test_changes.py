@@ -9,11 +9,7 @@ from ..refinement.test_rounds import bbui, image, roi, scored
 def rounds_of(data, *results):
     rounds = [data]
     for number, scores in enumerate(results, start=1):
-        rounds.append(
-            refine_rois(
-                rounds[-1], scores, select_rois, round_number=number, num_candidates=1, min_iou_with_manual=0.0
-            )[0]
-        )
+        rounds.append(refine_rois(rounds[-1], scores, select_rois, round_number=number, num_candidates=1)[0])
     return rounds
 
 

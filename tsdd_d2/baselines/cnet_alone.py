@@ -22,12 +22,11 @@ class CNetAlone(nn.Module):
     defines :meth:`training_boxes` and :meth:`inference_boxes`.
     """
 
-    # whether SupervisedTrainer leaves out the images without a ROI
+    # see modeling/architectures.py
     needs_rois: bool
+    unused_keys = ("MODEL.FNET.",)
     # the name of its boxes in the results of a run
     given_boxes: str
-    # as those of TSDDStage1: what an experiment does not compare
-    unused_keys = ("MODEL.FNET.",)
 
     @configurable
     def __init__(self, *, cnet: CNet, pixel_mean: List[float], pixel_std: List[float], bfloat16: bool):

@@ -17,9 +17,8 @@ class Diagnosing:
     :func:`~tsdd_d2.detections.diagnose_detections`.
     """
 
-    # what SupervisedTrainer gives it to train on
+    # see modeling/architectures.py
     needs_rois = True
-    # as those of TSDDStage1: what an experiment does not compare
     unused_keys = ("MODEL.FNET.",)
 
     @configurable

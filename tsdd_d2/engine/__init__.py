@@ -1,5 +1,4 @@
 from .checkpoint import TSDDCheckpointer, load_trained_weights, load_weights
-from .run_folder import STAGE1, STAGE2
 from .stage1_trainer import Stage1Trainer
 from .stage2_trainer import Stage2Trainer
 from .supervised_trainer import SupervisedTrainer
@@ -7,8 +6,8 @@ from .trainer import TSDDTrainer
 
 # MODEL.META_ARCHITECTURE -> its trainer; a plug-in adds its own
 TRAINERS = {
-    STAGE1: Stage1Trainer,
-    STAGE2: Stage2Trainer,
+    "TSDDStage1": Stage1Trainer,
+    "TSDDStage2": Stage2Trainer,
     "DiagnosingRetinaNet": SupervisedTrainer,
     "DiagnosingRCNN": SupervisedTrainer,
     "CNetOnROI": SupervisedTrainer,

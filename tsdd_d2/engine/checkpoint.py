@@ -152,5 +152,7 @@ def load_first_stage(model, run: str) -> None:
     if not os.path.isfile(path):
         raise InputError(f"MODEL.WEIGHTS {run}: it has no {FINAL_WEIGHTS}.")
     state_dict = read_checkpoint(path)["model"]
-    weights = {k: v for k, v in state_dict.items() if not k.startswith("cnet.classifier.")}
+    # a variant of the first stage may have more parts
+    shared = {k: v for k, v in state_dict.items() if k.startswith(("dnet.", "cnet."))}
+    weights = {k: v for k, v in shared.items() if not k.startswith("cnet.classifier.")}
     load_strictly(nn.ModuleDict({"dnet": model.dnet, "cnet": model.cnet}), weights, "MODEL.WEIGHTS", path)

@@ -112,16 +112,11 @@ def load_model(path: str, device: Optional[str] = None) -> ModelFile:
     path = os.fspath(path)
     device = _usable(device)
     content = _read(path)
-    cfg = _complete(_yaml_config(content["config"], path), f"{path} (written by tsdd_d2 {content['package_version']})")
+    source = f"{path} (written by tsdd_d2 {content['package_version']})"
+    cfg = _complete(_yaml_config(content["config"], path), source)
     cfg.MODEL.DEVICE = device
     cfg.freeze()
-    try:
-        model = build_model(cfg)
-    except KeyError as error:  # of Detectron2's registries
-        raise InputError(
-            f"{path} needs a part that this tsdd_d2 {tsdd_d2.__version__} does not have "
-            f"(it was written by {content['package_version']}): {error.args[0]}"
-        ) from error
+    model = _build_model(cfg, source)
     try:
         model.load_state_dict(content["model"])
     except RuntimeError as error:
@@ -150,7 +145,8 @@ def load_model_of_run(run: str, checkpoint: str, device: Optional[str] = None) -
         the configuration of the run, with the defaults of the keys that are newer, and the network in evaluation mode.
 
     Raises:
-        InputError: the run or the checkpoint is missing or does not fit; the device is not there.
+        InputError: the run or the checkpoint is missing or does not fit; nothing here registers its architecture; the device
+            is not there.
     """
     cfg = _complete(read_run_config(run), os.path.join(run, "config.yaml"))
     weights = os.path.join(run, f"{checkpoint}.pth")
@@ -159,7 +155,7 @@ def load_model_of_run(run: str, checkpoint: str, device: Optional[str] = None) -
         raise InputError(f"{run} has no checkpoint {checkpoint}; it has {', '.join(found) or 'none'}.")
     on_device = cfg.clone()
     on_device.MODEL.DEVICE = _usable(device)
-    model = build_model(on_device)
+    model = _build_model(on_device, run)
     try:
         TSDDCheckpointer(model).load(weights, checkpointables=[])
     except InputError as error:
@@ -215,6 +211,15 @@ def _complete(cfg: CfgNode, source: str) -> CfgNode:
     except (KeyError, ValueError, AssertionError) as error:
         raise InputError(f"{source}: its configuration is not one of tsdd_d2 {tsdd_d2.__version__}: {error}") from error
     return complete
+
+
+def _build_model(cfg: CfgNode, source: str) -> nn.Module:
+    try:
+        return build_model(cfg)
+    except KeyError as error:  # of Detectron2's registries
+        raise InputError(
+            f"{source} needs a part that this tsdd_d2 {tsdd_d2.__version__} does not have: {error.args[0]}"
+        ) from error
 
 
 def _read(path: str) -> Dict[str, Any]:

@@ -7,13 +7,14 @@ from typing import Any, Dict, List, NamedTuple, Optional
 
 from detectron2.config import CfgNode
 from detectron2.data import MetadataCatalog
+from detectron2.modeling import META_ARCH_REGISTRY
 
 from ..data import ensure_registered
 from ..data.files import read_json, write_json
 from ..errors import InputError
+from ..modeling.architectures import class_attribute
 from ..refinement import ROIBank, apply_veto_file
 
-STAGE1, STAGE2 = "TSDDStage1", "TSDDStage2"
 RECORD = "run.json"
 FINAL_WEIGHTS = "model_final.pth"
 TAG, CONFIG_FILE = "last_checkpoint", "config.yaml"
@@ -58,7 +59,7 @@ class RunRecord(NamedTuple):
         """The record of a run that begins; the training set must be registered."""
         dataset = cfg.DATASETS.TRAIN[0]
         has_rounds = cfg.REFINEMENT.ENABLED
-        second_stage = cfg.MODEL.META_ARCHITECTURE == STAGE2
+        second_stage = class_attribute(cfg.MODEL.META_ARCHITECTURE, "starts_from_first_stage")
         return cls(
             status="running",
             architecture=cfg.MODEL.META_ARCHITECTURE,
@@ -118,7 +119,8 @@ def differences_of_files(cfg: CfgNode) -> List[str]:
         if sha256 != recorded[kind]
     ]
     # a first stage that is no longer there is not needed either: the second one keeps a copy of its ROIs
-    if cfg.MODEL.META_ARCHITECTURE == STAGE2 and os.path.isfile(os.path.join(cfg.MODEL.WEIGHTS, RECORD)):
+    second_stage = class_attribute(cfg.MODEL.META_ARCHITECTURE, "starts_from_first_stage")
+    if second_stage and os.path.isfile(os.path.join(cfg.MODEL.WEIGHTS, RECORD)):
         copy = ROIBank(os.path.join(cfg.OUTPUT_DIR, "rois")).read(0)
         if read_refined_rois(cfg)["annotations"] != copy["annotations"]:
             differences.append(f"MODEL.WEIGHTS {cfg.MODEL.WEIGHTS}: its last round has other ROIs")
@@ -139,8 +141,13 @@ def check_first_stage(cfg: CfgNode) -> None:
             f"{run!r}."
         )
     record = RunRecord.read(run)
-    if record.architecture != STAGE1:
-        raise InputError(f"MODEL.WEIGHTS {run}: a run of {record.architecture}, not of the first stage ({STAGE1}).")
+    if record.architecture not in META_ARCH_REGISTRY:
+        raise InputError(
+            f"MODEL.WEIGHTS {run}: a run of {record.architecture}, which nothing here registers: install the package that "
+            "it is part of."
+        )
+    if not class_attribute(record.architecture, "has_rounds"):
+        raise InputError(f"MODEL.WEIGHTS {run}: a run of {record.architecture}, not of the first stage: it has no rounds.")
     if record.status != "finished":
         raise InputError(f"MODEL.WEIGHTS {run}: the run is not finished, go on with it by tools/train_net.py --resume.")
     expected = RunRecord.of(cfg)

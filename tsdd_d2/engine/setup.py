@@ -12,23 +12,23 @@ from torch import nn
 from detectron2.config import CfgNode
 from detectron2.data import MetadataCatalog
 from detectron2.layers import FrozenBatchNorm2d
-from detectron2.modeling import Backbone, build_model
+from detectron2.modeling import META_ARCH_REGISTRY, Backbone, build_model
+from detectron2.utils.registry import Registry
 
 from ..config import get_tsdd_cfg
 from ..data import ensure_registered, validate_splits
 from ..data.files import read_json
 from ..data.roi import is_fully_annotated
 from ..errors import InputError
-from ..modeling.fnet import DNET_POOLINGS
+from ..modeling.architectures import class_attribute
+from ..modeling.fnet import DNET_POOLING_REGISTRY
 from ..modeling.imagenet import THAW
 from ..modeling.ranking import CNET_SUFFIX, RANKING_REGISTRY, split_ranking_name
-from ..refinement import SELECTION_RULES
+from ..refinement import SELECTION_RULE_REGISTRY
 from . import TRAINERS
 from .checkpoint import load_trained_weights, load_weights
 from .run_folder import (
     CONFIG_FILE,
-    STAGE1,
-    STAGE2,
     TAG,
     check_first_stage,
     describe_difference,
@@ -37,7 +37,7 @@ from .run_folder import (
     run_files,
 )
 from .stage1_trainer import initial_annotation
-from .trainer import OPTIMIZERS
+from .trainer import OPTIMIZER_REGISTRY
 
 logger = logging.getLogger(__name__)
 
@@ -119,31 +119,35 @@ def check_config(cfg, num_processes: int = 1, training: bool = True) -> None:
         f"{cfg.SOLVER.IMS_PER_BATCH}.",
     )
     require(
-        cfg.SOLVER.OPTIMIZER in OPTIMIZERS,
-        f"SOLVER.OPTIMIZER must be one of {', '.join(OPTIMIZERS)}, not {cfg.SOLVER.OPTIMIZER}.",
+        cfg.SOLVER.OPTIMIZER in OPTIMIZER_REGISTRY,
+        f"SOLVER.OPTIMIZER must be one of {names_in(OPTIMIZER_REGISTRY)}, not {cfg.SOLVER.OPTIMIZER}.",
     )
     for key in ("BASE_LR", "MAX_ITER", "CHECKPOINT_PERIOD"):
         require(cfg.SOLVER[key] > 0, f"SOLVER.{key} must be above 0, not {cfg.SOLVER[key]}.")
     require(
         split_ranking_name(cfg.MODEL.DNET.RANKING)[0] in RANKING_REGISTRY,
-        f"MODEL.DNET.RANKING must be one of {', '.join(name for name, _ in RANKING_REGISTRY)} "
+        f"MODEL.DNET.RANKING must be one of {names_in(RANKING_REGISTRY)} "
         f"(or one of them with {CNET_SUFFIX}), not {cfg.MODEL.DNET.RANKING}.",
     )
+    architecture = cfg.MODEL.META_ARCHITECTURE
     require(
-        cfg.MODEL.META_ARCHITECTURE == STAGE1 or not split_ranking_name(cfg.MODEL.DNET.RANKING)[1],
-        f"MODEL.DNET.RANKING {cfg.MODEL.DNET.RANKING}: only in {STAGE1} does C-Net weigh in, leave out {CNET_SUFFIX}.",
+        architecture in TRAINERS, f"MODEL.META_ARCHITECTURE must be one of {', '.join(TRAINERS)}, not {architecture}."
     )
     require(
-        cfg.MODEL.META_ARCHITECTURE in TRAINERS,
-        f"MODEL.META_ARCHITECTURE must be one of {', '.join(TRAINERS)}, not {cfg.MODEL.META_ARCHITECTURE}.",
+        architecture in META_ARCH_REGISTRY or architecture not in TRAINERS,
+        f"MODEL.META_ARCHITECTURE {architecture} has a trainer, but is not in Detectron2's registry.",
+    )
+    require(
+        class_attribute(architecture, "ranks_with_cnet") or not split_ranking_name(cfg.MODEL.DNET.RANKING)[1],
+        f"MODEL.DNET.RANKING {cfg.MODEL.DNET.RANKING}: in {architecture} C-Net does not weigh in, leave out {CNET_SUFFIX}.",
     )
     require(
         cfg.MODEL.CNET.DEPTH in CNET_DEPTHS,
         f"MODEL.CNET.DEPTH must be one of {', '.join(map(str, CNET_DEPTHS))}, not {cfg.MODEL.CNET.DEPTH}.",
     )
     require(
-        cfg.MODEL.FNET.DNET_POOLING in DNET_POOLINGS,
-        f"MODEL.FNET.DNET_POOLING must be one of {', '.join(DNET_POOLINGS)}, not {cfg.MODEL.FNET.DNET_POOLING}.",
+        cfg.MODEL.FNET.DNET_POOLING in DNET_POOLING_REGISTRY,
+        f"MODEL.FNET.DNET_POOLING must be one of {names_in(DNET_POOLING_REGISTRY)}, not {cfg.MODEL.FNET.DNET_POOLING}.",
     )
     require(cfg.MODEL.FNET.HIDDEN > 0, f"MODEL.FNET.HIDDEN must be above 0, not {cfg.MODEL.FNET.HIDDEN}.")
     require(cfg.MODEL.FNET.TEMPERATURE > 0, f"MODEL.FNET.TEMPERATURE must be above 0, not {cfg.MODEL.FNET.TEMPERATURE}.")
@@ -165,13 +169,13 @@ def check_config(cfg, num_processes: int = 1, training: bool = True) -> None:
     require(0 <= cfg.SOLVER.EMA_DECAY < 1, f"SOLVER.EMA_DECAY must be in [0, 1), not {cfg.SOLVER.EMA_DECAY}.")
     refinement = cfg.REFINEMENT
     require(
-        refinement.RULE in SELECTION_RULES,
-        f"REFINEMENT.RULE must be one of {', '.join(SELECTION_RULES)}, not {refinement.RULE}.",
+        refinement.RULE in SELECTION_RULE_REGISTRY,
+        f"REFINEMENT.RULE must be one of {names_in(SELECTION_RULE_REGISTRY)}, not {refinement.RULE}.",
     )
     if refinement.ENABLED:
         require(
-            cfg.MODEL.META_ARCHITECTURE == STAGE1,
-            f"Only {STAGE1} has rounds: REFINEMENT.ENABLED must be False for {cfg.MODEL.META_ARCHITECTURE}.",
+            class_attribute(architecture, "has_rounds"),
+            f"{architecture} has no rounds: REFINEMENT.ENABLED must be False.",
         )
         for key in ("ROUNDS", "CANDIDATES_PER_ROUND", "IMS_PER_BATCH"):
             require(
@@ -184,6 +188,11 @@ def check_config(cfg, num_processes: int = 1, training: bool = True) -> None:
         )
     if problems:
         raise InputError("The configuration cannot be run:\n  " + "\n  ".join(problems))
+
+
+def names_in(registry: Registry) -> str:
+    """The names of a registry, in the order in which they were registered."""
+    return ", ".join(name for name, _ in registry)
 
 
 def keys_of_data_sets(cfg) -> Dict[str, List[str]]:
@@ -257,7 +266,7 @@ def check_network(cfg, training: bool = True, resume: bool = False) -> None:
     if not training or (resume and os.path.isfile(os.path.join(cfg.OUTPUT_DIR, TAG))):
         load_trained_weights(model, cfg, resume)
         return
-    if cfg.MODEL.META_ARCHITECTURE == STAGE2:
+    if class_attribute(cfg.MODEL.META_ARCHITECTURE, "starts_from_first_stage"):
         check_first_stage(cfg)
         _warn_of_other_pixels(cfg)
     elif not cfg.MODEL.WEIGHTS and has_frozen_layers(model):

@@ -11,6 +11,7 @@ from detectron2.engine import DefaultTrainer, SimpleTrainer, TrainerBase, create
 from detectron2.evaluation import DatasetEvaluators
 from detectron2.solver.build import get_default_optimizer_params, maybe_add_gradient_clipping
 from detectron2.utils import comm
+from detectron2.utils.registry import Registry
 
 from ..data.decoding import DecodedImages
 from ..data.draws import DrawSampler, TrainingDraws
@@ -23,7 +24,10 @@ from .checkpoint import TSDDCheckpointer, load_weights
 from .hooks import ResumableBestCheckpointer, WeightAveraging
 from .run_folder import RunRecord
 
-OPTIMIZERS = {"Adam": torch.optim.Adam, "AdamW": torch.optim.AdamW}
+OPTIMIZER_REGISTRY = Registry("OPTIMIZER")
+OPTIMIZER_REGISTRY.__doc__ = "Optimisers, called with parameter groups, learning rate and ``fused=True`` like those of torch."
+OPTIMIZER_REGISTRY.register(torch.optim.Adam)
+OPTIMIZER_REGISTRY.register(torch.optim.AdamW)
 
 
 class TSDDTrainer(DefaultTrainer):
@@ -166,7 +170,7 @@ class TSDDTrainer(DefaultTrainer):
             bias_lr_factor=cfg.SOLVER.BIAS_LR_FACTOR,
             weight_decay_bias=cfg.SOLVER.WEIGHT_DECAY_BIAS,
         )
-        optimizer = OPTIMIZERS[cfg.SOLVER.OPTIMIZER](parameters, cfg.SOLVER.BASE_LR, fused=True)
+        optimizer = OPTIMIZER_REGISTRY.get(cfg.SOLVER.OPTIMIZER)(parameters, cfg.SOLVER.BASE_LR, fused=True)
         return maybe_add_gradient_clipping(cfg, optimizer)
 
     @classmethod

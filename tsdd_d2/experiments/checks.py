@@ -7,7 +7,6 @@ from typing import Dict, Iterable, Iterator, List, Sequence, Tuple
 import yaml
 
 from detectron2.data import MetadataCatalog
-from detectron2.modeling import META_ARCH_REGISTRY
 
 from ..data import ensure_registered
 from ..data.validation import read_valid_bbui
@@ -15,6 +14,7 @@ from ..engine.run_folder import CONFIG_FILE, RunRecord, describe_difference, sha
 from ..engine.run_folder import RECORD as RUN_RECORD
 from ..engine.setup import ABSENT, check_config, config_differences, load_config
 from ..errors import InputError
+from ..modeling.architectures import class_attribute
 from .plan import PREDICTIONS, RECORD, Run, read_run_file
 
 logger = logging.getLogger(__name__)
@@ -77,10 +77,7 @@ def _problems_of_configurations(runs: Sequence[Run]) -> Iterator[str]:
             yield f"{run.method}: {error}".replace("\n", "\n  ")
             continue
         name = cfg.MODEL.META_ARCHITECTURE
-        if name not in META_ARCH_REGISTRY:
-            yield f"{run.method}: MODEL.META_ARCHITECTURE {name} has a trainer, but is not in Detectron2's registry."
-            continue
-        needs_rois = getattr(META_ARCH_REGISTRY.get(name), "needs_rois", None)
+        needs_rois = class_attribute(name, "needs_rois", None)
         if needs_rois is not None and needs_rois == run.definition.uses_pa_images:
             yield (
                 f"{run.method} has uses_pa_images {run.definition.uses_pa_images}, and its network {name} needs_rois "
@@ -122,9 +119,7 @@ def _other_values(run: Run) -> Iterator[str]:
     except yaml.YAMLError as error:
         yield f"{path} cannot be read: {error}: name another --output, or remove the folder."
         return
-    name = cfg.MODEL.META_ARCHITECTURE
-    network = META_ARCH_REGISTRY.get(name) if name in META_ARCH_REGISTRY else None  # None: said elsewhere
-    not_compared = NOT_COMPARED + getattr(network, "unused_keys", ())
+    not_compared = NOT_COMPARED + class_attribute(cfg.MODEL.META_ARCHITECTURE, "unused_keys", ())
     described = [
         describe_difference(key, old, new)
         for key, old, new in differences

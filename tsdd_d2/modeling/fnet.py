@@ -1,7 +1,7 @@
 """F-Net: the fusion of D-Net's and C-Net's features (paper III.C, Fig. 5).
 
 The paper does not say how D-Net's feature levels become one vector for each box. A pooling is a pure function, found
-by name in :data:`DNET_POOLINGS`, with the signature::
+by name in :data:`DNET_POOLING_REGISTRY`, with the signature::
 
     pooling(features, strides, boxes, image_sizes) -> vectors
 
@@ -18,9 +18,14 @@ from torch import Tensor, nn
 from torchvision.ops import roi_align
 
 from detectron2.layers import ShapeSpec
+from detectron2.utils.registry import Registry
 
 from .boxes import sizes_as_tensor
 from .cnet import NUM_CLASSES
+
+DNET_POOLING_REGISTRY = Registry("DNET_POOLING")
+DNET_POOLING_REGISTRY.__doc__ = "Poolings of D-Net's feature levels; see :mod:`tsdd_d2.modeling.fnet`."
+
 
 class FNet(nn.Module):
     """Two fully connected layers on the concatenated features of both networks; the softmax is the caller's."""
@@ -65,4 +70,6 @@ def pool_globally(
     return torch.cat([vector.expand(len(b), -1) for vector, b in zip(pooled.split(1), boxes)])
 
 
-DNET_POOLINGS = {"global": pool_globally, "roi": pool_rois}
+# under other names than the functions have: "global" is a keyword of Python
+DNET_POOLING_REGISTRY._do_register("global", pool_globally)
+DNET_POOLING_REGISTRY._do_register("roi", pool_rois)

@@ -40,8 +40,9 @@ class TSDDStage1(TSDDNetwork):
     """D-Net and C-Net trained together, each on its own loss; C-Net alone diagnoses D-Net's boxes."""
 
     diagnoses_with_dnet = False
-    # beginnings of keys of parts that this network does not have: an experiment does not compare them between a finished
-    # run and its configuration file
+    # see modeling/architectures.py
+    has_rounds = True
+    ranks_with_cnet = True
     unused_keys = ("MODEL.FNET.",)
 
     @configurable

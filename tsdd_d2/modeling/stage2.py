@@ -14,7 +14,7 @@ from detectron2.utils.events import get_event_storage
 from .cnet import NUM_CLASSES, jitter_boxes, probabilities_of_boxes
 from .distillation import soft_target_loss
 from .dnet import DNet
-from .fnet import DNET_POOLINGS, FNet, num_pooled_features
+from .fnet import DNET_POOLING_REGISTRY, FNet, num_pooled_features
 from .groups import fa_and_pa_terms, partially_annotated_images
 from .network import TSDDNetwork
 
@@ -28,6 +28,8 @@ class TSDDStage2(TSDDNetwork):
     """
 
     diagnoses_with_dnet = True
+    # see modeling/architectures.py
+    starts_from_first_stage = True
 
     @configurable
     def __init__(
@@ -44,7 +46,7 @@ class TSDDStage2(TSDDNetwork):
     ):
         """
         Args:
-            dnet_pooling: a name in :data:`~tsdd_d2.modeling.fnet.DNET_POOLINGS`.
+            dnet_pooling: a name in :data:`~tsdd_d2.modeling.fnet.DNET_POOLING_REGISTRY`.
             dnet_strides: of D-Net's feature levels, in pixels of the image tensor.
             auxiliary: classifiers ``cls1`` and ``cls2``; empty without self-distillation.
             soft_target_weight, temperature: of :func:`soft_target_loss` from F-Net to both; 0 is the paper.
@@ -54,7 +56,7 @@ class TSDDStage2(TSDDNetwork):
         super().__init__(**networks)
         self.cnet.classifier = None
         self.fnet = fnet
-        self.pool = DNET_POOLINGS[dnet_pooling]
+        self.pool = DNET_POOLING_REGISTRY.get(dnet_pooling)
         self.dnet_strides = dnet_strides
         self.auxiliary = auxiliary
         self.soft_target_weight = soft_target_weight

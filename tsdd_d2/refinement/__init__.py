@@ -2,5 +2,5 @@ from .history import round_history
 from .hook import CandidateSelectionHook, RoundSchedule
 from .roi_bank import ROIBank
 from .rounds import refine_rois, score_all_candidates
-from .selection import SELECTION_RULES, ROISlots, Selection, select_rois
+from .selection import SELECTION_RULE_REGISTRY, ROISlots, Selection, build_selection_rule, select_rois
 from .vetoes import apply_veto_file, apply_vetoes, read_vetoes, veto

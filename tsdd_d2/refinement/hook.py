@@ -15,7 +15,7 @@ from ..errors import InputError
 from .roi_bank import ROIBank
 from .round_loader import round_loader
 from .rounds import refine_rois, score_all_candidates
-from .selection import SELECTION_RULES
+from .selection import SelectionRule, build_selection_rule, select_rois
 
 logger = logging.getLogger(__name__)
 
@@ -70,9 +70,8 @@ class CandidateSelectionHook(HookBase):
         schedule: RoundSchedule,
         build_round_loader: Callable[[List[Dict]], Iterable],
         reset_train_loader: Optional[Callable[[int], None]] = None,
-        rule: str = "class_guided",
+        rule: SelectionRule = select_rois,
         candidates_per_round: int = 1,
-        min_iou_with_manual: float = 0.0,
     ):
         """
         Args:
@@ -83,8 +82,8 @@ class CandidateSelectionHook(HookBase):
             build_round_loader: dataset dicts -> batches of inference inputs with ``rois``; this rank's shard.
             reset_train_loader: called with the number of the round whose ROIs the trainer shall load next; by default a
                 ``DefaultTrainer`` builds its train loader anew.
-            rule: a name in :data:`~tsdd_d2.refinement.selection.SELECTION_RULES`.
-            candidates_per_round, min_iou_with_manual: see ``REFINEMENT`` in :mod:`tsdd_d2.config`.
+            rule: see :mod:`tsdd_d2.refinement.selection`; by default the paper's.
+            candidates_per_round: see ``REFINEMENT`` in :mod:`tsdd_d2.config`.
         """
         self.model = model
         self.dataset_name = dataset_name
@@ -94,9 +93,8 @@ class CandidateSelectionHook(HookBase):
         self.schedule = schedule
         self.build_round_loader = build_round_loader
         self.reset_train_loader = reset_train_loader or self._reset_default_trainer
-        self.rule = SELECTION_RULES[rule]
+        self.rule = rule
         self.candidates_per_round = candidates_per_round
-        self.min_iou_with_manual = min_iou_with_manual
 
     @classmethod
     def from_config(cls, cfg) -> Dict[str, Any]:
@@ -104,9 +102,8 @@ class CandidateSelectionHook(HookBase):
             "dataset_name": cfg.DATASETS.TRAIN[0],
             "schedule": RoundSchedule.of(cfg),
             "build_round_loader": lambda dataset_dicts: round_loader(cfg, dataset_dicts),
-            "rule": cfg.REFINEMENT.RULE,
+            "rule": build_selection_rule(cfg),
             "candidates_per_round": cfg.REFINEMENT.CANDIDATES_PER_ROUND,
-            "min_iou_with_manual": cfg.REFINEMENT.MIN_IOU_WITH_MANUAL,
         }
 
     def before_train(self):
@@ -156,7 +153,6 @@ class CandidateSelectionHook(HookBase):
                 self.rule,
                 round_number=round_number,
                 num_candidates=self.candidates_per_round,
-                min_iou_with_manual=self.min_iou_with_manual,
             )
             # NaN, where nothing could be measured, is no JSON
             measured = {k: v for k, v in statistics._asdict().items() if v == v}

@@ -1,7 +1,7 @@
 """One round of candidate selection: predict, score, select, and write down what changed (paper III.B)."""
 
 import copy
-from typing import Dict, Iterable, List, NamedTuple, Optional, Tuple
+from typing import Dict, Iterable, List, NamedTuple, Optional, Sequence, Tuple
 
 import torch
 from torch import Tensor
@@ -15,7 +15,7 @@ from ..data.roi import MANUAL, PSEUDO, REFINED, to_xyxy
 from ..modeling.boxes import elementwise_iou
 from ..modeling.network import share_buffers
 from ..modeling.stage1 import ScoredBoxes
-from .selection import ROISlots, Selection
+from .selection import ROISlots, Selection, SelectionRule
 
 
 class RoundStatistics(NamedTuple):
@@ -66,23 +66,40 @@ def manual_box(annotation: Dict):
     return annotation.get("manual_bbox", annotation["bbox"])
 
 
-def _collect_slots(
-    bbui: Dict, scored: Dict[int, ScoredBoxes], num_candidates: int
-) -> Tuple[List[Optional[Dict]], List[Dict], ROISlots]:
+# in the place of a box that nobody drew or found
+NO_BOX = (float("nan"),) * 4
+
+
+class _Slot(NamedTuple):
+    """One of the N places in :class:`ROISlots`, whose fields are explained there; the defaults are those of an image
+    without a ROI.
+
+    Attributes:
+        image, annotation: as in the file; no annotation where there is no ROI yet.
+        candidate_boxes: (K, 4); candidate_scores: (K,).
+    """
+
+    image: Dict
+    candidate_boxes: Tensor
+    candidate_scores: Tensor
+    locked: bool
+    annotation: Optional[Dict] = None
+    current_box: Sequence[float] = NO_BOX
+    current_score: float = -torch.inf
+    manual_box: Sequence[float] = NO_BOX
+
+
+def _collect_slots(bbui: Dict, scored: Dict[int, ScoredBoxes], num_candidates: int) -> List[_Slot]:
     """Lines up the file's ROIs with the scored boxes.
 
     In an image with several ROIs a candidate competes only with the ROI it overlaps most. An image whose pseudo ROI
     was vetoed is a locked place without a ROI: it never gets one again.
-
-    Returns:
-        for each slot its annotation (None in an image without a ROI), its image, and the tensors.
     """
     by_image: Dict[int, List] = {image["id"]: [] for image in bbui["images"]}
     for annotation in bbui["annotations"]:
         by_image[annotation["image_id"]].append(annotation)
 
-    rows = []
-    nan_box = [float("nan")] * 4
+    slots = []
     for image in bbui["images"]:
         boxes = scored[image["id"]]
         true_class = CONTIGUOUS_IDS[image["category_id"]]
@@ -93,71 +110,62 @@ def _collect_slots(
         candidate_scores[:found] = boxes.candidate_probabilities[:, true_class]
         annotations = by_image[image["id"]]
         if not annotations:
-            rows.append(
-                (
-                    None,
-                    image,
-                    nan_box,
-                    -torch.inf,
-                    candidate_boxes,
-                    candidate_scores,
-                    bool(image.get("roi_veto", False)),
-                    nan_box,
-                )
-            )
+            slots.append(_Slot(image, candidate_boxes, candidate_scores, locked=bool(image.get("roi_veto", False))))
             continue
         rois = torch.tensor([to_xyxy(a["bbox"]) for a in annotations])
         nearest = box_iou(candidate_boxes, rois).argmax(dim=1)
         for i, annotation in enumerate(annotations):
             manual = manual_box(annotation)
-            rows.append(
-                (
-                    annotation,
+            slots.append(
+                _Slot(
                     image,
-                    rois[i].tolist(),
-                    float(boxes.roi_probabilities[i, true_class]),
                     candidate_boxes,
                     candidate_scores.masked_fill(nearest != i, -torch.inf),
-                    bool(annotation.get("locked", False)),
-                    nan_box if manual is None else to_xyxy(manual),
+                    locked=bool(annotation.get("locked", False)),
+                    annotation=annotation,
+                    current_box=rois[i].tolist(),
+                    current_score=float(boxes.roi_probabilities[i, true_class]),
+                    manual_box=NO_BOX if manual is None else to_xyxy(manual),
                 )
             )
-    annotations, images, current, scores, boxes, candidate_scores, locked, manual = zip(*rows)
-    slots = ROISlots(
-        torch.tensor(current),
-        torch.tensor(scores),
-        torch.stack(boxes),
-        torch.stack(candidate_scores),
-        torch.tensor(locked),
-        torch.tensor(manual),
+    return slots
+
+
+def _stack(slots: Sequence[_Slot]) -> ROISlots:
+    return ROISlots(
+        current_boxes=torch.tensor([x.current_box for x in slots]),
+        current_scores=torch.tensor([x.current_score for x in slots]),
+        candidate_boxes=torch.stack([x.candidate_boxes for x in slots]),
+        candidate_scores=torch.stack([x.candidate_scores for x in slots]),
+        locked=torch.tensor([x.locked for x in slots]),
+        manual_boxes=torch.tensor([x.manual_box for x in slots]),
     )
-    return list(annotations), list(images), slots
 
 
 def refine_rois(
     bbui: Dict,
     scored: Dict[int, ScoredBoxes],
-    rule,
+    rule: SelectionRule,
     *,
     round_number: int,
     num_candidates: int,
-    min_iou_with_manual: float,
 ) -> Tuple[Dict, RoundStatistics]:
     """Applies a selection rule to an annotation file.
 
     Args:
         bbui: the annotation of the last round; not modified.
         scored: image id -> scored boxes, for every image.
-        rule: a function of :data:`~tsdd_d2.refinement.selection.SELECTION_RULES`.
+        rule: see :mod:`tsdd_d2.refinement.selection`.
     Returns:
         the annotation of this round, and what changed.
     """
-    annotations, images, slots = _collect_slots(bbui, scored, num_candidates)
-    selection = rule(slots, min_iou_with_manual)
+    slots = _collect_slots(bbui, scored, num_candidates)
+    stacked = _stack(slots)
+    selection = rule(stacked)
     refined = copy.copy(bbui)
     refined["annotations"] = []
     next_id = max((a["id"] for a in bbui["annotations"]), default=0) + 1
-    for i, (annotation, image) in enumerate(zip(annotations, images)):
+    for i, (image, annotation) in enumerate((x.image, x.annotation) for x in slots):
         if annotation is None and not selection.replaced[i]:
             continue  # no ROI and no candidate: the image goes on without
         if annotation is None:
@@ -170,12 +178,12 @@ def refine_rois(
             }
             next_id += 1
         if selection.replaced[i]:
-            score_before = float(slots.current_scores[i])
+            score_before = float(stacked.current_scores[i])
             annotation = _replace_box(annotation, selection.boxes[i], round_number, score_before)
         # the score is this round's: the network has moved, and with it the score of a ROI that stays
         annotation = {**annotation, "roi_score": round(float(selection.scores[i]), 6)}
         refined["annotations"].append(annotation)
-    return refined, _statistics(images, slots, selection)
+    return refined, _statistics([x.image for x in slots], stacked, selection)
 
 
 def _replace_box(annotation: Dict, box: Tensor, round_number: int, score_before: float) -> Dict:
@@ -204,7 +212,7 @@ def _statistics(images: List[Dict], slots: ROISlots, selection: Selection) -> Ro
     had_roi = slots.current_scores > -torch.inf
     has_roi = selection.scores > -torch.inf
     true_boxes = torch.tensor(
-        [to_xyxy(x["true_bbox"]) if "true_bbox" in x else [float("nan")] * 4 for x in images]
+        [to_xyxy(x["true_bbox"]) if "true_bbox" in x else NO_BOX for x in images]
     )
     iou_with_true = elementwise_iou(selection.boxes, true_boxes)
 

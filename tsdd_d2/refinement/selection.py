@@ -1,11 +1,23 @@
-"""The selection rule of the candidate selection mechanism (paper III.B, Fig. 4), as pure functions."""
+"""The selection rules of the candidate selection mechanism (paper III.B, Fig. 4): which ROIs a round replaces.
 
-from typing import NamedTuple
+A rule is a pure function from :class:`ROISlots` to :class:`Selection`. :data:`SELECTION_RULE_REGISTRY` holds, by the name
+in ``REFINEMENT.RULE``, the functions that make one from a configuration, so that a rule may have keys of its own::
+
+    name(cfg) -> rule
+"""
+
+from functools import partial
+from typing import Callable, NamedTuple
 
 import torch
 from torch import Tensor
 
+from detectron2.utils.registry import Registry
+
 from ..modeling.boxes import elementwise_iou
+
+SELECTION_RULE_REGISTRY = Registry("SELECTION_RULE")
+SELECTION_RULE_REGISTRY.__doc__ = "From a configuration to its selection rule; see :mod:`tsdd_d2.refinement.selection`."
 
 
 class ROISlots(NamedTuple):
@@ -39,6 +51,14 @@ class Selection(NamedTuple):
     replaced: Tensor
 
 
+SelectionRule = Callable[[ROISlots], Selection]
+
+
+def build_selection_rule(cfg) -> SelectionRule:
+    """The rule of a configuration; KeyError names an unknown one."""
+    return SELECTION_RULE_REGISTRY.get(cfg.REFINEMENT.RULE)(cfg)
+
+
 def select_rois(slots: ROISlots, min_iou_with_manual: float = 0.0) -> Selection:
     """Class-guided candidate selection: "the ROI with high score will replace the previous one with low score".
 
@@ -61,10 +81,16 @@ def select_rois(slots: ROISlots, min_iou_with_manual: float = 0.0) -> Selection:
     )
 
 
-def pseudo_label_rois(slots: ROISlots, min_iou_with_manual: float = 0.0) -> Selection:
+@SELECTION_RULE_REGISTRY.register()
+def class_guided(cfg) -> SelectionRule:
+    """The paper's candidate selection, :func:`select_rois`, with the bound ``REFINEMENT.MIN_IOU_WITH_MANUAL``."""
+    return partial(select_rois, min_iou_with_manual=cfg.REFINEMENT.MIN_IOU_WITH_MANUAL)
+
+
+def pseudo_label_rois(slots: ROISlots) -> Selection:
     """No candidate selection (TSDDNet-B, paper IV.B): manual ROIs stay, the others follow D-Net's first box.
 
-    The class scores decide nothing, and neither does ``min_iou_with_manual``.
+    The class scores decide nothing.
     """
     available = slots.candidate_scores[:, 0] > -torch.inf
     replaced = slots.manual_boxes.isnan().any(dim=1) & available & ~slots.locked
@@ -75,4 +101,7 @@ def pseudo_label_rois(slots: ROISlots, min_iou_with_manual: float = 0.0) -> Sele
     )
 
 
-SELECTION_RULES = {"class_guided": select_rois, "pseudo_label": pseudo_label_rois}
+@SELECTION_RULE_REGISTRY.register()
+def pseudo_label(cfg) -> SelectionRule:
+    """:func:`pseudo_label_rois`, which has no keys."""
+    return pseudo_label_rois
