@@ -3,7 +3,7 @@
 import logging
 import os
 import re
-from typing import Any, Dict, List, Mapping, Tuple
+from typing import Any, Dict, Iterator, List, Mapping, Tuple
 
 import torch
 import yaml
@@ -101,93 +101,108 @@ def cpu_has_bfloat16() -> bool:
 
 def check_config(cfg, num_processes: int = 1, training: bool = True) -> None:
     """Raises InputError with every problem of the configuration's values, for training in so many processes."""
-    problems = []
-
-    def require(condition: bool, message: str) -> None:
-        if not condition:
-            problems.append(message)
-
-    require(len(cfg.DATASETS.TRAIN) == 1, "DATASETS.TRAIN must name one training set.")
-    require(len(cfg.DATASETS.VAL) <= 1, "DATASETS.VAL must name one validation set or none.")
-    for name, keys in keys_of_data_sets(cfg).items():
-        require(not training or len(keys) == 1, f"{name} stands in {' and '.join(keys)}: they must not share patients.")
-    require(cfg.SEED >= 0, "SEED must be 0 or more: it decides the images, the augmentation and the patients that keep ROIs.")
-    require(0 <= cfg.DATASETS.P <= 1, f"DATASETS.P must be a share in [0, 1], not {cfg.DATASETS.P}.")
-    require(
-        cfg.SOLVER.IMS_PER_BATCH > 0 and cfg.SOLVER.IMS_PER_BATCH % num_processes == 0,
-        f"SOLVER.IMS_PER_BATCH must be a multiple of the number of processes ({num_processes}), not "
-        f"{cfg.SOLVER.IMS_PER_BATCH}.",
+    requirements = (
+        *_requirements_of_data(cfg, training),
+        *_requirements_of_training(cfg, num_processes),
+        *_requirements_of_networks(cfg),
+        *_requirements_of_refinement(cfg),
+        *_requirements_of_evaluation(cfg),
     )
-    require(
-        cfg.SOLVER.OPTIMIZER in OPTIMIZER_REGISTRY,
-        f"SOLVER.OPTIMIZER must be one of {names_in(OPTIMIZER_REGISTRY)}, not {cfg.SOLVER.OPTIMIZER}.",
+    problems = [message for fulfilled, message in requirements if not fulfilled]
+    if problems:
+        raise InputError("The configuration cannot be run:\n  " + "\n  ".join(problems))
+
+
+# Whether it is fulfilled, and what is said if not.
+Requirements = Iterator[Tuple[bool, str]]
+
+
+def _requirements_of_data(cfg, training: bool) -> Requirements:
+    yield len(cfg.DATASETS.TRAIN) == 1, "DATASETS.TRAIN must name one training set."
+    yield len(cfg.DATASETS.VAL) <= 1, "DATASETS.VAL must name one validation set or none."
+    for name, keys in keys_of_data_sets(cfg).items():
+        yield not training or len(keys) == 1, f"{name} stands in {' and '.join(keys)}: they must not share patients."
+    yield 0 <= cfg.DATASETS.P <= 1, f"DATASETS.P must be a share in [0, 1], not {cfg.DATASETS.P}."
+    yield cfg.SEED >= 0, "SEED must be 0 or more: it decides the images, the augmentation and the patients that keep ROIs."
+
+
+def _requirements_of_training(cfg, num_processes: int) -> Requirements:
+    solver = cfg.SOLVER
+    yield (
+        solver.IMS_PER_BATCH > 0 and solver.IMS_PER_BATCH % num_processes == 0,
+        f"SOLVER.IMS_PER_BATCH must be a multiple of the number of processes ({num_processes}), not {solver.IMS_PER_BATCH}.",
+    )
+    yield (
+        solver.OPTIMIZER in OPTIMIZER_REGISTRY,
+        f"SOLVER.OPTIMIZER must be one of {names_in(OPTIMIZER_REGISTRY)}, not {solver.OPTIMIZER}.",
     )
     for key in ("BASE_LR", "MAX_ITER", "CHECKPOINT_PERIOD"):
-        require(cfg.SOLVER[key] > 0, f"SOLVER.{key} must be above 0, not {cfg.SOLVER[key]}.")
-    require(
-        split_ranking_name(cfg.MODEL.DNET.RANKING)[0] in RANKING_REGISTRY,
-        f"MODEL.DNET.RANKING must be one of {names_in(RANKING_REGISTRY)} "
-        f"(or one of them with {CNET_SUFFIX}), not {cfg.MODEL.DNET.RANKING}.",
-    )
+        yield solver[key] > 0, f"SOLVER.{key} must be above 0, not {solver[key]}."
+    yield 0 <= solver.EMA_DECAY < 1, f"SOLVER.EMA_DECAY must be in [0, 1), not {solver.EMA_DECAY}."
+
+
+def _requirements_of_networks(cfg) -> Requirements:
     architecture = cfg.MODEL.META_ARCHITECTURE
-    require(
-        architecture in TRAINERS, f"MODEL.META_ARCHITECTURE must be one of {', '.join(TRAINERS)}, not {architecture}."
-    )
-    require(
+    yield architecture in TRAINERS, f"MODEL.META_ARCHITECTURE must be one of {', '.join(TRAINERS)}, not {architecture}."
+    yield (
         architecture in META_ARCH_REGISTRY or architecture not in TRAINERS,
         f"MODEL.META_ARCHITECTURE {architecture} has a trainer, but is not in Detectron2's registry.",
     )
-    require(
-        class_attribute(architecture, "ranks_with_cnet") or not split_ranking_name(cfg.MODEL.DNET.RANKING)[1],
+    ranking, with_cnet = split_ranking_name(cfg.MODEL.DNET.RANKING)
+    yield (
+        ranking in RANKING_REGISTRY,
+        f"MODEL.DNET.RANKING must be one of {names_in(RANKING_REGISTRY)} "
+        f"(or one of them with {CNET_SUFFIX}), not {cfg.MODEL.DNET.RANKING}.",
+    )
+    yield (
+        class_attribute(architecture, "ranks_with_cnet") or not with_cnet,
         f"MODEL.DNET.RANKING {cfg.MODEL.DNET.RANKING}: in {architecture} C-Net does not weigh in, leave out {CNET_SUFFIX}.",
     )
-    require(
-        cfg.MODEL.CNET.DEPTH in CNET_DEPTHS,
-        f"MODEL.CNET.DEPTH must be one of {', '.join(map(str, CNET_DEPTHS))}, not {cfg.MODEL.CNET.DEPTH}.",
+    depth, fnet = cfg.MODEL.CNET.DEPTH, cfg.MODEL.FNET
+    yield depth in CNET_DEPTHS, f"MODEL.CNET.DEPTH must be one of {', '.join(map(str, CNET_DEPTHS))}, not {depth}."
+    yield (
+        fnet.DNET_POOLING in DNET_POOLING_REGISTRY,
+        f"MODEL.FNET.DNET_POOLING must be one of {names_in(DNET_POOLING_REGISTRY)}, not {fnet.DNET_POOLING}.",
     )
-    require(
-        cfg.MODEL.FNET.DNET_POOLING in DNET_POOLING_REGISTRY,
-        f"MODEL.FNET.DNET_POOLING must be one of {names_in(DNET_POOLING_REGISTRY)}, not {cfg.MODEL.FNET.DNET_POOLING}.",
-    )
-    require(cfg.MODEL.FNET.HIDDEN > 0, f"MODEL.FNET.HIDDEN must be above 0, not {cfg.MODEL.FNET.HIDDEN}.")
-    require(cfg.MODEL.FNET.TEMPERATURE > 0, f"MODEL.FNET.TEMPERATURE must be above 0, not {cfg.MODEL.FNET.TEMPERATURE}.")
+    for key in ("HIDDEN", "TEMPERATURE"):
+        yield fnet[key] > 0, f"MODEL.FNET.{key} must be above 0, not {fnet[key]}."
     for key in ("SOFT_TARGET_WEIGHT", "ROI_LABEL_ITERS"):
-        require(cfg.MODEL.FNET[key] >= 0, f"MODEL.FNET.{key} must be 0 or more, not {cfg.MODEL.FNET[key]}.")
-    require(
-        cfg.MODEL.FNET.SELF_DISTILLATION or cfg.MODEL.FNET.SOFT_TARGET_WEIGHT == 0,
+        yield fnet[key] >= 0, f"MODEL.FNET.{key} must be 0 or more, not {fnet[key]}."
+    yield (
+        fnet.SELF_DISTILLATION or fnet.SOFT_TARGET_WEIGHT == 0,
         "MODEL.FNET.SOFT_TARGET_WEIGHT is of the auxiliary classifiers, which MODEL.FNET.SELF_DISTILLATION False removes.",
     )
-    require(
-        not cfg.TEST.YOUDEN_THRESHOLD or bool(cfg.DATASETS.VAL),
-        "TEST.YOUDEN_THRESHOLD needs DATASETS.VAL.",
-    )
-    require(
-        len(cfg.TEST.AUG.SCALES) > 0 and all(scale > 0 for scale in cfg.TEST.AUG.SCALES),
-        f"TEST.AUG.SCALES must be one factor above 0 or more, not {cfg.TEST.AUG.SCALES}.",
-    )
-    require(cfg.TEST.BOOTSTRAP >= 0, f"TEST.BOOTSTRAP must be 0 or more, not {cfg.TEST.BOOTSTRAP}.")
-    require(0 <= cfg.SOLVER.EMA_DECAY < 1, f"SOLVER.EMA_DECAY must be in [0, 1), not {cfg.SOLVER.EMA_DECAY}.")
-    refinement = cfg.REFINEMENT
-    require(
+
+
+def _requirements_of_refinement(cfg) -> Requirements:
+    refinement, architecture = cfg.REFINEMENT, cfg.MODEL.META_ARCHITECTURE
+    # also without rounds: of the first stage that the second one goes on from
+    yield (
         refinement.RULE in SELECTION_RULE_REGISTRY,
         f"REFINEMENT.RULE must be one of {names_in(SELECTION_RULE_REGISTRY)}, not {refinement.RULE}.",
     )
-    if refinement.ENABLED:
-        require(
-            class_attribute(architecture, "has_rounds"),
-            f"{architecture} has no rounds: REFINEMENT.ENABLED must be False.",
+    if not refinement.ENABLED:
+        return
+    yield class_attribute(architecture, "has_rounds"), f"{architecture} has no rounds: REFINEMENT.ENABLED must be False."
+    for key in ("ROUNDS", "CANDIDATES_PER_ROUND", "IMS_PER_BATCH"):
+        yield (
+            refinement[key] > 0,
+            f"REFINEMENT.{key} must be above 0 with refinement on; REFINEMENT.ENABLED False switches it off.",
         )
-        for key in ("ROUNDS", "CANDIDATES_PER_ROUND", "IMS_PER_BATCH"):
-            require(
-                refinement[key] > 0,
-                f"REFINEMENT.{key} must be above 0 with refinement on; REFINEMENT.ENABLED False switches it off.",
-            )
-        require(
-            0 <= refinement.WARMUP_ITER <= cfg.SOLVER.MAX_ITER - max(refinement.ROUNDS, 1),
-            "REFINEMENT.WARMUP_ITER and at least one iteration for each round must fit in SOLVER.MAX_ITER.",
-        )
-    if problems:
-        raise InputError("The configuration cannot be run:\n  " + "\n  ".join(problems))
+    yield (
+        0 <= refinement.WARMUP_ITER <= cfg.SOLVER.MAX_ITER - max(refinement.ROUNDS, 1),
+        "REFINEMENT.WARMUP_ITER and at least one iteration for each round must fit in SOLVER.MAX_ITER.",
+    )
+
+
+def _requirements_of_evaluation(cfg) -> Requirements:
+    yield not cfg.TEST.YOUDEN_THRESHOLD or bool(cfg.DATASETS.VAL), "TEST.YOUDEN_THRESHOLD needs DATASETS.VAL."
+    scales = cfg.TEST.AUG.SCALES
+    yield (
+        len(scales) > 0 and all(scale > 0 for scale in scales),
+        f"TEST.AUG.SCALES must be one factor above 0 or more, not {scales}.",
+    )
+    yield cfg.TEST.BOOTSTRAP >= 0, f"TEST.BOOTSTRAP must be 0 or more, not {cfg.TEST.BOOTSTRAP}."
 
 
 def names_in(registry: Registry) -> str:
