@@ -25,7 +25,7 @@ from .hooks import ResumableBestCheckpointer, WeightAveraging
 from .run_folder import RunRecord
 
 OPTIMIZER_REGISTRY = Registry("OPTIMIZER")
-OPTIMIZER_REGISTRY.__doc__ = "Optimisers, called with parameter groups, learning rate and ``fused=True`` like those of torch."
+OPTIMIZER_REGISTRY.__doc__ = "Optimisers, called like torch's with parameter groups, learning rate and ``fused=True``."
 OPTIMIZER_REGISTRY.register(torch.optim.Adam)
 OPTIMIZER_REGISTRY.register(torch.optim.AdamW)
 
