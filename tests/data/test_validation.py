@@ -111,6 +111,7 @@ def test_a_box_may_touch_the_border_and_exceed_it_by_rounding(bbui, root):
         (lambda b: b["categories"].pop(), "'categories' must be 1 benign and 2 malignant"),
         (lambda b: b["categories"][0].update(name="cyst"), "'categories' must be 1 benign and 2 malignant"),
         (lambda b: b.pop("annotations"), "the list 'annotations' is missing"),
+        *[(lambda b, x=x: b.update(info=x), "'info' must be a JSON object") for x in (None, [], "clinic")],
         (lambda b: b["annotations"].append(5), "'annotations' has 1 entries that are no JSON objects"),
         (lambda b: b["images"][1].update(file_name="Images/none.png"), "Images/none.png does not exist"),
         (lambda b: b["images"][1].update(width=41), "has 40x30 pixels, the annotation says 41x30"),

@@ -138,6 +138,9 @@ def _check_content(bbui: Any) -> Tuple[List[str], List[Dict[str, Any]]]:
     if not isinstance(bbui, Mapping):
         return ["the file holds no JSON object with 'images', 'annotations' and 'categories'"], []
     problems, lists = [], {}
+    # the rounds and the vetoes write to it
+    if not isinstance(bbui.get("info", {}), Mapping):
+        problems.append("'info' must be a JSON object")
     for key in ("categories", "images", "annotations"):
         entries = bbui.get(key)
         if not isinstance(entries, list):
