@@ -62,7 +62,48 @@ def test_a_polygon_that_detectron2_would_drop_is_a_problem(segmentation, words, 
     assert problem.startswith(f"annotation 1 (image 1): {words}")
 
 
-@pytest.mark.parametrize("segmentation", [[[4, 5, 14, 5, 14, 13]], {"size": [30, 40], "counts": [1200]}, [], None])
+COUNTS = "'counts' of 'segmentation' must be a text or a list of integers of 0 or more"
+
+
+@pytest.mark.parametrize(
+    "fields, problems",
+    [
+        ({"ignore": 1}, ["'ignore' must be 0 or left out, found 1"]),
+        ({"segmentation": {"size": [30, 40]}}, [COUNTS]),
+        ({"segmentation": {"size": [30, 40], "counts": [600, "600"]}}, [COUNTS]),
+        (
+            {"segmentation": {"counts": [1200]}},
+            ["'size' of 'segmentation' must be two integers [height, width], found None"],
+        ),
+        (
+            {"segmentation": {"size": [30, 40.5], "counts": "PQR"}},
+            ["'size' of 'segmentation' must be two integers [height, width], found [30, 40.5]"],
+        ),
+        ({"keypoints": [4, 5, None]}, ["'keypoints' must be a list of numbers, found [4, 5, None]"]),
+        ({"keypoints": {"x": 4}}, ["'keypoints' must be a list of numbers, found {'x': 4}"]),
+    ],
+)
+def test_what_detectron2s_loader_refuses_is_a_problem(fields, problems, bbui, root):
+    bbui["annotations"][0].update(fields)
+    assert problems_of(bbui, root) == tuple(f"annotation 1 (image 1): {problem}" for problem in problems)
+
+
+@pytest.mark.parametrize("fields", [{"ignore": 0}, {"keypoints": []}, {"keypoints": [4, 5.5, 2]}])
+def test_fields_of_coco_that_detectron2_takes(fields, bbui, root):
+    bbui["annotations"][0].update(fields)
+    assert validate_bbui(bbui, root) == []
+
+
+@pytest.mark.parametrize(
+    "segmentation",
+    [
+        [[4, 5, 14, 5, 14, 13]],
+        {"size": [30, 40], "counts": [1200]},
+        {"size": [30, 40], "counts": "PQR"},
+        [],
+        None,
+    ],
+)
 def test_a_segmentation_that_detectron2_takes(segmentation, bbui, root):
     bbui["annotations"][0]["segmentation"] = segmentation
     assert validate_bbui(bbui, root) == []

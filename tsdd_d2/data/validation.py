@@ -208,6 +208,10 @@ def _annotation_problems(annotation: Mapping[str, Any], images: Mapping[int, Map
         if key in annotation:
             problems += _box_problems(key, annotation[key], image)
     problems += _segmentation_problems(annotation.get("segmentation"))
+    problems += _keypoint_problems(annotation.get("keypoints"))
+    # Detectron2's loader asserts it.
+    if annotation.get("ignore", 0) != 0:
+        problems.append(f"'ignore' must be 0 or left out, found {annotation['ignore']!r}")
     # pycocotools' evaluation reads both keys of every annotation.
     if not (_is_finite(annotation.get("area")) and annotation["area"] > 0):
         problems.append(f"'area' must be a number above 0, found {annotation.get('area')!r}")
@@ -270,13 +274,15 @@ def _box_problems(key: str, box: Any, image: Optional[Mapping[str, Any]]) -> Lis
 
 def _segmentation_problems(segmentation: Any) -> List[str]:
     """
-    What makes Detectron2's loader drop a polygon, and with the last one the whole annotation, silently.
+    What makes Detectron2's loader fail, or drop a polygon, and with the last one the whole annotation, silently.
 
     Args:
         segmentation: polygons or a run-length encoding, as in COCO; an empty one counts as none.
     """
-    if not segmentation or isinstance(segmentation, Mapping):
+    if not segmentation:
         return []
+    if isinstance(segmentation, Mapping):
+        return _run_length_problems(segmentation)
     if not (isinstance(segmentation, list) and all(isinstance(polygon, list) for polygon in segmentation)):
         return [f"'segmentation' must be a list of polygons or a run-length encoding, found {segmentation!r}"]
     return [
@@ -284,6 +290,23 @@ def _segmentation_problems(segmentation: Any) -> List[str]:
         for number, polygon in enumerate(segmentation, start=1)
         if len(polygon) < 6 or len(polygon) % 2 or not all(_is_finite(value) for value in polygon)
     ]
+
+
+def _run_length_problems(segmentation: Mapping[str, Any]) -> List[str]:
+    problems = []
+    size, counts = segmentation.get("size"), segmentation.get("counts")
+    if not (isinstance(size, list) and len(size) == 2 and all(_is_count(value) for value in size)):
+        problems.append(f"'size' of 'segmentation' must be two integers [height, width], found {size!r}")
+    if not (isinstance(counts, str) or isinstance(counts, list) and all(_is_count(value) for value in counts)):
+        problems.append("'counts' of 'segmentation' must be a text or a list of integers of 0 or more")
+    return problems
+
+
+def _keypoint_problems(keypoints: Any) -> List[str]:
+    # An empty list counts as none. Detectron2's loader adds half a pixel to the others.
+    if not keypoints or isinstance(keypoints, list) and all(_is_number(value) for value in keypoints):
+        return []
+    return [f"'keypoints' must be a list of numbers, found {keypoints!r}"]
 
 
 def _check_image_files(
@@ -343,6 +366,11 @@ def _is_text(value: Any) -> bool:
 
 def _is_integer(value: Any) -> bool:
     return isinstance(value, int) and not isinstance(value, bool)
+
+
+def _is_count(value: Any) -> bool:
+    """Whether pycocotools can hold it in the 32 bits that it has for a run and for a side."""
+    return _is_integer(value) and 0 <= value < 2**32
 
 
 def _is_number(value: Any) -> bool:
