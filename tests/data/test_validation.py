@@ -1,4 +1,5 @@
 import copy
+import shutil
 
 import cv2
 import numpy as np
@@ -229,6 +230,21 @@ def test_one_patient_in_two_splits_is_a_problem(root):
     with pytest.raises(BBUIError) as error:
         validate_splits(splits)
     assert error.value.problems == ("patient 'a' is in more than one split: train, val",)
+
+
+def test_patients_of_other_data_sets_may_have_the_same_id(root, tmp_path):
+    other = tmp_path / "other"
+    shutil.copytree(root / "Images", other / "Images")
+    splits = {
+        "train": split_file(root, "train", [image_entry(1, "1", 1)]),
+        "test": split_file(other, "test", [image_entry(1, "1", 2)]),
+    }
+    assert validate_splits(splits) == []
+    (root / "link").symlink_to(root)  # the same folder
+    splits["val"] = (split_file(root, "val", [image_entry(2, "1", 1)])[0], root / "link")
+    with pytest.raises(BBUIError) as error:
+        validate_splits(splits)
+    assert error.value.problems == ("patient '1' is in more than one split: train, val",)
 
 
 def test_one_image_file_in_two_splits_is_a_problem(root):

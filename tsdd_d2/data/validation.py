@@ -68,7 +68,7 @@ def validate_splits(
 ) -> List[str]:
     """
     Check the BBUI files of one experiment: each as :func:`validate_bbui` does, and that neither a patient nor
-    an image file is in two of them.
+    an image file is in two of them. Below different image folders a patient of the same id is another one.
 
     Args:
         splits: name of the split -> (json_file, image_root).
@@ -80,7 +80,7 @@ def validate_splits(
     Raises:
         BBUIError: with the problems of all splits at once, each preceded by the name of its split.
     """
-    problems, all_images = [], []
+    problems, images_of_root = [], defaultdict(list)
     splits_of_patient, splits_of_file = defaultdict(list), defaultdict(list)
     for name, (json_file, image_root) in splits.items():
         try:
@@ -91,14 +91,15 @@ def validate_splits(
         split_problems, images = _check_content(content)
         split_problems += _check_image_files(images, os.fspath(image_root), decode_images)
         problems += [f"{name} ({os.fspath(json_file)}): {problem}" for problem in split_problems]
-        all_images += images
+        root = os.path.realpath(image_root)
+        images_of_root[root] += images
         for patient in sorted({image["patient_id"] for image in images if _is_text(image.get("patient_id"))}):
-            splits_of_patient[patient].append(name)
+            splits_of_patient[root, patient].append(name)
         for file_name in {image["file_name"] for image in images if _is_text(image.get("file_name"))}:
-            splits_of_file[os.path.realpath(os.path.join(image_root, file_name))].append(name)
+            splits_of_file[os.path.realpath(os.path.join(root, file_name))].append(name)
     problems += [
         f"patient {patient!r} is in more than one split: {', '.join(names)}"
-        for patient, names in splits_of_patient.items()
+        for (_, patient), names in splits_of_patient.items()
         if len(names) > 1
     ]
     problems += [
@@ -107,7 +108,7 @@ def validate_splits(
         if len(names) > 1
     ]
     _raise_if_any(problems, "The splits " + ", ".join(splits))
-    return _mixed_patients(all_images)
+    return [warning for images in images_of_root.values() for warning in _mixed_patients(images)]
 
 
 def _raise_if_any(problems: Sequence[str], source: str) -> None:
