@@ -44,7 +44,7 @@ def problems_of(bbui, root, **arguments):
 def test_a_bad_box_is_a_problem(key, box, words, bbui, root):
     bbui["annotations"][0][key] = box
     (problem,) = problems_of(bbui, root)
-    assert problem.startswith(f"annotation 1 (image 1): '{key}'") and words in problem
+    assert problem.startswith(f"annotation 1 (image 1, Images/1.png): '{key}'") and words in problem
 
 
 @pytest.mark.parametrize(
@@ -60,7 +60,7 @@ def test_a_polygon_that_detectron2_would_drop_is_a_problem(segmentation, words, 
     bbui["annotations"][0]["segmentation"] = segmentation
     write_json(root / "all.json", bbui)
     (problem,) = problems_of(root / "all.json", root)
-    assert problem.startswith(f"annotation 1 (image 1): {words}")
+    assert problem.startswith(f"annotation 1 (image 1, Images/1.png): {words}")
 
 
 COUNTS = "'counts' of 'segmentation' must be a text or a list of integers of 0 or more"
@@ -86,7 +86,7 @@ COUNTS = "'counts' of 'segmentation' must be a text or a list of integers of 0 o
 )
 def test_what_detectron2s_loader_refuses_is_a_problem(fields, problems, bbui, root):
     bbui["annotations"][0].update(fields)
-    assert problems_of(bbui, root) == tuple(f"annotation 1 (image 1): {problem}" for problem in problems)
+    assert problems_of(bbui, root) == tuple(f"annotation 1 (image 1, Images/1.png): {problem}" for problem in problems)
 
 
 @pytest.mark.parametrize("fields", [{"ignore": 0}, {"keypoints": []}, {"keypoints": [4, 5.5, 2]}])
@@ -108,6 +108,13 @@ def test_fields_of_coco_that_detectron2_takes(fields, bbui, root):
 def test_a_segmentation_that_detectron2_takes(segmentation, bbui, root):
     bbui["annotations"][0]["segmentation"] = segmentation
     assert validate_bbui(bbui, root) == []
+
+
+def test_a_box_without_an_area_is_one_problem(bbui, root):
+    bbui["annotations"][2].update(bbox=[4.0, 5.0, 0.0, 8.0], area=0.0)
+    assert problems_of(bbui, root) == (
+        "annotation 3 (image 3, Images/3.png): 'bbox' [4.0, 5.0, 0.0, 8.0] has no area: width and height must be above 0",
+    )
 
 
 def test_a_box_may_touch_the_border_and_exceed_it_by_rounding(bbui, root):

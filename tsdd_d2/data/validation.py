@@ -162,7 +162,7 @@ def _check_content(bbui: Any) -> Tuple[List[str], List[Dict[str, Any]]]:
         problems += [f"{_describe_image(image)}: {problem}" for problem in _image_problems(image)]
     images_by_id = {image["id"]: image for image in reversed(images) if _is_integer(image.get("id"))}
     for annotation in annotations:
-        label = f"annotation {annotation.get('id')!r} (image {annotation.get('image_id')!r})"
+        label = _describe_annotation(annotation, images_by_id)
         problems += [f"{label}: {problem}" for problem in _annotation_problems(annotation, images_by_id)]
     problems += _duplicates("image id", (image.get("id") for image in images))
     problems += _duplicates("annotation id", (annotation.get("id") for annotation in annotations))
@@ -194,7 +194,7 @@ def _annotation_problems(annotation: Mapping[str, Any], images: Mapping[int, Map
     problems = []
     if not _is_integer(annotation.get("id")):
         problems.append("'id' is missing or no integer")
-    image = images.get(annotation["image_id"]) if _is_integer(annotation.get("image_id")) else None
+    image = _image_of(annotation, images)
     if image is None:
         problems.append("its image is not in 'images'")
     class_problems = _class_problems(annotation)
@@ -213,8 +213,8 @@ def _annotation_problems(annotation: Mapping[str, Any], images: Mapping[int, Map
     # Detectron2's loader asserts it.
     if annotation.get("ignore", 0) != 0:
         problems.append(f"'ignore' must be 0 or left out, found {annotation['ignore']!r}")
-    # pycocotools' evaluation reads both keys of every annotation.
-    if not (_is_finite(annotation.get("area")) and annotation["area"] > 0):
+    # pycocotools' evaluation reads both keys of every annotation; a box without an area is told above.
+    if not (_is_positive(annotation.get("area")) or _is_flat(annotation.get("bbox"))):
         problems.append(f"'area' must be a number above 0, found {annotation.get('area')!r}")
     if annotation.get("iscrowd") != 0:
         problems.append(f"'iscrowd' must be 0, found {annotation.get('iscrowd')!r}")
@@ -255,12 +255,12 @@ def _box_problems(key: str, box: Any, image: Optional[Mapping[str, Any]]) -> Lis
         box: should be XYWH in absolute pixels.
         image: the entry whose `width` and `height` bound the box, if they are known.
     """
-    if not (isinstance(box, (list, tuple)) and len(box) == 4 and all(_is_number(value) for value in box)):
+    if not _is_box(box):
         return [f"'{key}' must be four numbers [x, y, width, height], found {box!r}"]
     if not all(_is_finite(value) for value in box):
         return [f"'{key}' {list(box)} has a NaN or infinite value"]
     x, y, width, height = box
-    if width <= 0 or height <= 0:
+    if _is_flat(box):
         return [f"'{key}' {list(box)} has no area: width and height must be above 0"]
     if image is None or _size_problems(image):
         return []
@@ -361,6 +361,27 @@ def _describe_image(image: Mapping[str, Any]) -> str:
     return f"image {image.get('id')!r} ({image.get('file_name')})"
 
 
+def _describe_annotation(annotation: Mapping[str, Any], images: Mapping[int, Mapping[str, Any]]) -> str:
+    image = _image_of(annotation, images)
+    file_name = f", {image.get('file_name')}" if image else ""
+    return f"annotation {annotation.get('id')!r} (image {annotation.get('image_id')!r}{file_name})"
+
+
+def _image_of(
+    annotation: Mapping[str, Any], images: Mapping[int, Mapping[str, Any]]
+) -> Optional[Mapping[str, Any]]:
+    return images.get(annotation["image_id"]) if _is_integer(annotation.get("image_id")) else None
+
+
+def _is_box(value: Any) -> bool:
+    return isinstance(value, (list, tuple)) and len(value) == 4 and all(_is_number(number) for number in value)
+
+
+def _is_flat(value: Any) -> bool:
+    """Whether it is a box, XYWH, without an area."""
+    return _is_box(value) and (value[2] <= 0 or value[3] <= 0)
+
+
 def _is_text(value: Any) -> bool:
     return isinstance(value, str) and bool(value.strip())
 
@@ -380,3 +401,7 @@ def _is_number(value: Any) -> bool:
 
 def _is_finite(value: Any) -> bool:
     return _is_number(value) and math.isfinite(value)
+
+
+def _is_positive(value: Any) -> bool:
+    return _is_finite(value) and value > 0
