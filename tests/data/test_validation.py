@@ -127,6 +127,7 @@ def test_a_box_may_touch_the_border_and_exceed_it_by_rounding(bbui, root):
     [
         (lambda b: b["images"][0].pop("patient_id"), "the patient is missing"),
         (lambda b: b["images"][0].update(patient_id=" "), "the patient is missing"),
+        (lambda b: b["images"][0].update(patient_id="a "), "'patient_id' must not begin or end with blanks, found 'a '"),
         (lambda b: b["images"][0].update(patient_id=7), "'patient_id' must be a text"),
         (lambda b: b["images"][1].pop("category_id"), "the class is missing"),
         (lambda b: b["images"][1].update(category_id=3), "unknown class 3"),

@@ -181,6 +181,9 @@ def _image_problems(image: Mapping[str, Any]) -> List[str]:
         problems.append("'file_name' is missing or no text")
     if not _is_text(image.get("patient_id")):
         problems.append("the patient is missing: 'patient_id' must be a text that is not empty")
+    elif image["patient_id"] != image["patient_id"].strip():
+        # it would pass as another patient than the one without
+        problems.append(f"'patient_id' must not begin or end with blanks, found {image['patient_id']!r}")
     problems += _class_problems(image)
     problems += _size_problems(image)
     if "true_bbox" in image:
