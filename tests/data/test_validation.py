@@ -33,8 +33,9 @@ def problems_of(bbui, root, **arguments):
         ([4.0, 23.0, 10.0, 8.0], "leaves the image of 40x30 pixels"),
         ([4.0, 5.0, 0.0, 8.0], "has no area"),
         ([4.0, 5.0, 10.0, -8.0], "has no area"),
-        ([4.0, float("nan"), 10.0, 8.0], "NaN or infinite"),
-        ([4.0, 5.0, float("inf"), 8.0], "NaN or infinite"),
+        ([4.0, float("nan"), 10.0, 8.0], "NaN, infinite"),
+        ([4.0, 5.0, float("inf"), 8.0], "NaN, infinite"),
+        ([10**400, 5.0, 10.0, 8.0], "far too large"),
         ([4.0, 5.0, 10.0], "must be four numbers"),
         ([4.0, 5.0, 10.0, "8"], "must be four numbers"),
         (None, "must be four numbers"),
@@ -80,8 +81,9 @@ COUNTS = "'counts' of 'segmentation' must be a text or a list of integers of 0 o
             {"segmentation": {"size": [30, 40.5], "counts": "PQR"}},
             ["'size' of 'segmentation' must be two integers [height, width], found [30, 40.5]"],
         ),
-        ({"keypoints": [4, 5, None]}, ["'keypoints' must be a list of numbers, found [4, 5, None]"]),
-        ({"keypoints": {"x": 4}}, ["'keypoints' must be a list of numbers, found {'x': 4}"]),
+        ({"keypoints": [4, 5, None]}, ["'keypoints' must be a list of finite numbers, found [4, 5, None]"]),
+        ({"area": 10**400}, [f"'area' must be a number above 0, found {10**400}"]),
+        ({"keypoints": {"x": 4}}, ["'keypoints' must be a list of finite numbers, found {'x': 4}"]),
     ],
 )
 def test_what_detectron2s_loader_refuses_is_a_problem(fields, problems, bbui, root):
@@ -173,9 +175,9 @@ def test_each_problem_is_told(change, words, bbui, root):
     assert words in problem
 
 
-@pytest.mark.parametrize("size", [0, -3, 40.0, "40", None])
+@pytest.mark.parametrize("size", [0, -3, 40.0, "40", None, 10**400])
 def test_a_size_that_is_no_size_is_a_problem(size, bbui, root):
-    bbui["images"][1]["width"] = size
+    bbui["images"][0]["width"] = size
     assert "'width' must be an integer above 0" in problems_of(bbui, root)[0]
 
 
@@ -281,6 +283,20 @@ def test_splits_tell_the_problems_of_all_files_and_warn_across_them(root):
         validate_splits(bad)
     assert len(error.value.problems) == 3
     assert [problem.split(" ")[0].rstrip(":") for problem in error.value.problems] == ["train", "val", "test"]
+
+
+@pytest.mark.parametrize("character", ["\0", "\ud800", "\udc80"])
+def test_text_that_no_path_and_no_file_can_hold_is_a_problem(character, root):
+    images = [
+        image_entry(1, "a", 1, file_name=f"Images/1{character}.png"),
+        image_entry(2, f"a{character}b", 1),
+    ]
+    with pytest.raises(BBUIError) as error:
+        validate_splits({"train": split_file(root, "train", images)})
+    first, second = error.value.problems
+    assert first.endswith(f"image 1 ({images[0]['file_name']!r}): 'file_name' has a character that no file name can have")
+    assert "image 2 (Images/2.png): 'patient_id' has a character that no file can hold" in second
+    str(error.value).encode()
 
 
 def test_validation_leaves_the_content_as_it_was(bbui, root):

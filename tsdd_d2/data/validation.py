@@ -95,7 +95,7 @@ def validate_splits(
         images_of_root[root] += images
         for patient in sorted({image["patient_id"] for image in images if _is_text(image.get("patient_id"))}):
             splits_of_patient[root, patient].append(name)
-        for file_name in {image["file_name"] for image in images if _is_text(image.get("file_name"))}:
+        for file_name in {image["file_name"] for image in images if _is_file_name(image.get("file_name"))}:
             splits_of_file[os.path.realpath(os.path.join(root, file_name))].append(name)
     problems += [
         f"patient {patient!r} is in more than one split: {', '.join(names)}"
@@ -168,7 +168,7 @@ def _check_content(bbui: Any) -> Tuple[List[str], List[Dict[str, Any]]]:
     problems += _duplicates("annotation id", (annotation.get("id") for annotation in annotations))
     problems += _duplicates(
         "file_name",
-        (os.path.normpath(image["file_name"]) for image in images if _is_text(image.get("file_name"))),
+        (os.path.normpath(image["file_name"]) for image in images if _is_file_name(image.get("file_name"))),
     )
     return problems, images
 
@@ -179,11 +179,15 @@ def _image_problems(image: Mapping[str, Any]) -> List[str]:
         problems.append("'id' is missing or no integer")
     if not _is_text(image.get("file_name")):
         problems.append("'file_name' is missing or no text")
+    elif not _is_writable(image["file_name"]):
+        problems.append("'file_name' has a character that no file name can have")
     if not _is_text(image.get("patient_id")):
         problems.append("the patient is missing: 'patient_id' must be a text that is not empty")
     elif image["patient_id"] != image["patient_id"].strip():
         # it would pass as another patient than the one without
         problems.append(f"'patient_id' must not begin or end with blanks, found {image['patient_id']!r}")
+    elif not _is_writable(image["patient_id"]):
+        problems.append(f"'patient_id' has a character that no file can hold, found {image['patient_id']!r}")
     problems += _class_problems(image)
     problems += _size_problems(image)
     if "true_bbox" in image:
@@ -239,7 +243,7 @@ def _size_problems(image: Mapping[str, Any]) -> List[str]:
     return [
         f"'{key}' must be an integer above 0, found {image.get(key)!r}"
         for key in ("height", "width")
-        if not (_is_integer(image.get(key)) and image[key] > 0)
+        if not (_is_integer(image.get(key)) and _is_positive(image[key]))
     ]
 
 
@@ -261,7 +265,7 @@ def _box_problems(key: str, box: Any, image: Optional[Mapping[str, Any]]) -> Lis
     if not _is_box(box):
         return [f"'{key}' must be four numbers [x, y, width, height], found {box!r}"]
     if not all(_is_finite(value) for value in box):
-        return [f"'{key}' {list(box)} has a NaN or infinite value"]
+        return [f"'{key}' {list(box)} has a NaN, infinite or far too large value"]
     x, y, width, height = box
     if _is_flat(box):
         return [f"'{key}' {list(box)} has no area: width and height must be above 0"]
@@ -308,9 +312,9 @@ def _run_length_problems(segmentation: Mapping[str, Any]) -> List[str]:
 
 def _keypoint_problems(keypoints: Any) -> List[str]:
     # An empty list counts as none. Detectron2's loader adds half a pixel to the others.
-    if not keypoints or isinstance(keypoints, list) and all(_is_number(value) for value in keypoints):
+    if not keypoints or isinstance(keypoints, list) and all(_is_finite(value) for value in keypoints):
         return []
-    return [f"'keypoints' must be a list of numbers, found {keypoints!r}"]
+    return [f"'keypoints' must be a list of finite numbers, found {keypoints!r}"]
 
 
 def _check_image_files(
@@ -318,7 +322,7 @@ def _check_image_files(
 ) -> List[str]:
     if not os.path.isdir(image_root):
         return [f"the image folder {image_root} does not exist"]
-    images = [image for image in images if _is_text(image.get("file_name"))]
+    images = [image for image in images if _is_file_name(image.get("file_name"))]
     paths = [os.path.join(image_root, image["file_name"]) for image in images]
     if not decode_images:
         return [
@@ -361,12 +365,12 @@ def _duplicates(what: str, values: Iterable[Any]) -> List[str]:
 
 
 def _describe_image(image: Mapping[str, Any]) -> str:
-    return f"image {image.get('id')!r} ({image.get('file_name')})"
+    return f"image {image.get('id')!r} ({_printable(image.get('file_name'))})"
 
 
 def _describe_annotation(annotation: Mapping[str, Any], images: Mapping[int, Mapping[str, Any]]) -> str:
     image = _image_of(annotation, images)
-    file_name = f", {image.get('file_name')}" if image else ""
+    file_name = f", {_printable(image.get('file_name'))}" if image else ""
     return f"annotation {annotation.get('id')!r} (image {annotation.get('image_id')!r}{file_name})"
 
 
@@ -389,6 +393,19 @@ def _is_text(value: Any) -> bool:
     return isinstance(value, str) and bool(value.strip())
 
 
+def _is_file_name(value: Any) -> bool:
+    return _is_text(value) and _is_writable(value)
+
+
+def _is_writable(text: str) -> bool:
+    """Whether the system takes it as a path, and a file as text: without NUL and lone surrogates."""
+    return "\0" not in text and not any("\ud800" <= character <= "\udfff" for character in text)
+
+
+def _printable(file_name: Any) -> Any:
+    return file_name if _is_file_name(file_name) else repr(file_name)
+
+
 def _is_integer(value: Any) -> bool:
     return isinstance(value, int) and not isinstance(value, bool)
 
@@ -403,7 +420,10 @@ def _is_number(value: Any) -> bool:
 
 
 def _is_finite(value: Any) -> bool:
-    return _is_number(value) and math.isfinite(value)
+    try:
+        return _is_number(value) and math.isfinite(value)
+    except OverflowError:  # an integer beyond every float
+        return False
 
 
 def _is_positive(value: Any) -> bool:
