@@ -3,6 +3,7 @@ import os
 import pytest
 from torch import nn
 
+from detectron2.data import DatasetCatalog
 from tsdd_d2.data import ensure_registered
 from tsdd_d2.data.files import read_json, write_json
 from tsdd_d2.engine import TSDDCheckpointer
@@ -196,6 +197,13 @@ def test_evaluation_reads_the_validation_set_for_the_threshold_alone(tiny_cfg, t
     tiny_cfg.TEST.YOUDEN_THRESHOLD = True
     with pytest.raises(InputError, match="tiny_fold1_val"):
         check_data(tiny_cfg, training=False)
+
+
+def test_a_data_set_of_detectron2s_usual_kind_is_told_how_to_register(tiny_cfg, tiny_dataset):
+    DatasetCatalog.register("clinic", list)
+    tiny_cfg.DATASETS.TEST = ("clinic",)
+    with pytest.raises(InputError, match="'clinic' is registered without 'json_file'.*register_bbui_instances"):
+        check_data(tiny_cfg)
 
 
 def test_all_problems_of_all_splits_in_one_message(tiny_cfg, tiny_dataset):

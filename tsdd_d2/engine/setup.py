@@ -237,11 +237,7 @@ def check_data(cfg, training: bool = True) -> None:
         InputError, BBUIError: with all problems of all files; no fully annotated image among them; no Youden threshold
             to be had from the validation set.
     """
-    splits = {}
-    for name in data_sets(cfg, training):
-        ensure_registered(name)
-        metadata = MetadataCatalog.get(name)
-        splits[name] = (metadata.json_file, metadata.image_root)
+    splits = {name: _files_of(name) for name in data_sets(cfg, training)}
     for warning in validate_splits(splits):
         logger.warning(warning)
     if cfg.TEST.YOUDEN_THRESHOLD:
@@ -256,7 +252,7 @@ def check_data(cfg, training: bool = True) -> None:
     # round 0 trains on fully annotated images alone: a pseudo ROI makes none
     drawn = [x for x in initial_annotation(cfg)["annotations"] if is_fully_annotated([x])]
     if not drawn:
-        file = MetadataCatalog.get(cfg.DATASETS.TRAIN[0]).json_file
+        file = splits[cfg.DATASETS.TRAIN[0]][0]
         num_drawn = sum(is_fully_annotated([x]) for x in read_json(file)["annotations"])
         raise InputError(
             f"{file}: no image keeps a ROI with DATASETS.P = {cfg.DATASETS.P}, so there is nothing to start from. "
@@ -265,6 +261,19 @@ def check_data(cfg, training: bool = True) -> None:
     annotated_classes = {x["category_id"] for x in drawn}
     if len(annotated_classes) < 2:
         logger.warning("All images with ROIs are of one class: C-Net's warm-up sees no other.")
+
+
+def _files_of(name: str) -> Tuple[str, str]:
+    """json_file and image_root of a data set; InputError if it is not known, or registered without them."""
+    ensure_registered(name)
+    metadata = MetadataCatalog.get(name)
+    files = metadata.get("json_file"), metadata.get("image_root")
+    if None in files:
+        raise InputError(
+            f"The data set {name!r} is registered without 'json_file' and 'image_root' in its metadata: register it with "
+            "tsdd_d2.data.register_bbui_instances(name, json_file, image_root)."
+        )
+    return files
 
 
 def check_network(cfg, training: bool = True, resume: bool = False) -> None:
