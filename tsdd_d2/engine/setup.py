@@ -3,7 +3,7 @@
 import logging
 import os
 import re
-from typing import Any, Dict, Iterator, List, Mapping, Tuple
+from typing import Any, Dict, Iterator, List, Mapping, Set, Tuple
 
 import torch
 import yaml
@@ -19,6 +19,7 @@ from ..config import get_tsdd_cfg
 from ..data import ensure_registered, validate_splits
 from ..data.files import read_json
 from ..data.roi import is_fully_annotated
+from ..data.validation import read_valid_bbui
 from ..errors import InputError
 from ..modeling.architectures import class_attribute
 from ..modeling.fnet import DNET_POOLING_REGISTRY
@@ -231,7 +232,7 @@ def data_sets(cfg, training: bool = True) -> List[str]:
 
 
 def check_data(cfg, training: bool = True) -> None:
-    """Validates every data set that the run will read.
+    """Validates every data set that the run will read; evaluation is warned of test patients that training knew.
 
     Raises:
         InputError, BBUIError: with all problems of all files; no fully annotated image among them; no Youden threshold
@@ -248,6 +249,7 @@ def check_data(cfg, training: bool = True) -> None:
                 "it to False, or name another set in DATASETS.VAL."
             )
     if not training:
+        _warn_of_known_patients(cfg, splits)
         return
     # round 0 trains on fully annotated images alone: a pseudo ROI makes none
     drawn = [x for x in initial_annotation(cfg)["annotations"] if is_fully_annotated([x])]
@@ -261,6 +263,29 @@ def check_data(cfg, training: bool = True) -> None:
     annotated_classes = {x["category_id"] for x in drawn}
     if len(annotated_classes) < 2:
         logger.warning("All images with ROIs are of one class: C-Net's warm-up sees no other.")
+
+
+def _warn_of_known_patients(cfg, splits: Mapping[str, Tuple[str, str]]) -> None:
+    for key in ("TRAIN", "VAL"):
+        for known in cfg.DATASETS[key]:
+            try:
+                known_patients = _patients(*_files_of(known))
+            except InputError:  # not on this machine, or not in order: evaluation does without
+                continue
+            for name in cfg.DATASETS.TEST:
+                patients = _patients(*splits[name])
+                shared = len(patients & known_patients)
+                if shared:
+                    logger.warning(
+                        "%s: %d of its %d patients are in DATASETS.%s %s: it is no independent test.",
+                        name, shared, len(patients), key, known,
+                    )  # fmt: skip
+
+
+def _patients(json_file: str, image_root: str) -> Set[Tuple[str, str]]:
+    """Image root and id: unrelated data sets may both have a patient "1"."""
+    root = os.path.realpath(image_root)
+    return {(root, image["patient_id"]) for image in read_valid_bbui(json_file)["images"]}
 
 
 def _files_of(name: str) -> Tuple[str, str]:
