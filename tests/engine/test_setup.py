@@ -176,14 +176,38 @@ def test_no_roi_to_start_from(tiny_cfg, tiny_dataset):
             check_data(tiny_cfg)
 
 
+def keep_benign(path, keys=("images", "annotations")):
+    bbui = read_json(path)
+    for key in keys:
+        bbui[key] = [x for x in bbui[key] if x["category_id"] == 1]
+    write_json(path, bbui)
+
+
+def test_a_training_set_needs_both_classes(tiny_cfg, tiny_dataset):
+    keep_benign(tiny_dataset / "annotations" / "fold1_train.json")
+    with pytest.raises(InputError, match=r"fold1_train\.json: all images are of one class"):
+        check_data(tiny_cfg)
+    check_data(tiny_cfg, training=False)
+
+
+def test_rois_of_one_class_alone_are_a_warning(tiny_cfg, tiny_dataset, caplog):
+    keep_benign(tiny_dataset / "annotations" / "fold1_train.json", keys=["annotations"])
+    check_data(tiny_cfg)
+    assert "All images with ROIs are of one class" in caplog.text
+
+
+def test_a_validation_set_of_one_class_is_a_warning(tiny_cfg, tiny_dataset, caplog):
+    check_data(tiny_cfg)
+    assert "model_best.pth" not in caplog.text
+    keep_benign(tiny_dataset / "annotations" / "fold1_val.json")
+    check_data(tiny_cfg)
+    assert "fold1_val.json: all images are of one class" in caplog.text and "no model_best.pth" in caplog.text
+
+
 def test_a_youden_threshold_needs_both_classes(tiny_cfg, tiny_dataset):
     tiny_cfg.TEST.YOUDEN_THRESHOLD = True
     check_data(tiny_cfg)
-    path = tiny_dataset / "annotations" / "fold1_val.json"
-    bbui = read_json(path)
-    for key in ("images", "annotations"):
-        bbui[key] = [x for x in bbui[key] if x["category_id"] == 1]
-    write_json(path, bbui)
+    keep_benign(tiny_dataset / "annotations" / "fold1_val.json")
     for training in (True, False):
         with pytest.raises(InputError, match=r"fold1_val\.json: all images are of one class.*YOUDEN_THRESHOLD"):
             check_data(tiny_cfg, training)

@@ -235,19 +235,13 @@ def check_data(cfg, training: bool = True) -> None:
     """Validates every data set that the run will read; evaluation is warned of test patients that training knew.
 
     Raises:
-        InputError, BBUIError: with all problems of all files; no fully annotated image among them; no Youden threshold
-            to be had from the validation set.
+        InputError, BBUIError: with all problems of all files; a training set of one class or without a fully
+            annotated image; no Youden threshold to be had from the validation set.
     """
     splits = {name: _files_of(name) for name in data_sets(cfg, training)}
     for warning in validate_splits(splits):
         logger.warning(warning)
-    if cfg.TEST.YOUDEN_THRESHOLD:
-        file = splits[cfg.DATASETS.VAL[0]][0]
-        if len({image["category_id"] for image in read_json(file)["images"]}) < 2:
-            raise InputError(
-                f"{file}: all images are of one class, from which TEST.YOUDEN_THRESHOLD cannot choose a threshold. Set "
-                "it to False, or name another set in DATASETS.VAL."
-            )
+    _check_classes(cfg, splits, training)
     if not training:
         _warn_of_known_patients(cfg, splits)
         return
@@ -263,6 +257,33 @@ def check_data(cfg, training: bool = True) -> None:
     annotated_classes = {x["category_id"] for x in drawn}
     if len(annotated_classes) < 2:
         logger.warning("All images with ROIs are of one class: C-Net's warm-up sees no other.")
+
+
+def _check_classes(cfg, splits: Mapping[str, Tuple[str, str]], training: bool) -> None:
+    of_one_class = {
+        name: json_file
+        for name, (json_file, _) in splits.items()
+        if len({image["category_id"] for image in read_json(json_file)["images"]}) < 2
+    }
+    problems = [
+        f"{of_one_class[name]}: all images are of one class, from which no network learns to tell two apart. Name another "
+        "set in DATASETS.TRAIN."
+        for name in (cfg.DATASETS.TRAIN if training else ())
+        if name in of_one_class
+    ]
+    for name in cfg.DATASETS.VAL:
+        if name in of_one_class and cfg.TEST.YOUDEN_THRESHOLD:
+            problems.append(
+                f"{of_one_class[name]}: all images are of one class, from which TEST.YOUDEN_THRESHOLD cannot choose a "
+                "threshold. Set it to False, or name another set in DATASETS.VAL."
+            )
+        elif name in of_one_class and training:
+            logger.warning(
+                "%s: all images are of one class: there will be no AUC of the validation, and no model_best.pth.",
+                of_one_class[name],
+            )
+    if problems:
+        raise InputError("\n".join(problems))
 
 
 def _warn_of_known_patients(cfg, splits: Mapping[str, Tuple[str, str]]) -> None:
