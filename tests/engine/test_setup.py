@@ -1,6 +1,7 @@
 import os
 
 import pytest
+from PIL import Image
 from torch import nn
 
 from detectron2.data import DatasetCatalog
@@ -174,6 +175,22 @@ def test_no_roi_to_start_from(tiny_cfg, tiny_dataset):
         write_json(path, {**bbui, "annotations": annotations})
         with pytest.raises(InputError, match=r"fold1_train\.json: no image keeps a ROI .* has 0 ROIs, pseudo"):
             check_data(tiny_cfg)
+
+
+@pytest.mark.parametrize("split, key", [("train", "MAX_SIZE_TRAIN"), ("train", "MAX_SIZE_TEST"), ("test", "MAX_SIZE_TEST")])
+def test_an_image_too_narrow_to_be_resized(tiny_cfg, tiny_dataset, split, key):
+    path = tiny_dataset / "annotations" / f"fold1_{split}.json"
+    bbui = read_json(path)
+    image = bbui["images"][0]
+    Image.new("L", (8000, 1)).save(tiny_dataset / image["file_name"])
+    image.update(width=8000, height=1)
+    bbui["annotations"] = [x for x in bbui["annotations"] if x["image_id"] != image["id"]]
+    write_json(path, bbui)
+    tiny_cfg.INPUT.MAX_SIZE_TRAIN = tiny_cfg.INPUT.MAX_SIZE_TEST = 4000  # half a pixel is rounded up
+    check_data(tiny_cfg)
+    tiny_cfg.INPUT[key] = 3999
+    with pytest.raises(InputError, match=rf"fold1_{split}\.json: image \d+ \({image['file_name']}\) of 8000x1 pixels"):
+        check_data(tiny_cfg)
 
 
 def keep_benign(path, keys=("images", "annotations")):

@@ -18,9 +18,10 @@ from detectron2.utils.registry import Registry
 from ..config import get_tsdd_cfg
 from ..data import ensure_registered, validate_splits
 from ..data.files import read_json
+from ..data.image_sizes import is_too_narrow
 from ..data.roi import is_fully_annotated
 from ..data.validation import read_valid_bbui
-from ..errors import InputError
+from ..errors import BBUIError, InputError
 from ..modeling.architectures import class_attribute
 from ..modeling.fnet import DNET_POOLING_REGISTRY
 from ..modeling.imagenet import THAW
@@ -235,12 +236,13 @@ def check_data(cfg, training: bool = True) -> None:
     """Validates every data set that the run will read; evaluation is warned of test patients that training knew.
 
     Raises:
-        InputError, BBUIError: with all problems of all files; a training set of one class or without a fully
-            annotated image; no Youden threshold to be had from the validation set.
+        InputError, BBUIError: with all problems of all files; images that are too narrow to be resized; a training set
+            of one class or without a fully annotated image; no Youden threshold to be had from the validation set.
     """
     splits = {name: _files_of(name) for name in data_sets(cfg, training)}
     for warning in validate_splits(splits):
         logger.warning(warning)
+    _check_widths(cfg, splits, training)
     _check_classes(cfg, splits, training)
     if not training:
         _warn_of_known_patients(cfg, splits)
@@ -257,6 +259,26 @@ def check_data(cfg, training: bool = True) -> None:
     annotated_classes = {x["category_id"] for x in drawn}
     if len(annotated_classes) < 2:
         logger.warning("All images with ROIs are of one class: C-Net's warm-up sees no other.")
+
+
+def _check_widths(cfg, splits: Mapping[str, Tuple[str, str]], training: bool) -> None:
+    at_test = (cfg.INPUT.MIN_SIZE_TEST, cfg.INPUT.MAX_SIZE_TEST)
+    at_training = [(min_size, cfg.INPUT.MAX_SIZE_TRAIN) for min_size in cfg.INPUT.MIN_SIZE_TRAIN]
+    problems = []
+    for name, (json_file, _) in splits.items():
+        # the rounds see the training images as the evaluation sees its own
+        sizes = [at_test, *(at_training if training and name in cfg.DATASETS.TRAIN else ())]
+        problems += [
+            f"{json_file}: image {image['id']} ({image['file_name']}) of {image['width']}x{image['height']} pixels"
+            for image in read_json(json_file)["images"]
+            if any(is_too_narrow(image["height"], image["width"], *size) for size in sizes)
+        ]
+    if problems:
+        raise BBUIError(
+            "Nothing is left of the shorter side of these images where the longer one is reduced to INPUT.MAX_SIZE_TRAIN "
+            f"({cfg.INPUT.MAX_SIZE_TRAIN}) or INPUT.MAX_SIZE_TEST ({cfg.INPUT.MAX_SIZE_TEST}); cut them, or leave them out:",
+            problems,
+        )
 
 
 def _check_classes(cfg, splits: Mapping[str, Tuple[str, str]], training: bool) -> None:
