@@ -127,6 +127,16 @@ def test_test_time_augmentation_needs_a_cnet(tiny_cfg):
         check_network(tiny_cfg)
 
 
+@pytest.mark.parametrize("bound", [70.0, -1.0, float("nan")])
+def test_the_least_iou_with_the_manual_roi_is_an_iou(tiny_cfg, bound):
+    for valid in (0.0, 1.0):
+        tiny_cfg.REFINEMENT.MIN_IOU_WITH_MANUAL = valid
+        check_config(tiny_cfg)
+    tiny_cfg.REFINEMENT.MIN_IOU_WITH_MANUAL = bound
+    with pytest.raises(InputError, match=rf"REFINEMENT\.MIN_IOU_WITH_MANUAL must be an IoU in \[0, 1\], not {bound}"):
+        check_config(tiny_cfg)
+
+
 def test_no_rounds_are_needed_without_refinement(tiny_cfg):
     tiny_cfg.REFINEMENT.ENABLED, tiny_cfg.REFINEMENT.ROUNDS = False, 0
     check_config(tiny_cfg)

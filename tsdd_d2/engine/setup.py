@@ -191,6 +191,8 @@ def _requirements_of_refinement(cfg) -> Requirements:
             refinement[key] > 0,
             f"REFINEMENT.{key} must be above 0 with refinement on; REFINEMENT.ENABLED False switches it off.",
         )
+    bound = refinement.MIN_IOU_WITH_MANUAL
+    yield 0 <= bound <= 1, f"REFINEMENT.MIN_IOU_WITH_MANUAL must be an IoU in [0, 1], not {bound}."
     yield (
         0 <= refinement.WARMUP_ITER <= cfg.SOLVER.MAX_ITER - max(refinement.ROUNDS, 1),
         "REFINEMENT.WARMUP_ITER and at least one iteration for each round must fit in SOLVER.MAX_ITER.",
