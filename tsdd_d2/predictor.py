@@ -13,10 +13,10 @@ import torch
 
 from detectron2.data import transforms as T
 from detectron2.structures import Instances
-from fvcore.transforms.transform import NoOpTransform
 
 from .baselines.cnet_alone import CNetOnImage
 from .baselines.detectors import Diagnosing
+from .data.image_sizes import is_too_narrow
 from .data.input_images import ImageSource, InputImage, read_images
 from .errors import InputError
 from .evaluation.diagnosis import MALIGNANCY_WITHOUT_INSTANCE
@@ -118,7 +118,8 @@ class Predictor:
         self.batch_size = batch_size
         preprocessing = model_file.preprocessing
         self.input_format = preprocessing["format"]
-        self.aug = T.ResizeShortestEdge(preprocessing["min_size"], preprocessing["max_size"])
+        self.min_size = preprocessing["min_size"]
+        self.aug = T.ResizeShortestEdge(self.min_size, preprocessing["max_size"])
 
     def __call__(
         self, inputs: Union[ImageSource, Iterable[ImageSource]], channel_order: Optional[str] = None
@@ -153,12 +154,11 @@ class Predictor:
     def _is_wide_enough(self, image: InputImage, on_error: Optional[Callable[[InputError], None]]) -> bool:
         """Whether a pixel is left of an image's sides where the longer one is reduced to what the network takes."""
         x0, y0, x1, y1 = image.region
-        resize = self.aug.get_transform(image.pixels[y0:y1, x0:x1])
-        if isinstance(resize, NoOpTransform) or min(resize.new_h, resize.new_w) > 0:
+        if not is_too_narrow(y1 - y0, x1 - x0, self.min_size, self.aug.max_size):
             return True
         error = InputError(
             f"{image.file_name or 'an array'}: of {x1 - x0} x {y1 - y0} pixels nothing is left where the longer side is "
-            f"reduced to the {max(resize.new_h, resize.new_w)} pixels that the network takes; cut the image."
+            f"reduced to the {self.aug.max_size} pixels that the network takes; cut the image."
         )
         if on_error is None:
             raise error

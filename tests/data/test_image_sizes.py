@@ -6,6 +6,7 @@ import pytest
 from PIL import Image
 
 from tsdd_d2.data import BBUIError, read_image_sizes
+from tsdd_d2.data.image_sizes import is_too_narrow
 
 from .conftest import HEIGHT, WIDTH
 
@@ -16,6 +17,21 @@ def test_sizes_are_height_first_and_all_bad_images_are_named(root):
     with pytest.raises(BBUIError) as error:
         read_image_sizes(root, ["Images/1.png", "Images/2.png", "Images/none.png"])
     assert len(error.value.problems) == 2
+
+
+@pytest.mark.parametrize(
+    "height, width, min_size, max_size, expected",
+    [
+        (1, 8000, 800, 1333, True),  # 1333 / 8000 of a pixel
+        (8000, 1, 800, 1333, True),
+        (1, 2000, 800, 1000, False),  # half a pixel is rounded up
+        (1, 2001, 800, 1000, True),
+        (1, 8000, 0, 1333, False),
+        (480, 640, 800, 1333, False),
+    ],
+)
+def test_too_narrow_for_detectron2s_resizing(height, width, min_size, max_size, expected):
+    assert is_too_narrow(height, width, min_size, max_size) is expected
 
 
 def png_of_16_bit_colours(path):

@@ -1,4 +1,5 @@
 import copy
+import shutil
 
 import cv2
 import numpy as np
@@ -32,8 +33,9 @@ def problems_of(bbui, root, **arguments):
         ([4.0, 23.0, 10.0, 8.0], "leaves the image of 40x30 pixels"),
         ([4.0, 5.0, 0.0, 8.0], "has no area"),
         ([4.0, 5.0, 10.0, -8.0], "has no area"),
-        ([4.0, float("nan"), 10.0, 8.0], "NaN or infinite"),
-        ([4.0, 5.0, float("inf"), 8.0], "NaN or infinite"),
+        ([4.0, float("nan"), 10.0, 8.0], "NaN, infinite"),
+        ([4.0, 5.0, float("inf"), 8.0], "NaN, infinite"),
+        ([10**400, 5.0, 10.0, 8.0], "far too large"),
         ([4.0, 5.0, 10.0], "must be four numbers"),
         ([4.0, 5.0, 10.0, "8"], "must be four numbers"),
         (None, "must be four numbers"),
@@ -43,7 +45,7 @@ def problems_of(bbui, root, **arguments):
 def test_a_bad_box_is_a_problem(key, box, words, bbui, root):
     bbui["annotations"][0][key] = box
     (problem,) = problems_of(bbui, root)
-    assert problem.startswith(f"annotation 1 (image 1): '{key}'") and words in problem
+    assert problem.startswith(f"annotation 1 (image 1, Images/1.png): '{key}'") and words in problem
 
 
 @pytest.mark.parametrize(
@@ -59,13 +61,62 @@ def test_a_polygon_that_detectron2_would_drop_is_a_problem(segmentation, words, 
     bbui["annotations"][0]["segmentation"] = segmentation
     write_json(root / "all.json", bbui)
     (problem,) = problems_of(root / "all.json", root)
-    assert problem.startswith(f"annotation 1 (image 1): {words}")
+    assert problem.startswith(f"annotation 1 (image 1, Images/1.png): {words}")
 
 
-@pytest.mark.parametrize("segmentation", [[[4, 5, 14, 5, 14, 13]], {"size": [30, 40], "counts": [1200]}, [], None])
+COUNTS = "'counts' of 'segmentation' must be a text or a list of integers of 0 or more"
+
+
+@pytest.mark.parametrize(
+    "fields, problems",
+    [
+        ({"ignore": 1}, ["'ignore' must be 0 or left out, found 1"]),
+        ({"segmentation": {"size": [30, 40]}}, [COUNTS]),
+        ({"segmentation": {"size": [30, 40], "counts": [600, "600"]}}, [COUNTS]),
+        (
+            {"segmentation": {"counts": [1200]}},
+            ["'size' of 'segmentation' must be two integers [height, width], found None"],
+        ),
+        (
+            {"segmentation": {"size": [30, 40.5], "counts": "PQR"}},
+            ["'size' of 'segmentation' must be two integers [height, width], found [30, 40.5]"],
+        ),
+        ({"keypoints": [4, 5, None]}, ["'keypoints' must be a list of finite numbers, found [4, 5, None]"]),
+        ({"area": 10**400}, [f"'area' must be a number above 0, found {10**400}"]),
+        ({"keypoints": {"x": 4}}, ["'keypoints' must be a list of finite numbers, found {'x': 4}"]),
+    ],
+)
+def test_what_detectron2s_loader_refuses_is_a_problem(fields, problems, bbui, root):
+    bbui["annotations"][0].update(fields)
+    assert problems_of(bbui, root) == tuple(f"annotation 1 (image 1, Images/1.png): {problem}" for problem in problems)
+
+
+@pytest.mark.parametrize("fields", [{"ignore": 0}, {"keypoints": []}, {"keypoints": [4, 5.5, 2]}])
+def test_fields_of_coco_that_detectron2_takes(fields, bbui, root):
+    bbui["annotations"][0].update(fields)
+    assert validate_bbui(bbui, root) == []
+
+
+@pytest.mark.parametrize(
+    "segmentation",
+    [
+        [[4, 5, 14, 5, 14, 13]],
+        {"size": [30, 40], "counts": [1200]},
+        {"size": [30, 40], "counts": "PQR"},
+        [],
+        None,
+    ],
+)
 def test_a_segmentation_that_detectron2_takes(segmentation, bbui, root):
     bbui["annotations"][0]["segmentation"] = segmentation
     assert validate_bbui(bbui, root) == []
+
+
+def test_a_box_without_an_area_is_one_problem(bbui, root):
+    bbui["annotations"][2].update(bbox=[4.0, 5.0, 0.0, 8.0], area=0.0)
+    assert problems_of(bbui, root) == (
+        "annotation 3 (image 3, Images/3.png): 'bbox' [4.0, 5.0, 0.0, 8.0] has no area: width and height must be above 0",
+    )
 
 
 def test_a_box_may_touch_the_border_and_exceed_it_by_rounding(bbui, root):
@@ -78,6 +129,7 @@ def test_a_box_may_touch_the_border_and_exceed_it_by_rounding(bbui, root):
     [
         (lambda b: b["images"][0].pop("patient_id"), "the patient is missing"),
         (lambda b: b["images"][0].update(patient_id=" "), "the patient is missing"),
+        (lambda b: b["images"][0].update(patient_id="a "), "'patient_id' must not begin or end with blanks, found 'a '"),
         (lambda b: b["images"][0].update(patient_id=7), "'patient_id' must be a text"),
         (lambda b: b["images"][1].pop("category_id"), "the class is missing"),
         (lambda b: b["images"][1].update(category_id=3), "unknown class 3"),
@@ -111,6 +163,7 @@ def test_a_box_may_touch_the_border_and_exceed_it_by_rounding(bbui, root):
         (lambda b: b["categories"].pop(), "'categories' must be 1 benign and 2 malignant"),
         (lambda b: b["categories"][0].update(name="cyst"), "'categories' must be 1 benign and 2 malignant"),
         (lambda b: b.pop("annotations"), "the list 'annotations' is missing"),
+        *[(lambda b, x=x: b.update(info=x), "'info' must be a JSON object") for x in (None, [], "clinic")],
         (lambda b: b["annotations"].append(5), "'annotations' has 1 entries that are no JSON objects"),
         (lambda b: b["images"][1].update(file_name="Images/none.png"), "Images/none.png does not exist"),
         (lambda b: b["images"][1].update(width=41), "has 40x30 pixels, the annotation says 41x30"),
@@ -122,9 +175,9 @@ def test_each_problem_is_told(change, words, bbui, root):
     assert words in problem
 
 
-@pytest.mark.parametrize("size", [0, -3, 40.0, "40", None])
+@pytest.mark.parametrize("size", [0, -3, 40.0, "40", None, pytest.param(10**400, id="huge")])
 def test_a_size_that_is_no_size_is_a_problem(size, bbui, root):
-    bbui["images"][1]["width"] = size
+    bbui["images"][0]["width"] = size
     assert "'width' must be an integer above 0" in problems_of(bbui, root)[0]
 
 
@@ -189,6 +242,21 @@ def test_one_patient_in_two_splits_is_a_problem(root):
     assert error.value.problems == ("patient 'a' is in more than one split: train, val",)
 
 
+def test_patients_of_other_data_sets_may_have_the_same_id(root, tmp_path):
+    other = tmp_path / "other"
+    shutil.copytree(root / "Images", other / "Images")
+    splits = {
+        "train": split_file(root, "train", [image_entry(1, "1", 1)]),
+        "test": split_file(other, "test", [image_entry(1, "1", 2)]),
+    }
+    assert validate_splits(splits) == []
+    (root / "link").symlink_to(root)  # the same folder
+    splits["val"] = (split_file(root, "val", [image_entry(2, "1", 1)])[0], root / "link")
+    with pytest.raises(BBUIError) as error:
+        validate_splits(splits)
+    assert error.value.problems == ("patient '1' is in more than one split: train, val",)
+
+
 def test_one_image_file_in_two_splits_is_a_problem(root):
     splits = {
         "train": split_file(root, "train", [image_entry(1, "a", 1)]),
@@ -215,6 +283,20 @@ def test_splits_tell_the_problems_of_all_files_and_warn_across_them(root):
         validate_splits(bad)
     assert len(error.value.problems) == 3
     assert [problem.split(" ")[0].rstrip(":") for problem in error.value.problems] == ["train", "val", "test"]
+
+
+@pytest.mark.parametrize("character", ["\0", "\ud800", "\udc80"])
+def test_text_that_no_path_and_no_file_can_hold_is_a_problem(character, root):
+    images = [
+        image_entry(1, "a", 1, file_name=f"Images/1{character}.png"),
+        image_entry(2, f"a{character}b", 1),
+    ]
+    with pytest.raises(BBUIError) as error:
+        validate_splits({"train": split_file(root, "train", images)})
+    first, second = error.value.problems
+    assert first.endswith(f"image 1 ({images[0]['file_name']!r}): 'file_name' has a character that no file name can have")
+    assert "image 2 (Images/2.png): 'patient_id' has a character that no file can hold" in second
+    str(error.value).encode()
 
 
 def test_validation_leaves_the_content_as_it_was(bbui, root):

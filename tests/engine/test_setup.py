@@ -1,8 +1,10 @@
 import os
 
 import pytest
+from PIL import Image
 from torch import nn
 
+from detectron2.data import DatasetCatalog
 from tsdd_d2.data import ensure_registered
 from tsdd_d2.data.files import read_json, write_json
 from tsdd_d2.engine import TSDDCheckpointer
@@ -125,6 +127,16 @@ def test_test_time_augmentation_needs_a_cnet(tiny_cfg):
         check_network(tiny_cfg)
 
 
+@pytest.mark.parametrize("bound", [70.0, -1.0, float("nan")])
+def test_the_least_iou_with_the_manual_roi_is_an_iou(tiny_cfg, bound):
+    for valid in (0.0, 1.0):
+        tiny_cfg.REFINEMENT.MIN_IOU_WITH_MANUAL = valid
+        check_config(tiny_cfg)
+    tiny_cfg.REFINEMENT.MIN_IOU_WITH_MANUAL = bound
+    with pytest.raises(InputError, match=rf"REFINEMENT\.MIN_IOU_WITH_MANUAL must be an IoU in \[0, 1\], not {bound}"):
+        check_config(tiny_cfg)
+
+
 def test_no_rounds_are_needed_without_refinement(tiny_cfg):
     tiny_cfg.REFINEMENT.ENABLED, tiny_cfg.REFINEMENT.ROUNDS = False, 0
     check_config(tiny_cfg)
@@ -175,14 +187,54 @@ def test_no_roi_to_start_from(tiny_cfg, tiny_dataset):
             check_data(tiny_cfg)
 
 
+@pytest.mark.parametrize("split, key", [("train", "MAX_SIZE_TRAIN"), ("train", "MAX_SIZE_TEST"), ("test", "MAX_SIZE_TEST")])
+def test_an_image_too_narrow_to_be_resized(tiny_cfg, tiny_dataset, split, key):
+    path = tiny_dataset / "annotations" / f"fold1_{split}.json"
+    bbui = read_json(path)
+    image = bbui["images"][0]
+    Image.new("L", (8000, 1)).save(tiny_dataset / image["file_name"])
+    image.update(width=8000, height=1)
+    bbui["annotations"] = [x for x in bbui["annotations"] if x["image_id"] != image["id"]]
+    write_json(path, bbui)
+    tiny_cfg.INPUT.MAX_SIZE_TRAIN = tiny_cfg.INPUT.MAX_SIZE_TEST = 4000  # half a pixel is rounded up
+    check_data(tiny_cfg)
+    tiny_cfg.INPUT[key] = 3999
+    with pytest.raises(InputError, match=rf"fold1_{split}\.json: image \d+ \({image['file_name']}\) of 8000x1 pixels"):
+        check_data(tiny_cfg)
+
+
+def keep_benign(path, keys=("images", "annotations")):
+    bbui = read_json(path)
+    for key in keys:
+        bbui[key] = [x for x in bbui[key] if x["category_id"] == 1]
+    write_json(path, bbui)
+
+
+def test_a_training_set_needs_both_classes(tiny_cfg, tiny_dataset):
+    keep_benign(tiny_dataset / "annotations" / "fold1_train.json")
+    with pytest.raises(InputError, match=r"fold1_train\.json: all images are of one class"):
+        check_data(tiny_cfg)
+    check_data(tiny_cfg, training=False)
+
+
+def test_rois_of_one_class_alone_are_a_warning(tiny_cfg, tiny_dataset, caplog):
+    keep_benign(tiny_dataset / "annotations" / "fold1_train.json", keys=["annotations"])
+    check_data(tiny_cfg)
+    assert "All images with ROIs are of one class" in caplog.text
+
+
+def test_a_validation_set_of_one_class_is_a_warning(tiny_cfg, tiny_dataset, caplog):
+    check_data(tiny_cfg)
+    assert "model_best.pth" not in caplog.text
+    keep_benign(tiny_dataset / "annotations" / "fold1_val.json")
+    check_data(tiny_cfg)
+    assert "fold1_val.json: all images are of one class" in caplog.text and "no model_best.pth" in caplog.text
+
+
 def test_a_youden_threshold_needs_both_classes(tiny_cfg, tiny_dataset):
     tiny_cfg.TEST.YOUDEN_THRESHOLD = True
     check_data(tiny_cfg)
-    path = tiny_dataset / "annotations" / "fold1_val.json"
-    bbui = read_json(path)
-    for key in ("images", "annotations"):
-        bbui[key] = [x for x in bbui[key] if x["category_id"] == 1]
-    write_json(path, bbui)
+    keep_benign(tiny_dataset / "annotations" / "fold1_val.json")
     for training in (True, False):
         with pytest.raises(InputError, match=r"fold1_val\.json: all images are of one class.*YOUDEN_THRESHOLD"):
             check_data(tiny_cfg, training)
@@ -196,6 +248,33 @@ def test_evaluation_reads_the_validation_set_for_the_threshold_alone(tiny_cfg, t
     tiny_cfg.TEST.YOUDEN_THRESHOLD = True
     with pytest.raises(InputError, match="tiny_fold1_val"):
         check_data(tiny_cfg, training=False)
+
+
+def test_evaluation_is_warned_of_patients_that_training_knew(tiny_cfg, tiny_dataset, caplog):
+    check_data(tiny_cfg, training=False)
+    assert "patients are in" not in caplog.text
+    path = tiny_dataset / "annotations" / "fold1_test.json"
+    bbui = read_json(path)
+    for image in bbui["images"][:2]:
+        image["patient_id"] = "p1"
+    bbui["images"][2]["patient_id"] = "p9"
+    write_json(path, bbui)
+    check_data(tiny_cfg, training=False)
+    # p10 became p1, and one of the two images of p11 became one of p9
+    assert "tiny_fold1_test: 1 of its 5 patients are in DATASETS.TRAIN tiny_fold1_train" in caplog.text
+    assert "tiny_fold1_test: 1 of its 5 patients are in DATASETS.VAL tiny_fold1_val" in caplog.text
+    caplog.clear()
+    for split in ("train", "val"):
+        (tiny_dataset / "annotations" / f"fold1_{split}.json").unlink()
+    check_data(tiny_cfg, training=False)
+    assert "patients are in" not in caplog.text
+
+
+def test_a_data_set_of_detectron2s_usual_kind_is_told_how_to_register(tiny_cfg, tiny_dataset):
+    DatasetCatalog.register("clinic", list)
+    tiny_cfg.DATASETS.TEST = ("clinic",)
+    with pytest.raises(InputError, match="'clinic' is registered without 'json_file'.*register_bbui_instances"):
+        check_data(tiny_cfg)
 
 
 def test_all_problems_of_all_splits_in_one_message(tiny_cfg, tiny_dataset):

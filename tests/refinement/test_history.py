@@ -16,11 +16,12 @@ def test_pseudo_rois_against_the_boxes_that_p_withheld():
         {"id": 2, "image_id": 2, "bbox": [0, 0, 10, 5], "roi_source": "pseudo"},
         {"id": 3, "image_id": 3, "bbox": [25, 0, 10, 10], "roi_source": "pseudo"},
     ]
+    earlier = {"id": 5, "image_id": 3, "bbox": [25, 0, 10, 10], "roi_source": "pseudo"}  # in the complete file: no truth
     rounds = [
         {"images": images, "annotations": [manual]},
         {"images": images, "annotations": [manual, *pseudo], "info": {"round": 1, "statistics": {}}},
     ]
-    start, first = round_history(rounds, {"images": images, "annotations": [manual, *withheld]})
+    start, first = round_history(rounds, {"images": images, "annotations": [manual, *withheld, earlier]})
     assert start == {"round": 0}
     # 50 / 100 and 50 / 150
     assert first == {"round": 1, "iou_with_withheld_pa": pytest.approx((1 / 2 + 1 / 3) / 2)}

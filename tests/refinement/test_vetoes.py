@@ -86,6 +86,12 @@ def test_vetoes_of_several_reviews_add_up():
     assert twice == apply_vetoes(data, first + second)
 
 
+def test_a_veto_that_is_twice_in_the_file_is_listed_once():
+    data = refined_data()
+    first, second = vetoes_of(data, 1, 4)
+    assert apply_vetoes(data, [first, second, dict(first)])["info"]["vetoes"] == [first, second]
+
+
 def test_vetoes_that_do_not_fit_are_all_named():
     data = refined_data()
     (refined, pseudo) = vetoes_of(data, 1, 4)

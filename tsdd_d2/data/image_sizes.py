@@ -5,12 +5,13 @@ from concurrent.futures import ThreadPoolExecutor
 from typing import List, Optional, Sequence, Tuple, Union
 
 from detectron2.data.detection_utils import read_image
+from detectron2.data.transforms import ResizeShortestEdge
 from PIL import Image
 from tqdm import tqdm
 
 from ..errors import BBUIError
 
-__all__ = ["decode_sizes", "reason_against", "read_image_sizes"]
+__all__ = ["decode_sizes", "is_too_narrow", "reason_against", "read_image_sizes"]
 
 
 def read_image_sizes(
@@ -41,6 +42,12 @@ def decode_sizes(paths: Sequence[str]) -> List[Union[Tuple[int, int], BBUIError]
             progress.update()
         progress.close()
     return sizes
+
+
+def is_too_narrow(height: int, width: int, min_size: int, max_size: int) -> bool:
+    """Whether no pixel is left of an image's shorter side where Detectron2's ``ResizeShortestEdge`` reduces the longer one
+    to ``max_size``; a ``min_size`` of 0 switches the resizing off."""
+    return min_size > 0 and min(ResizeShortestEdge.get_output_shape(height, width, min_size, max_size)) == 0
 
 
 def reason_against(image: Image.Image) -> Optional[str]:

@@ -68,7 +68,7 @@ def validate_splits(
 ) -> List[str]:
     """
     Check the BBUI files of one experiment: each as :func:`validate_bbui` does, and that neither a patient nor
-    an image file is in two of them.
+    an image file is in two of them. Below different image folders a patient of the same id is another one.
 
     Args:
         splits: name of the split -> (json_file, image_root).
@@ -80,7 +80,7 @@ def validate_splits(
     Raises:
         BBUIError: with the problems of all splits at once, each preceded by the name of its split.
     """
-    problems, all_images = [], []
+    problems, images_of_root = [], defaultdict(list)
     splits_of_patient, splits_of_file = defaultdict(list), defaultdict(list)
     for name, (json_file, image_root) in splits.items():
         try:
@@ -91,14 +91,15 @@ def validate_splits(
         split_problems, images = _check_content(content)
         split_problems += _check_image_files(images, os.fspath(image_root), decode_images)
         problems += [f"{name} ({os.fspath(json_file)}): {problem}" for problem in split_problems]
-        all_images += images
+        root = os.path.realpath(image_root)
+        images_of_root[root] += images
         for patient in sorted({image["patient_id"] for image in images if _is_text(image.get("patient_id"))}):
-            splits_of_patient[patient].append(name)
-        for file_name in {image["file_name"] for image in images if _is_text(image.get("file_name"))}:
-            splits_of_file[os.path.realpath(os.path.join(image_root, file_name))].append(name)
+            splits_of_patient[root, patient].append(name)
+        for file_name in {image["file_name"] for image in images if _is_file_name(image.get("file_name"))}:
+            splits_of_file[os.path.realpath(os.path.join(root, file_name))].append(name)
     problems += [
         f"patient {patient!r} is in more than one split: {', '.join(names)}"
-        for patient, names in splits_of_patient.items()
+        for (_, patient), names in splits_of_patient.items()
         if len(names) > 1
     ]
     problems += [
@@ -107,7 +108,7 @@ def validate_splits(
         if len(names) > 1
     ]
     _raise_if_any(problems, "The splits " + ", ".join(splits))
-    return _mixed_patients(all_images)
+    return [warning for images in images_of_root.values() for warning in _mixed_patients(images)]
 
 
 def _raise_if_any(problems: Sequence[str], source: str) -> None:
@@ -138,6 +139,9 @@ def _check_content(bbui: Any) -> Tuple[List[str], List[Dict[str, Any]]]:
     if not isinstance(bbui, Mapping):
         return ["the file holds no JSON object with 'images', 'annotations' and 'categories'"], []
     problems, lists = [], {}
+    # the rounds and the vetoes write to it
+    if not isinstance(bbui.get("info", {}), Mapping):
+        problems.append("'info' must be a JSON object")
     for key in ("categories", "images", "annotations"):
         entries = bbui.get(key)
         if not isinstance(entries, list):
@@ -158,13 +162,13 @@ def _check_content(bbui: Any) -> Tuple[List[str], List[Dict[str, Any]]]:
         problems += [f"{_describe_image(image)}: {problem}" for problem in _image_problems(image)]
     images_by_id = {image["id"]: image for image in reversed(images) if _is_integer(image.get("id"))}
     for annotation in annotations:
-        label = f"annotation {annotation.get('id')!r} (image {annotation.get('image_id')!r})"
+        label = _describe_annotation(annotation, images_by_id)
         problems += [f"{label}: {problem}" for problem in _annotation_problems(annotation, images_by_id)]
     problems += _duplicates("image id", (image.get("id") for image in images))
     problems += _duplicates("annotation id", (annotation.get("id") for annotation in annotations))
     problems += _duplicates(
         "file_name",
-        (os.path.normpath(image["file_name"]) for image in images if _is_text(image.get("file_name"))),
+        (os.path.normpath(image["file_name"]) for image in images if _is_file_name(image.get("file_name"))),
     )
     return problems, images
 
@@ -175,8 +179,15 @@ def _image_problems(image: Mapping[str, Any]) -> List[str]:
         problems.append("'id' is missing or no integer")
     if not _is_text(image.get("file_name")):
         problems.append("'file_name' is missing or no text")
+    elif not _is_writable(image["file_name"]):
+        problems.append("'file_name' has a character that no file name can have")
     if not _is_text(image.get("patient_id")):
         problems.append("the patient is missing: 'patient_id' must be a text that is not empty")
+    elif image["patient_id"] != image["patient_id"].strip():
+        # it would pass as another patient than the one without
+        problems.append(f"'patient_id' must not begin or end with blanks, found {image['patient_id']!r}")
+    elif not _is_writable(image["patient_id"]):
+        problems.append(f"'patient_id' has a character that no file can hold, found {image['patient_id']!r}")
     problems += _class_problems(image)
     problems += _size_problems(image)
     if "true_bbox" in image:
@@ -190,7 +201,7 @@ def _annotation_problems(annotation: Mapping[str, Any], images: Mapping[int, Map
     problems = []
     if not _is_integer(annotation.get("id")):
         problems.append("'id' is missing or no integer")
-    image = images.get(annotation["image_id"]) if _is_integer(annotation.get("image_id")) else None
+    image = _image_of(annotation, images)
     if image is None:
         problems.append("its image is not in 'images'")
     class_problems = _class_problems(annotation)
@@ -205,8 +216,12 @@ def _annotation_problems(annotation: Mapping[str, Any], images: Mapping[int, Map
         if key in annotation:
             problems += _box_problems(key, annotation[key], image)
     problems += _segmentation_problems(annotation.get("segmentation"))
-    # pycocotools' evaluation reads both keys of every annotation.
-    if not (_is_finite(annotation.get("area")) and annotation["area"] > 0):
+    problems += _keypoint_problems(annotation.get("keypoints"))
+    # Detectron2's loader asserts it.
+    if annotation.get("ignore", 0) != 0:
+        problems.append(f"'ignore' must be 0 or left out, found {annotation['ignore']!r}")
+    # pycocotools' evaluation reads both keys of every annotation; a box without an area is told above.
+    if not (_is_positive(annotation.get("area")) or _is_flat(annotation.get("bbox"))):
         problems.append(f"'area' must be a number above 0, found {annotation.get('area')!r}")
     if annotation.get("iscrowd") != 0:
         problems.append(f"'iscrowd' must be 0, found {annotation.get('iscrowd')!r}")
@@ -228,7 +243,7 @@ def _size_problems(image: Mapping[str, Any]) -> List[str]:
     return [
         f"'{key}' must be an integer above 0, found {image.get(key)!r}"
         for key in ("height", "width")
-        if not (_is_integer(image.get(key)) and image[key] > 0)
+        if not (_is_integer(image.get(key)) and _is_positive(image[key]))
     ]
 
 
@@ -247,12 +262,12 @@ def _box_problems(key: str, box: Any, image: Optional[Mapping[str, Any]]) -> Lis
         box: should be XYWH in absolute pixels.
         image: the entry whose `width` and `height` bound the box, if they are known.
     """
-    if not (isinstance(box, (list, tuple)) and len(box) == 4 and all(_is_number(value) for value in box)):
+    if not _is_box(box):
         return [f"'{key}' must be four numbers [x, y, width, height], found {box!r}"]
     if not all(_is_finite(value) for value in box):
-        return [f"'{key}' {list(box)} has a NaN or infinite value"]
+        return [f"'{key}' {list(box)} has a NaN, infinite or far too large value"]
     x, y, width, height = box
-    if width <= 0 or height <= 0:
+    if _is_flat(box):
         return [f"'{key}' {list(box)} has no area: width and height must be above 0"]
     if image is None or _size_problems(image):
         return []
@@ -267,13 +282,15 @@ def _box_problems(key: str, box: Any, image: Optional[Mapping[str, Any]]) -> Lis
 
 def _segmentation_problems(segmentation: Any) -> List[str]:
     """
-    What makes Detectron2's loader drop a polygon, and with the last one the whole annotation, silently.
+    What makes Detectron2's loader fail, or drop a polygon, and with the last one the whole annotation, silently.
 
     Args:
         segmentation: polygons or a run-length encoding, as in COCO; an empty one counts as none.
     """
-    if not segmentation or isinstance(segmentation, Mapping):
+    if not segmentation:
         return []
+    if isinstance(segmentation, Mapping):
+        return _run_length_problems(segmentation)
     if not (isinstance(segmentation, list) and all(isinstance(polygon, list) for polygon in segmentation)):
         return [f"'segmentation' must be a list of polygons or a run-length encoding, found {segmentation!r}"]
     return [
@@ -283,12 +300,29 @@ def _segmentation_problems(segmentation: Any) -> List[str]:
     ]
 
 
+def _run_length_problems(segmentation: Mapping[str, Any]) -> List[str]:
+    problems = []
+    size, counts = segmentation.get("size"), segmentation.get("counts")
+    if not (isinstance(size, list) and len(size) == 2 and all(_is_count(value) for value in size)):
+        problems.append(f"'size' of 'segmentation' must be two integers [height, width], found {size!r}")
+    if not (isinstance(counts, str) or isinstance(counts, list) and all(_is_count(value) for value in counts)):
+        problems.append("'counts' of 'segmentation' must be a text or a list of integers of 0 or more")
+    return problems
+
+
+def _keypoint_problems(keypoints: Any) -> List[str]:
+    # An empty list counts as none. Detectron2's loader adds half a pixel to the others.
+    if not keypoints or isinstance(keypoints, list) and all(_is_finite(value) for value in keypoints):
+        return []
+    return [f"'keypoints' must be a list of finite numbers, found {keypoints!r}"]
+
+
 def _check_image_files(
     images: Iterable[Mapping[str, Any]], image_root: str, decode_images: bool
 ) -> List[str]:
     if not os.path.isdir(image_root):
         return [f"the image folder {image_root} does not exist"]
-    images = [image for image in images if _is_text(image.get("file_name"))]
+    images = [image for image in images if _is_file_name(image.get("file_name"))]
     paths = [os.path.join(image_root, image["file_name"]) for image in images]
     if not decode_images:
         return [
@@ -331,15 +365,54 @@ def _duplicates(what: str, values: Iterable[Any]) -> List[str]:
 
 
 def _describe_image(image: Mapping[str, Any]) -> str:
-    return f"image {image.get('id')!r} ({image.get('file_name')})"
+    return f"image {image.get('id')!r} ({_printable(image.get('file_name'))})"
+
+
+def _describe_annotation(annotation: Mapping[str, Any], images: Mapping[int, Mapping[str, Any]]) -> str:
+    image = _image_of(annotation, images)
+    file_name = f", {_printable(image.get('file_name'))}" if image else ""
+    return f"annotation {annotation.get('id')!r} (image {annotation.get('image_id')!r}{file_name})"
+
+
+def _image_of(
+    annotation: Mapping[str, Any], images: Mapping[int, Mapping[str, Any]]
+) -> Optional[Mapping[str, Any]]:
+    return images.get(annotation["image_id"]) if _is_integer(annotation.get("image_id")) else None
+
+
+def _is_box(value: Any) -> bool:
+    return isinstance(value, (list, tuple)) and len(value) == 4 and all(_is_number(number) for number in value)
+
+
+def _is_flat(value: Any) -> bool:
+    """Whether it is a box, XYWH, without an area."""
+    return _is_box(value) and (value[2] <= 0 or value[3] <= 0)
 
 
 def _is_text(value: Any) -> bool:
     return isinstance(value, str) and bool(value.strip())
 
 
+def _is_file_name(value: Any) -> bool:
+    return _is_text(value) and _is_writable(value)
+
+
+def _is_writable(text: str) -> bool:
+    """Whether the system takes it as a path, and a file as text: without NUL and lone surrogates."""
+    return "\0" not in text and not any("\ud800" <= character <= "\udfff" for character in text)
+
+
+def _printable(file_name: Any) -> Any:
+    return file_name if _is_file_name(file_name) else repr(file_name)
+
+
 def _is_integer(value: Any) -> bool:
     return isinstance(value, int) and not isinstance(value, bool)
+
+
+def _is_count(value: Any) -> bool:
+    """Whether pycocotools can hold it in the 32 bits that it has for a run and for a side."""
+    return _is_integer(value) and 0 <= value < 2**32
 
 
 def _is_number(value: Any) -> bool:
@@ -347,4 +420,11 @@ def _is_number(value: Any) -> bool:
 
 
 def _is_finite(value: Any) -> bool:
-    return _is_number(value) and math.isfinite(value)
+    try:
+        return _is_number(value) and math.isfinite(value)
+    except OverflowError:  # an integer beyond every float
+        return False
+
+
+def _is_positive(value: Any) -> bool:
+    return _is_finite(value) and value > 0

@@ -3,7 +3,7 @@
 import logging
 import os
 import re
-from typing import Any, Dict, Iterator, List, Mapping, Tuple
+from typing import Any, Dict, Iterator, List, Mapping, Set, Tuple
 
 import torch
 import yaml
@@ -18,8 +18,10 @@ from detectron2.utils.registry import Registry
 from ..config import get_tsdd_cfg
 from ..data import ensure_registered, validate_splits
 from ..data.files import read_json
+from ..data.image_sizes import is_too_narrow
 from ..data.roi import is_fully_annotated
-from ..errors import InputError
+from ..data.validation import read_valid_bbui
+from ..errors import BBUIError, InputError
 from ..modeling.architectures import class_attribute
 from ..modeling.fnet import DNET_POOLING_REGISTRY
 from ..modeling.imagenet import THAW
@@ -189,6 +191,8 @@ def _requirements_of_refinement(cfg) -> Requirements:
             refinement[key] > 0,
             f"REFINEMENT.{key} must be above 0 with refinement on; REFINEMENT.ENABLED False switches it off.",
         )
+    bound = refinement.MIN_IOU_WITH_MANUAL
+    yield 0 <= bound <= 1, f"REFINEMENT.MIN_IOU_WITH_MANUAL must be an IoU in [0, 1], not {bound}."
     yield (
         0 <= refinement.WARMUP_ITER <= cfg.SOLVER.MAX_ITER - max(refinement.ROUNDS, 1),
         "REFINEMENT.WARMUP_ITER and at least one iteration for each round must fit in SOLVER.MAX_ITER.",
@@ -231,32 +235,24 @@ def data_sets(cfg, training: bool = True) -> List[str]:
 
 
 def check_data(cfg, training: bool = True) -> None:
-    """Validates every data set that the run will read.
+    """Validates every data set that the run will read; evaluation is warned of test patients that training knew.
 
     Raises:
-        InputError, BBUIError: with all problems of all files; no fully annotated image among them; no Youden threshold
-            to be had from the validation set.
+        InputError, BBUIError: with all problems of all files; images that are too narrow to be resized; a training set
+            of one class or without a fully annotated image; no Youden threshold to be had from the validation set.
     """
-    splits = {}
-    for name in data_sets(cfg, training):
-        ensure_registered(name)
-        metadata = MetadataCatalog.get(name)
-        splits[name] = (metadata.json_file, metadata.image_root)
+    splits = {name: _files_of(name) for name in data_sets(cfg, training)}
     for warning in validate_splits(splits):
         logger.warning(warning)
-    if cfg.TEST.YOUDEN_THRESHOLD:
-        file = splits[cfg.DATASETS.VAL[0]][0]
-        if len({image["category_id"] for image in read_json(file)["images"]}) < 2:
-            raise InputError(
-                f"{file}: all images are of one class, from which TEST.YOUDEN_THRESHOLD cannot choose a threshold. Set "
-                "it to False, or name another set in DATASETS.VAL."
-            )
+    _check_widths(cfg, splits, training)
+    _check_classes(cfg, splits, training)
     if not training:
+        _warn_of_known_patients(cfg, splits)
         return
     # round 0 trains on fully annotated images alone: a pseudo ROI makes none
     drawn = [x for x in initial_annotation(cfg)["annotations"] if is_fully_annotated([x])]
     if not drawn:
-        file = MetadataCatalog.get(cfg.DATASETS.TRAIN[0]).json_file
+        file = splits[cfg.DATASETS.TRAIN[0]][0]
         num_drawn = sum(is_fully_annotated([x]) for x in read_json(file)["annotations"])
         raise InputError(
             f"{file}: no image keeps a ROI with DATASETS.P = {cfg.DATASETS.P}, so there is nothing to start from. "
@@ -265,6 +261,89 @@ def check_data(cfg, training: bool = True) -> None:
     annotated_classes = {x["category_id"] for x in drawn}
     if len(annotated_classes) < 2:
         logger.warning("All images with ROIs are of one class: C-Net's warm-up sees no other.")
+
+
+def _check_widths(cfg, splits: Mapping[str, Tuple[str, str]], training: bool) -> None:
+    at_test = (cfg.INPUT.MIN_SIZE_TEST, cfg.INPUT.MAX_SIZE_TEST)
+    at_training = [(min_size, cfg.INPUT.MAX_SIZE_TRAIN) for min_size in cfg.INPUT.MIN_SIZE_TRAIN]
+    problems = []
+    for name, (json_file, _) in splits.items():
+        # the rounds see the training images as the evaluation sees its own
+        sizes = [at_test, *(at_training if training and name in cfg.DATASETS.TRAIN else ())]
+        problems += [
+            f"{json_file}: image {image['id']} ({image['file_name']}) of {image['width']}x{image['height']} pixels"
+            for image in read_json(json_file)["images"]
+            if any(is_too_narrow(image["height"], image["width"], *size) for size in sizes)
+        ]
+    if problems:
+        raise BBUIError(
+            "Nothing is left of the shorter side of these images where the longer one is reduced to INPUT.MAX_SIZE_TRAIN "
+            f"({cfg.INPUT.MAX_SIZE_TRAIN}) or INPUT.MAX_SIZE_TEST ({cfg.INPUT.MAX_SIZE_TEST}); cut them, or leave them out:",
+            problems,
+        )
+
+
+def _check_classes(cfg, splits: Mapping[str, Tuple[str, str]], training: bool) -> None:
+    of_one_class = {
+        name: json_file
+        for name, (json_file, _) in splits.items()
+        if len({image["category_id"] for image in read_json(json_file)["images"]}) < 2
+    }
+    problems = [
+        f"{of_one_class[name]}: all images are of one class, from which no network learns to tell two apart. Name another "
+        "set in DATASETS.TRAIN."
+        for name in (cfg.DATASETS.TRAIN if training else ())
+        if name in of_one_class
+    ]
+    for name in cfg.DATASETS.VAL:
+        if name in of_one_class and cfg.TEST.YOUDEN_THRESHOLD:
+            problems.append(
+                f"{of_one_class[name]}: all images are of one class, from which TEST.YOUDEN_THRESHOLD cannot choose a "
+                "threshold. Set it to False, or name another set in DATASETS.VAL."
+            )
+        elif name in of_one_class and training:
+            logger.warning(
+                "%s: all images are of one class: there will be no AUC of the validation, and no model_best.pth.",
+                of_one_class[name],
+            )
+    if problems:
+        raise InputError("\n".join(problems))
+
+
+def _warn_of_known_patients(cfg, splits: Mapping[str, Tuple[str, str]]) -> None:
+    for key in ("TRAIN", "VAL"):
+        for known in cfg.DATASETS[key]:
+            try:
+                known_patients = _patients(*_files_of(known))
+            except InputError:  # not on this machine, or not in order: evaluation does without
+                continue
+            for name in cfg.DATASETS.TEST:
+                patients = _patients(*splits[name])
+                shared = len(patients & known_patients)
+                if shared:
+                    logger.warning(
+                        "%s: %d of its %d patients are in DATASETS.%s %s: it is no independent test.",
+                        name, shared, len(patients), key, known,
+                    )  # fmt: skip
+
+
+def _patients(json_file: str, image_root: str) -> Set[Tuple[str, str]]:
+    """Image root and id: unrelated data sets may both have a patient "1"."""
+    root = os.path.realpath(image_root)
+    return {(root, image["patient_id"]) for image in read_valid_bbui(json_file)["images"]}
+
+
+def _files_of(name: str) -> Tuple[str, str]:
+    """json_file and image_root of a data set; InputError if it is not known, or registered without them."""
+    ensure_registered(name)
+    metadata = MetadataCatalog.get(name)
+    files = metadata.get("json_file"), metadata.get("image_root")
+    if None in files:
+        raise InputError(
+            f"The data set {name!r} is registered without 'json_file' and 'image_root' in its metadata: register it with "
+            "tsdd_d2.data.register_bbui_instances(name, json_file, image_root)."
+        )
+    return files
 
 
 def check_network(cfg, training: bool = True, resume: bool = False) -> None:

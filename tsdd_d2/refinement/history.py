@@ -35,9 +35,11 @@ def round_history(rounds: Sequence[Dict], complete: Optional[Dict] = None) -> Li
 
 
 def _iou_with_withheld(bbui: Dict, complete: Dict) -> torch.Tensor:
-    """(M,) IoU of the pseudo ROIs with the nearest ROI of their image in the complete annotation."""
+    """(M,) IoU of the pseudo ROIs with the nearest manual ROI of their image in the complete annotation."""
     manual: Dict[int, List] = {}
     for annotation in complete["annotations"]:
+        if not is_fully_annotated([annotation]):  # a pseudo ROI of an earlier run
+            continue
         manual.setdefault(annotation["image_id"], []).append(to_xyxy(annotation["bbox"]))
     return torch.tensor(
         [

@@ -32,7 +32,7 @@ def apply_vetoes(bbui: Dict, vetoes: Sequence[Dict], source: str = "The vetoes")
     A vetoed refined ROI is the manual one again and locked; one that is manual is locked. The image of a vetoed pseudo
     ROI loses those that it has, also if they are of another run, and gets ``roi_veto``, with which no round gives it a
     ROI: where the method failed once, any other box would be as unreviewed as the first. ``info.vetoes`` of the result
-    lists all vetoes that were ever applied.
+    lists all vetoes that were ever applied, each once.
 
     Args:
         bbui: content of a BBUI file, of the data set itself or of any round; not modified.
@@ -55,10 +55,13 @@ def apply_vetoes(bbui: Dict, vetoes: Sequence[Dict], source: str = "The vetoes")
 
     locked = {x["annotation_id"] for x in vetoes if x["roi_source"] == REFINED}
     vetoed_images = {x["image_id"] for x in vetoes if x["roi_source"] == PSEUDO}
-    earlier = bbui.get("info", {}).get("vetoes", [])
+    listed = list(bbui.get("info", {}).get("vetoes", []))
+    for entry in vetoes:
+        if entry not in listed:
+            listed.append(entry)
     return {
         **bbui,
-        "info": {**bbui.get("info", {}), "vetoes": earlier + [x for x in vetoes if x not in earlier]},
+        "info": {**bbui.get("info", {}), "vetoes": listed},
         "images": [
             {**image, "roi_veto": True} if image["id"] in vetoed_images else image for image in bbui["images"]
         ],
