@@ -12,9 +12,9 @@ from typing import Any, Dict, Iterable, List, Mapping, Set, Union
 import numpy as np
 from tabulate import tabulate
 
-from ..errors import BBUIError
+from ..errors import BBUIError, InputError
 from .categories import CATEGORIES
-from .files import write_json
+from .files import write_json_files
 
 __all__ = [
     "assign_folds",
@@ -123,6 +123,7 @@ def write_splits(
     Raises:
         BBUIError: `test_folds` lacks a patient or names a fold that does not exist, or a fold leaves no
             patient to train on. Nothing is written then.
+        InputError: a file cannot be written. All files stay as they were then.
     """
     patients = patient_classes(bbui)
     problems = [
@@ -147,8 +148,14 @@ def write_splits(
         for split, names in members.items():
             splits[f"fold{fold}_{split}"] = _select_patients(bbui, names)
 
-    for split, content in splits.items():
-        write_json(os.path.join(annotations_dir, f"{split}.json"), content)
+    try:
+        write_json_files(
+            {os.path.join(annotations_dir, f"{split}.json"): content for split, content in splits.items()}
+        )
+    except OSError as error:
+        raise InputError(
+            f"The annotation files cannot be written to {os.fspath(annotations_dir)}, where all stay as they were: {error}"
+        ) from error
     # They come from another draw: a patient could be tested in them and in a fold written now.
     present = {path.stem for path in pathlib.Path(annotations_dir).glob("fold*_*.json")}
     for split in sorted(present - set(splits)):
