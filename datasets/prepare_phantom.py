@@ -55,10 +55,10 @@ def main() -> None:
     )
     parser.add_argument("--num-folds", type=int, default=5, help="number of folds, at least 2 (default: 5)")
     args = parser.parse_args()
-    # Before anything is rendered: each class in each test fold, two patients to validate, and one to train.
+    # Before anything is rendered: each fold tests, validates and trains on a patient of each class.
     if args.num_folds < 2:
         parser.error(f"--num-folds is {args.num_folds}: give 2 or more")
-    fewest = max(6, 2 * args.num_folds)
+    fewest = 2 * args.num_folds if args.num_folds > 2 else 8
     if args.patients < fewest:
         parser.error(f"--patients is {args.patients}: {args.num_folds} folds need {fewest} or more")
     args.root = os.path.expanduser(args.root or dataset_folder("phantom"))

@@ -129,6 +129,15 @@ def test_a_patient_without_a_fold_is_refused_and_nothing_is_written(folds, tmp_p
     assert not (tmp_path / "annotations").exists()
 
 
+def test_a_training_split_without_a_class_is_refused_and_nothing_is_written(tmp_path):
+    patients = {f"p{number:02d}": 1 if number < 20 else 2 for number in range(22)}
+    folds = {name: 1 + index % 2 for index, name in enumerate(patients)}
+    # of two malignant patients one is tested, and the other one validates
+    with pytest.raises(BBUIError, match="Fold 1 leaves no malignant patient to train on: the data set has 2 of 22"):
+        write_splits(bbui_of(patients), tmp_path / "annotations", folds, num_folds=2)
+    assert not (tmp_path / "annotations").exists()
+
+
 def test_if_one_file_cannot_be_written_all_stay_those_of_the_earlier_draw(tmp_path):
     write_splits(bbui_of(PATIENTS), tmp_path, assign_folds(PATIENTS, seed=0), seed=0)
     (tmp_path / "fold3_val.json").unlink()

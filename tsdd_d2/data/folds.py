@@ -122,7 +122,7 @@ def write_splits(
 
     Raises:
         BBUIError: `test_folds` lacks a patient or names a fold that does not exist, or a fold leaves no
-            patient to train on. Nothing is written then.
+            patient of a class to train on. Nothing is written then.
         InputError: a file cannot be written. All files stay as they were then.
     """
     patients = patient_classes(bbui)
@@ -140,11 +140,14 @@ def write_splits(
         if not members["test"]:
             print(f"Fold {fold} is left out: no image of its test patients is here.")
             continue
-        if not members["train"]:
-            raise BBUIError(
-                f"Fold {fold} leaves no patient to train on: the data set has {len(patients)} patients. "
-                "Use fewer folds, or more patients."
-            )
+        trained = {patients[name] for name in members["train"]}
+        for category in CATEGORIES:
+            if category["id"] not in trained:
+                count = list(patients.values()).count(category["id"])
+                raise BBUIError(
+                    f"Fold {fold} leaves no {category['name']} patient to train on: the data set has {count} of "
+                    f"{len(patients)} patients. Use fewer folds, or more patients."
+                )
         for split, names in members.items():
             splits[f"fold{fold}_{split}"] = _select_patients(bbui, names)
 
