@@ -10,7 +10,7 @@ import os
 
 from tsdd_d2.data import assign_folds, dataset_folder, patient_classes
 from tsdd_d2.data.phantom import generate_phantom
-from tsdd_d2.data.prepare import exit_on_input_error, preparation_parser, write_and_count_splits
+from tsdd_d2.data.prepare import exit_on_input_error, preparation_parser, seed_option, write_and_count_splits
 
 EXAMPLES = """
 examples:
@@ -46,7 +46,7 @@ def main() -> None:
     parser.add_argument("--patients", type=int, default=100, help="half of them malignant (default: 100)")
     parser.add_argument("--images-per-patient", type=int, default=4, help="of the one lesion (default: 4)")
     parser.add_argument("--size", type=int, default=256, help="width and height in pixels (default: 256)")
-    parser.add_argument("--seed", type=int, default=0, help="of images, boxes and folds (default: 0)")
+    parser.add_argument("--seed", type=seed_option, default=0, help="of images, boxes and folds (default: 0)")
     parser.add_argument(
         "--coarseness",
         type=float,

@@ -387,6 +387,15 @@ def test_csv_tells_the_problems_of_all_rows(clinic, tmp_path):
     assert all(f"line {number}:" in message for number in (8, 9, 18, 19))
 
 
+@pytest.mark.parametrize("script", ["busbra", "busi", "csv", "phantom"])
+@pytest.mark.parametrize("seed", ["-1", "4294967296", "1.5"])
+def test_a_seed_of_another_kind_is_refused(script, seed, tmp_path):
+    required = ("--csv", tmp_path / "images.csv") if script == "csv" else ()
+    code, _, err = run(script, "--root", tmp_path / "none", *required, "--seed", seed)
+    assert code == 2 and f"--seed: must be an integer from 0 to 4294967295, found '{seed}'" in err
+    assert not (tmp_path / "none").exists()
+
+
 @pytest.mark.parametrize("script", ["busbra", "busi", "csv"])
 def test_help_has_examples(script):
     assert f"python datasets/prepare_{script}.py" in prepare(script, "--help")

@@ -14,6 +14,7 @@ __all__ = [
     "exit_on_input_error",
     "preparation_parser",
     "print_warnings",
+    "seed_option",
     "write_and_count_splits",
 ]
 
@@ -32,7 +33,19 @@ def add_annotation_options(parser: argparse.ArgumentParser) -> None:
         type=os.path.expanduser,
         help="folder of the annotation files (default: <root>/annotations)",
     )
-    parser.add_argument("--seed", type=int, default=0, help="seed of every draw over patients (default: 0)")
+    parser.add_argument("--seed", type=seed_option, default=0, help="seed of every draw over patients (default: 0)")
+
+
+def seed_option(text: str) -> int:
+    """
+    The value of `--seed`: numpy and scikit-learn take 32 bits.
+
+    Raises:
+        ArgumentTypeError: it is none.
+    """
+    if not (text.isdecimal() and int(text) < 2**32):
+        raise argparse.ArgumentTypeError(f"must be an integer from 0 to {2**32 - 1}, found {text!r}")
+    return int(text)
 
 
 @contextlib.contextmanager
