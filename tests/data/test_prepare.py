@@ -331,6 +331,56 @@ def test_busi_names_all_masks_that_do_not_fit(flat_busi, tmp_path):
     assert "benign (3)_mask.png cannot be decoded" in message
 
 
+def renumber(root):
+    """The images of each class of a flat BUSI become 001.png, 002.png, ..."""
+    for path in sorted(root.glob("*/*.png")):
+        number, rest = path.name.split("(")[1].split(")")
+        path.rename(path.parent / f"{int(number):03d}{rest}")
+
+
+def test_busi_images_of_one_name_in_two_classes_are_two_patients(flat_busi, tmp_path):
+    renumber(flat_busi)
+    prepare("busi", "--root", flat_busi, "--output", tmp_path / "out")
+    patients = {name: image["patient_id"] for name, image in all_images(tmp_path / "out").items()}
+    assert len(set(patients.values())) == 20
+    assert (patients["benign/008.png"], patients["malignant/008.png"]) == ("benign/008", "malignant/008")
+    assert patients["benign/009.png"] == "009"
+
+
+@pytest.mark.parametrize("folder", ["mask", "masks"])
+def test_busi_masks_may_be_in_either_folder(folder, flat_busi, tmp_path):
+    prepare("busi", "--root", flat_busi, "--output", tmp_path / "flat")
+    for path in sorted(flat_busi.glob("*/*.png")):
+        target = path.parent / (folder if "_mask" in path.name else "images") / path.name
+        target.parent.mkdir(exist_ok=True)
+        path.rename(target)
+    prepare("busi", "--root", flat_busi, "--output", tmp_path / "out")
+    flat = {image["patient_id"]: image["boxes"] for image in all_images(tmp_path / "flat").values()}
+    assert {image["patient_id"]: image["boxes"] for image in all_images(tmp_path / "out").values()} == flat
+
+
+def test_busi_refuses_a_class_without_masks_and_masks_in_two_places(flat_busi, tmp_path):
+    kept = tmp_path / "kept"
+    kept.mkdir()
+    for path in sorted(flat_busi.glob("benign/*_mask.png")):
+        path.rename(kept / path.name)
+    message = refuse("busi", tmp_path / "out", "--root", flat_busi)
+    assert "has images but not one mask" in message and message.endswith(f"- {flat_busi / 'benign'}\n")
+    for folder in ("images", "mask", "masks"):
+        write_image(flat_busi / f"benign/{folder}/1.png")
+    message = refuse("busi", tmp_path / "out", "--root", flat_busi)
+    assert f"must be in one folder, found some in {flat_busi / 'benign/mask'}, {flat_busi / 'benign/masks'}" in message
+
+
+def test_busi_masks_of_another_case_and_hidden_files(flat_busi, tmp_path):
+    prepare("busi", "--root", flat_busi, "--output", tmp_path / "plain")
+    for path in sorted(flat_busi.glob("*/*.png")):
+        (path.parent / f"._{path.name}").write_bytes(b"\0\5\x16\7 of macOS")
+        path.rename(path.parent / path.name.replace("_mask", "_Mask"))
+    prepare("busi", "--root", flat_busi, "--output", tmp_path / "out")
+    assert all_images(tmp_path / "out") == all_images(tmp_path / "plain")
+
+
 # --------------------------------------------------------------------------------------- own images
 
 
