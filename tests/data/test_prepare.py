@@ -159,6 +159,16 @@ def test_busbra_names_all_missing_images(busbra, tmp_path):
     assert "bus_0003-l.png does not exist" in message and "bus_0007-r.png does not exist" in message
 
 
+def test_busbra_takes_a_part_whose_table_is_cut_down(busbra, tmp_path):
+    """The table of folds may be the published one."""
+    table, gone = busbra / "bus_data.csv", ("bus_0003-l", "bus_0007-r")
+    for name in gone:
+        (busbra / f"Images/{name}.png").unlink()
+    table.write_text("".join(x for x in table.read_text().splitlines(True) if not x.startswith(gone)))
+    prepare("busbra", "--root", busbra, "--output", tmp_path / "out")
+    assert len(all_images(tmp_path / "out")) == 38
+
+
 def test_busbra_refuses_a_missing_folder_or_table(busbra, tmp_path):
     assert "bus_data.csv does not exist" in refuse("busbra", tmp_path / "out", "--root", tmp_path / "none")
     (busbra / "5-fold-cv.csv").unlink()
@@ -471,6 +481,17 @@ def test_csv_tells_the_problems_of_all_rows_images_and_boxes_by_line(clinic, tmp
     assert "patient_id is empty; unknown class 'cyst', expected benign or malignant; x, y, w, h must be" in problems[0]
     assert "scans/8_0.png: 'bbox' [38.0, 2.0, 10.0, 8.0] leaves the image" in problems[1]
     assert "9_1.png cannot be decoded" in problems[2] and "10_0.png does not exist" in problems[3]
+
+
+def test_a_file_that_cannot_be_written_is_named_and_the_others_stay(clinic):
+    table, output = clinic / "images.csv", clinic / "annotations"
+    prepare("csv", "--root", clinic, "--csv", table)
+    before = {path: path.read_bytes() for path in output.iterdir() if path.name != "fold5_val.json"}
+    (output / "fold5_val.json").unlink()
+    (output / "fold5_val.json").mkdir()
+    code, _, err = run("csv", "--root", clinic, "--csv", table, "--seed", 1)
+    assert code == 2 and f"cannot be written to {output}" in err and "fold5_val.json" in err
+    assert {path: path.read_bytes() for path in output.iterdir() if path.is_file()} == before
 
 
 def test_csv_takes_rows_that_end_before_the_box(clinic, tmp_path):
