@@ -5,7 +5,6 @@ Gómez-Flores, Gregorio-Calas, Coelho de Albuquerque Pereira: "BUS-BRA: A Breast
 Assessing Computer-aided Diagnosis Systems", Medical Physics, 2023.
 """
 
-import csv
 import json
 import os
 from typing import Any, Dict, List, Tuple
@@ -23,6 +22,8 @@ from tsdd_d2.data.prepare import (
     exit_on_input_error,
     preparation_parser,
     print_warnings,
+    read_csv,
+    roi_problem,
     write_and_count_splits,
 )
 from tsdd_d2.data.roi import manual_annotation
@@ -38,28 +39,40 @@ examples:
 """
 
 
-def read_table(path: str, columns: List[str]) -> List[Dict[str, str]]:
-    """The rows of a csv file that must have `columns`."""
+def read_table(path: str, columns: List[str]) -> List[Tuple[int, Dict[str, str]]]:
+    """
+    The (line, row) of a csv file that must have `columns`.
+
+    Raises:
+        BBUIError: the file is missing, is no CSV file in UTF-8, or lacks a column, or a row does.
+    """
     if not os.path.isfile(path):
         raise BBUIError(f"{path} does not exist. --root must name the folder of BUS-BRA that holds it.")
-    with open(path, encoding="utf-8-sig", newline="") as file:
-        reader = csv.DictReader(file)
-        missing = [column for column in columns if column not in (reader.fieldnames or [])]
-        if missing:
-            raise BBUIError(f"{path} has no column {', '.join(missing)}. It is not the official table.")
-        return list(reader)
+    found, rows = read_csv(path)
+    missing = [column for column in columns if column not in found]
+    if missing:
+        raise BBUIError(f"{path} has no column {', '.join(missing)}. It is not the official table.")
+    cut_off = [
+        f"line {line}: nothing in {', '.join(column for column in columns if row[column] is None)}"
+        for line, row in rows
+        if None in (row[column] for column in columns)
+    ]
+    if cut_off:
+        raise BBUIError(f"{path} has rows that are cut off; take the official table:", cut_off)
+    return rows
 
 
 def build_bbui(root: str) -> Dict[str, Any]:
     """The BBUI content of all images in `bus_data.csv`, in the order of the table."""
     table = os.path.join(root, "bus_data.csv")
-    rows = read_table(table, ["ID", "Case", "Pathology", "Width", "Height", "BBOX"])
+    lines_and_rows = read_table(table, ["ID", "Case", "Pathology", "Width", "Height", "BBOX"])
+    rows = [row for _, row in lines_and_rows]
     sizes = read_image_sizes(root, [f"Images/{row['ID']}.png" for row in rows])
     check_sizes(rows, sizes)
 
     class_ids = {category["name"]: category["id"] for category in CATEGORIES}
     images, annotations, problems = [], [], []
-    for number, (row, size) in enumerate(zip(rows, sizes), start=1):
+    for number, ((line, row), size) in enumerate(zip(lines_and_rows, sizes), start=1):
         try:
             x, y, width, height = (float(value) for value in json.loads(row["BBOX"]))
             image = {
@@ -71,8 +84,11 @@ def build_bbui(root: str) -> Dict[str, Any]:
                 "category_id": class_ids[row["Pathology"].strip().lower()],
             }
         except (KeyError, TypeError, ValueError) as error:
-            problems.append(f"row {number} ({row['ID']}): {type(error).__name__}: {error}")
+            problems.append(f"line {line} ({row['ID']}): {type(error).__name__}: {error}")
             continue
+        problem = roi_problem(image, [x, y, width, height], root)
+        if problem:
+            problems.append(f"line {line} ({row['ID']}): {problem}")
         images.append(image)
         annotations.append(manual_annotation(number, image, [x, y, width, height]))
     if problems:
@@ -117,7 +133,7 @@ def official_test_folds(root: str, bbui: Dict[str, Any]) -> Dict[str, int]:
     fold does not test.
     """
     table = os.path.join(root, "5-fold-cv.csv")
-    fold_of_image = {row["ID"]: row["kFold"] for row in read_table(table, ["ID", "kFold"])}
+    fold_of_image = {row["ID"]: row["kFold"] for _, row in read_table(table, ["ID", "kFold"])}
     test_folds, problems = {}, []
     for image in bbui["images"]:
         name = os.path.splitext(os.path.basename(image["file_name"]))[0]

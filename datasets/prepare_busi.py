@@ -5,6 +5,7 @@ changed.
 Al-Dhabyani, Gomaa, Khaled, Fahmy: "Dataset of breast ultrasound images", Data in Brief 28, 2020.
 """
 
+import collections
 import os
 import re
 from typing import Any, Dict, List, Optional, Tuple
@@ -34,7 +35,7 @@ EXAMPLES = """
 expected layout, as published:
   <root>/Dataset_BUSI_with_GT/{benign,malignant,normal}/
       benign (1).png, benign (1)_mask.png, benign (1)_mask_1.png (a second lesion), ...
-or with images/ and mask/ below each class. The class folders may also be in <root> itself.
+or with images/ and mask/ (or masks/) below each class. The class folders may also be in <root> itself.
 
 examples:
   python datasets/prepare_busi.py
@@ -45,20 +46,27 @@ examples:
 # A normal image shows no malignancy, so it is negative in the diagnosis, as a benign one is.
 CLASS_ID = {"benign": 1, "malignant": 2, "normal": 1}
 
-_MASK_SUFFIX = re.compile(r"_mask(_\d+)?$")
+_MASK_SUFFIX = re.compile(r"_mask(_\d+)?$", re.IGNORECASE)
 
 
 def find_images(folder: str) -> Dict[str, List[str]]:
     """
     Returns:
         image path -> paths of its masks, for one class folder in either layout, in natural order.
+
+    Raises:
+        BBUIError: there is no image, a mask has none, or there are masks in more than one place.
     """
-    image_folder, mask_folder = folder, folder
-    if os.path.isdir(os.path.join(folder, "images")):
-        image_folder, mask_folder = os.path.join(folder, "images"), os.path.join(folder, "mask")
-    masks = list_pngs(mask_folder)
-    if mask_folder == image_folder:
-        masks = [path for path in masks if _MASK_SUFFIX.search(stem(path))]
+    image_folder, mask_folders = os.path.join(folder, "images"), ("mask", "masks")
+    if not os.path.isdir(image_folder):
+        image_folder, mask_folders = folder, ()
+    beside = [path for path in list_pngs(image_folder) if _MASK_SUFFIX.search(stem(path))]
+    places = [beside, *(list_pngs(os.path.join(folder, name)) for name in mask_folders)]
+    places = [place for place in places if place]
+    if len(places) > 1:
+        found = ", ".join(os.path.dirname(place[0]) for place in places)
+        raise BBUIError(f"The masks of a class must be in one folder, found some in {found}.")
+    masks = places[0] if places else []
     images = [path for path in list_pngs(image_folder) if path not in masks]
     if not images:
         raise BBUIError(f"{image_folder} holds no PNG images.")
@@ -75,7 +83,8 @@ def find_images(folder: str) -> Dict[str, List[str]]:
 def list_pngs(folder: str) -> List[str]:
     """The PNG files of a folder, "benign (2).png" before "benign (10).png"; none if there is no folder."""
     names = os.listdir(folder) if os.path.isdir(folder) else []
-    names = [name for name in names if name.lower().endswith(".png")]
+    # macOS writes "._benign (2).png", which is no image, beside each file of an archive.
+    names = [name for name in names if name.lower().endswith(".png") and not name.startswith(".")]
     return [os.path.join(folder, name) for name in sorted(names, key=natural_key)]
 
 
@@ -107,7 +116,8 @@ def build_bbui(root: str, include_normal: bool = False) -> Dict[str, Any]:
     """
     The BBUI content of all images: one ROI for each mask file that is not empty.
 
-    Every image is its own patient, `patient_id` being the file name. A normal image is benign, without ROI,
+    Every image is its own patient, `patient_id` being the file name, after that of the class folder if another one
+    has an image of this name. A normal image is benign, without ROI,
     and its entry has `"normal": true`.
     """
     published = os.path.join(root, "Dataset_BUSI_with_GT")
@@ -124,6 +134,18 @@ def build_bbui(root: str, include_normal: bool = False) -> Dict[str, Any]:
         for name in class_names
         for path, masks in find_images(os.path.join(class_root, name)).items()
     ]
+    without = [
+        os.path.join(class_root, name)
+        for name in ("benign", "malignant")
+        if not any(masks for entry_name, _, masks in entries if entry_name == name)
+    ]
+    if without:
+        raise BBUIError(
+            "A class has images but not one mask. Masks are <image>_mask.png beside the images, or in mask/ or masks/ "
+            "beside images/:",
+            without,
+        )
+    images_of_stem = collections.Counter(stem(path) for _, path, _ in entries)
     paths = [os.path.relpath(path, root).replace(os.sep, "/") for _, path, _ in entries]
     sizes = read_image_sizes(root, paths)
 
@@ -136,7 +158,7 @@ def build_bbui(root: str, include_normal: bool = False) -> Dict[str, Any]:
             "file_name": file_name,
             "height": height,
             "width": width,
-            "patient_id": stem(path),
+            "patient_id": stem(path) if images_of_stem[stem(path)] == 1 else f"{class_name}/{stem(path)}",
             "category_id": CLASS_ID[class_name],
         }
         images.append(image)

@@ -10,16 +10,19 @@ A row without x, y, w and h is an image whose ROI is not known (partially annota
 ROIs has several rows.
 """
 
-import csv
 import os
-from typing import Any, Dict, List, Optional
+from collections import defaultdict
+from typing import Any, Dict, List, Optional, Tuple
 
-from tsdd_d2.data import CATEGORIES, BBUIError, assign_folds, patient_classes, read_image_sizes
+from tsdd_d2.data import CATEGORIES, BBUIError, assign_folds, patient_classes
+from tsdd_d2.data.image_sizes import decode_sizes
 from tsdd_d2.data.prepare import (
     add_annotation_options,
     exit_on_input_error,
     preparation_parser,
     print_warnings,
+    read_csv,
+    roi_problem,
     write_and_count_splits,
 )
 from tsdd_d2.data.roi import manual_annotation
@@ -43,59 +46,64 @@ COLUMNS = ("file_name", "patient_id", "class")
 BOX_COLUMNS = ("x", "y", "w", "h")
 
 
-def read_rows(path: str) -> List[Dict[str, Any]]:
+# the line of the table, and what is wrong there
+Problem = Tuple[int, str]
+
+
+def read_rows(path: str) -> Tuple[List[Dict[str, Any]], List[Problem]]:
     """
     Returns:
-        one dict for each row: file_name, patient_id (str), category_id (1 or 2), bbox (XYWH floats, or None).
+        one dict for each row that can be used: line, file_name, patient_id (str), category_id (1 or 2), bbox (XYWH
+        floats, or None); and the problems of all rows.
 
     Raises:
-        BBUIError: with the problems of all rows.
+        BBUIError: the file is missing, is no CSV file in UTF-8, or has no rows or not the columns.
     """
     if not os.path.isfile(path):
         raise BBUIError(f"{path} does not exist. --csv must name the table of the images.")
-    try:
-        with open(path, encoding="utf-8-sig", newline="") as file:
-            reader = csv.DictReader(file, restval="")
-            found = reader.fieldnames or []
-            lines = [(reader.line_num, row) for row in reader]
-    except (UnicodeDecodeError, csv.Error) as error:
-        message = f"{path} is no CSV file in UTF-8 ({error}). Spreadsheets save it as 'CSV UTF-8 (comma delimited)'."
-        raise BBUIError(message) from error
+    found, lines = read_csv(path)
     expected = COLUMNS + (BOX_COLUMNS if set(BOX_COLUMNS) & set(found) else ())
     missing = [column for column in expected if column not in found]
     if missing:
         raise BBUIError(
             f"{path} has no column {', '.join(missing)}. Its header line is {','.join(found)!r}."
         )
+    if not lines:
+        raise BBUIError(f"{path} has no rows.")
     rows, problems = [], []
     for line, row in lines:
         try:
-            rows.append(parse_row(row))
+            rows.append({"line": line, **parse_row(row)})
         except ValueError as error:
-            problems.append(f"line {line}: {error}")
-    problems += disagreements(rows)
-    if problems:
-        raise BBUIError(f"{path} cannot be used; correct these rows:", problems)
-    if not rows:
-        raise BBUIError(f"{path} has no rows.")
-    return rows
+            problems.append((line, str(error)))
+    return rows, problems + disagreements(rows) + repetitions(rows)
 
 
-def parse_row(row: Dict[str, str]) -> Dict[str, Any]:
+def parse_row(row: Dict[Optional[str], Any]) -> Dict[str, Any]:
+    """
+    Raises:
+        ValueError: with all problems of the row.
+    """
     if None in row:
         raise ValueError("it has more fields than the header line; decimals are written with a point")
-    for column in ("file_name", "patient_id"):
-        if not row[column].strip():
-            raise ValueError(f"{column} is empty")
+    # A row may end before its last columns.
+    text = {column: (row.get(column) or "").strip() for column in COLUMNS + BOX_COLUMNS}
+    problems = [f"{column} is empty" for column in ("file_name", "patient_id") if not text[column]]
     class_ids = {category["name"]: category["id"] for category in CATEGORIES}
-    class_name = row["class"].strip().lower()
-    if class_name not in class_ids:
-        raise ValueError(f"unknown class {row['class']!r}, expected benign or malignant")
+    category_id = class_ids.get(text["class"].lower())
+    if category_id is None:
+        problems.append(f"unknown class {text['class']!r}, expected benign or malignant")
+    try:
+        bbox = parse_box([text[column] for column in BOX_COLUMNS])
+    except ValueError as error:
+        problems.append(str(error))
+    if problems:
+        raise ValueError("; ".join(problems))
     return {
-        "file_name": row["file_name"].strip(),
-        "patient_id": row["patient_id"].strip(),
-        "category_id": class_ids[class_name],
-        "bbox": parse_box([row.get(column, "").strip() for column in BOX_COLUMNS]),
+        "file_name": text["file_name"],
+        "patient_id": text["patient_id"],
+        "category_id": category_id,
+        "bbox": bbox,
     }
 
 
@@ -108,48 +116,75 @@ def parse_box(values: List[str]) -> Optional[List[float]]:
         raise ValueError(f"x, y, w, h must be four numbers or all empty, found {','.join(values)}") from None
 
 
-def disagreements(rows: List[Dict[str, Any]]) -> List[str]:
-    """The rows of one image must name one patient and one class."""
+def disagreements(rows: List[Dict[str, Any]]) -> List[Problem]:
+    """The rows of one image must name one patient and one class, and its file in one way."""
+    rows_of = defaultdict(list)
+    for row in rows:
+        rows_of[os.path.normpath(row["file_name"])].append(row)
     problems = []
-    for key in ("patient_id", "category_id"):
-        values: Dict[str, set] = {}
-        for row in rows:
-            values.setdefault(row["file_name"], set()).add(row[key])
-        problems += [
-            f"{file_name}: its rows disagree on {key}: {', '.join(sorted(map(str, found)))}"
-            for file_name, found in values.items()
-            if len(found) > 1
-        ]
+    for file_name, same in rows_of.items():
+        for key in ("file_name", "patient_id", "category_id"):
+            values = sorted({str(row[key]) for row in same})
+            if len(values) > 1:
+                lines = ", ".join(str(row["line"]) for row in same)
+                text = f"{file_name}: its rows disagree on {key}: {', '.join(values)} (lines {lines})"
+                problems.append((same[0]["line"], text))
+    return problems
+
+
+def repetitions(rows: List[Dict[str, Any]]) -> List[Problem]:
+    """A ROI that is there twice would count twice in training."""
+    first_lines: Dict[Any, int] = {}
+    problems = []
+    for row in rows:
+        if row["bbox"]:
+            first = first_lines.setdefault((row["file_name"], *row["bbox"]), row["line"])
+            if first != row["line"]:
+                problems.append((row["line"], f"{row['file_name']}: its ROI is that of line {first}"))
     return problems
 
 
 def build_bbui(root: str, csv_file: str) -> Dict[str, Any]:
-    """The BBUI content of all images of the table, in its order."""
-    rows = read_rows(csv_file)
+    """
+    The BBUI content of all images of the table, in its order.
+
+    Raises:
+        BBUIError: with the problems of all rows, images and ROIs.
+    """
+    rows, problems = read_rows(csv_file)
     first_rows = {}
     for row in rows:
         first_rows.setdefault(row["file_name"], row)
-    sizes = read_image_sizes(root, list(first_rows))
-    images = [
-        {
+    sizes = decode_sizes([os.path.join(root, file_name) for file_name in first_rows])
+    image_of = {}
+    for number, (row, size) in enumerate(zip(first_rows.values(), sizes), start=1):
+        if isinstance(size, BBUIError):
+            problems.append((row["line"], str(size)))
+            continue
+        image_of[row["file_name"]] = {
             "id": number,
             "file_name": row["file_name"],
-            "height": height,
-            "width": width,
+            "height": size[0],
+            "width": size[1],
             "patient_id": row["patient_id"],
             "category_id": row["category_id"],
         }
-        for number, (row, (height, width)) in enumerate(zip(first_rows.values(), sizes), start=1)
-    ]
-    image_of = {image["file_name"]: image for image in images}
-    annotations = [
-        manual_annotation(number, image_of[row["file_name"]], row["bbox"])
-        for number, row in enumerate((row for row in rows if row["bbox"]), start=1)
-    ]
+    annotations = []
+    for row in rows:
+        image = image_of.get(row["file_name"])
+        if image is None or row["bbox"] is None:
+            continue
+        annotations.append(manual_annotation(len(annotations) + 1, image, row["bbox"]))
+        problem = roi_problem(image, row["bbox"], root)
+        if problem:
+            problems.append((row["line"], f"{row['file_name']}: {problem}"))
+    if problems:
+        texts = [f"line {line}: {text}" for line, text in sorted(problems)]
+        raise BBUIError(f"{csv_file} cannot be used; correct these rows:", texts)
     return {
         "info": {"description": os.path.basename(os.path.abspath(root))},
         "categories": CATEGORIES,
-        "images": images,
+        "images": list(image_of.values()),
         "annotations": annotations,
     }
 

@@ -10,7 +10,7 @@ import os
 
 from tsdd_d2.data import assign_folds, dataset_folder, patient_classes
 from tsdd_d2.data.phantom import generate_phantom
-from tsdd_d2.data.prepare import exit_on_input_error, preparation_parser, write_and_count_splits
+from tsdd_d2.data.prepare import exit_on_input_error, preparation_parser, seed_option, write_and_count_splits
 
 EXAMPLES = """
 examples:
@@ -46,7 +46,7 @@ def main() -> None:
     parser.add_argument("--patients", type=int, default=100, help="half of them malignant (default: 100)")
     parser.add_argument("--images-per-patient", type=int, default=4, help="of the one lesion (default: 4)")
     parser.add_argument("--size", type=int, default=256, help="width and height in pixels (default: 256)")
-    parser.add_argument("--seed", type=int, default=0, help="of images, boxes and folds (default: 0)")
+    parser.add_argument("--seed", type=seed_option, default=0, help="of images, boxes and folds (default: 0)")
     parser.add_argument(
         "--coarseness",
         type=float,
@@ -55,10 +55,10 @@ def main() -> None:
     )
     parser.add_argument("--num-folds", type=int, default=5, help="number of folds, at least 2 (default: 5)")
     args = parser.parse_args()
-    # Before anything is rendered: each class in each test fold, two patients to validate, and one to train.
+    # Before anything is rendered: each fold tests, validates and trains on a patient of each class.
     if args.num_folds < 2:
         parser.error(f"--num-folds is {args.num_folds}: give 2 or more")
-    fewest = max(6, 2 * args.num_folds)
+    fewest = 2 * args.num_folds if args.num_folds > 2 else 8
     if args.patients < fewest:
         parser.error(f"--patients is {args.patients}: {args.num_folds} folds need {fewest} or more")
     args.root = os.path.expanduser(args.root or dataset_folder("phantom"))

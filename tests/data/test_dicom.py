@@ -144,6 +144,29 @@ def test_deeper_values_are_refused(tmp_path):
         read(save_dicom(tmp_path / "b.dcm", np.full((4, 4), -3, np.int8)))
 
 
+def save_palette(path, indices, scale):
+    """A file whose palette has four colours in 16 bits, the brightest 200 times `scale`."""
+    dataset = pydicom.dcmread(save_dicom(path, indices))
+    dataset.PhotometricInterpretation = "PALETTE COLOR"
+    for colour, entries in {"Red": [0, 10, 20, 200], "Green": [0, 5, 10, 100], "Blue": [0, 1, 2, 50]}.items():
+        keyword = f"{colour}PaletteColorLookupTable"
+        dataset.add_new(f"{keyword}Descriptor", "US", [4, 0, 16])
+        dataset.add_new(f"{keyword}Data", "OW", (np.array(entries, "<u2") * scale).tobytes())
+    dataset.save_as(path)
+    return path
+
+
+def test_a_palette_of_16_bits_with_entries_of_8_is_refused(tmp_path):
+    """The upper 8 bits would be shown, which are 0."""
+    indices = np.array([[0, 1], [2, 3]], np.uint8)
+    (image,) = read(save_palette(tmp_path / "a.dcm", indices, scale=256))
+    assert image.pixels[1].tolist() == [[20, 10, 2], [200, 100, 50]]
+    # a dark frame of a good palette is none
+    assert read(save_palette(tmp_path / "dark.dcm", indices * 0, scale=256))[0].pixels.max() == 0
+    with pytest.raises(InputError, match=r"b\.dcm: a palette of 16 bits whose entries are at most 200"):
+        read(save_palette(tmp_path / "b.dcm", indices, scale=1))
+
+
 def test_8_bits_in_16(grey, tmp_path):
     path = save_dicom(tmp_path / "a.dcm", grey.astype(np.uint16), bits=8)
     assert pydicom.dcmread(path).BitsAllocated == 16

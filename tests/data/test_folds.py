@@ -13,6 +13,7 @@ from tsdd_d2.data import (
     write_splits,
 )
 from tsdd_d2.data.files import read_json
+from tsdd_d2.errors import InputError
 
 # 70 benign and 30 malignant patients.
 PATIENTS = {f"p{number:03d}": 1 if number < 70 else 2 for number in range(100)}
@@ -126,6 +127,25 @@ def test_a_patient_without_a_fold_is_refused_and_nothing_is_written(folds, tmp_p
     with pytest.raises(BBUIError, match="patient 'p000'"):
         write_splits(bbui_of(PATIENTS), tmp_path / "annotations", folds)
     assert not (tmp_path / "annotations").exists()
+
+
+def test_a_training_split_without_a_class_is_refused_and_nothing_is_written(tmp_path):
+    patients = {f"p{number:02d}": 1 if number < 20 else 2 for number in range(22)}
+    folds = {name: 1 + index % 2 for index, name in enumerate(patients)}
+    # of two malignant patients one is tested, and the other one validates
+    with pytest.raises(BBUIError, match="Fold 1 leaves no malignant patient to train on: the data set has 2 of 22"):
+        write_splits(bbui_of(patients), tmp_path / "annotations", folds, num_folds=2)
+    assert not (tmp_path / "annotations").exists()
+
+
+def test_if_one_file_cannot_be_written_all_stay_those_of_the_earlier_draw(tmp_path):
+    write_splits(bbui_of(PATIENTS), tmp_path, assign_folds(PATIENTS, seed=0), seed=0)
+    (tmp_path / "fold3_val.json").unlink()
+    (tmp_path / "fold3_val.json").mkdir()
+    before = {path.name: path.read_bytes() for path in tmp_path.iterdir() if path.is_file()}
+    with pytest.raises(InputError, match=rf"cannot be written to {tmp_path}.*Is a directory: '.*fold3_val\.json'"):
+        write_splits(bbui_of(PATIENTS), tmp_path, assign_folds(PATIENTS, seed=1), seed=1)
+    assert {path.name: path.read_bytes() for path in tmp_path.iterdir() if path.is_file()} == before
 
 
 # ---------------------------------------------------------------------------------------------- p

@@ -55,14 +55,15 @@ def test_colours_of_16_bits_are_refused(root):
         read_image_sizes(root, ["colours.png"])
 
 
-def test_several_pages_are_refused(root):
-    page = Image.new("L", (WIDTH, HEIGHT))
-    page.save(root / "pages.tif", save_all=True, append_images=[page])
-    page.save(root / "page.tif")
-    page.convert("RGB").save(root / "page.webp")
-    assert read_image_sizes(root, ["page.tif", "page.webp"]) == [(HEIGHT, WIDTH)] * 2
-    with pytest.raises(BBUIError, match=r"pages\.tif has 2 pages; save each as a file"):
-        read_image_sizes(root, ["pages.tif"])
+@pytest.mark.parametrize("suffix", ["tif", "png", "webp", "gif"])
+def test_several_pages_are_refused(suffix, root):
+    """Of a PNG and a WebP the pages are those of an animation."""
+    page, other = (Image.new("L", (WIDTH, HEIGHT), value) for value in (0, 200))
+    page.save(root / f"page.{suffix}")
+    page.save(root / f"pages.{suffix}", save_all=True, append_images=[other])
+    assert read_image_sizes(root, [f"page.{suffix}"]) == [(HEIGHT, WIDTH)]
+    with pytest.raises(BBUIError, match=rf"pages\.{suffix} has 2 pages; save each as a file"):
+        read_image_sizes(root, [f"pages.{suffix}"])
 
 
 @pytest.mark.parametrize(

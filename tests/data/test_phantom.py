@@ -246,7 +246,14 @@ def test_prepare_writes_the_splits_into_the_default_folder(tmp_path, monkeypatch
 
 
 @pytest.mark.parametrize(
-    "options", [("--num-folds", "1"), ("--patients", "9"), ("--coarseness", "2"), ("--size", "8")]
+    "options",
+    [
+        ("--num-folds", "1"),
+        ("--patients", "9"),
+        ("--patients", "7", "--num-folds", "2"),
+        ("--coarseness", "2"),
+        ("--size", "8"),
+    ],
 )
 def test_prepare_refuses_bad_options_and_writes_nothing(tmp_path, monkeypatch, options):
     with pytest.raises(SystemExit) as stop:

@@ -159,6 +159,16 @@ def test_busbra_names_all_missing_images(busbra, tmp_path):
     assert "bus_0003-l.png does not exist" in message and "bus_0007-r.png does not exist" in message
 
 
+def test_busbra_takes_a_part_whose_table_is_cut_down(busbra, tmp_path):
+    """The table of folds may be the published one."""
+    table, gone = busbra / "bus_data.csv", ("bus_0003-l", "bus_0007-r")
+    for name in gone:
+        (busbra / f"Images/{name}.png").unlink()
+    table.write_text("".join(x for x in table.read_text().splitlines(True) if not x.startswith(gone)))
+    prepare("busbra", "--root", busbra, "--output", tmp_path / "out")
+    assert len(all_images(tmp_path / "out")) == 38
+
+
 def test_busbra_refuses_a_missing_folder_or_table(busbra, tmp_path):
     assert "bus_data.csv does not exist" in refuse("busbra", tmp_path / "out", "--root", tmp_path / "none")
     (busbra / "5-fold-cv.csv").unlink()
@@ -171,13 +181,32 @@ def test_busbra_refuses_a_missing_folder_or_table(busbra, tmp_path):
         ("Case", "Patient", "has no column Case"),
         ("[5,2,10,8]", "[5,2,10]", "bus_0005-l"),
         ("5,some,benign", "5,some,unknown", "bus_0005-r"),
-        ("[5,2,10,8]", "[35,2,10,8]", "leaves the image of 40x30 pixels"),
+        (
+            "[5,2,10,8]",
+            "[35,2,10,8]",
+            "line 10 (bus_0005-l): 'bbox' [35.0, 2.0, 10.0, 8.0] leaves the image of 40x30 pixels",
+        ),
+        ('-r,20,some,malignant,4,GE,40,30,left,"[20,2,10,8]"', "-r,20,some,mal", "line 41: nothing in Width, Height, BBOX"),
     ],
 )
 def test_busbra_refuses_a_broken_table(old, new, words, busbra, tmp_path):
     table = busbra / "bus_data.csv"
     table.write_text(table.read_text().replace(old, new))
     assert words in refuse("busbra", tmp_path / "out", "--root", busbra)
+
+
+def test_busbra_names_the_line_that_is_cut_off_in_the_table_of_folds(busbra, tmp_path):
+    table = busbra / "5-fold-cv.csv"
+    table.write_text(table.read_text()[: -len("nant,1,1\n")])
+    message = refuse("busbra", tmp_path / "out", "--root", busbra)
+    assert "5-fold-cv.csv has rows that are cut off" in message and "line 41: nothing in kFold" in message
+
+
+@pytest.mark.parametrize("name", ["bus_data.csv", "5-fold-cv.csv"])
+def test_busbra_tables_of_another_encoding(name, busbra, tmp_path):
+    table = busbra / name
+    table.write_bytes(table.read_text().replace("malignant", "maligní").encode("cp1252"))
+    assert f"{name} is no CSV file in UTF-8" in refuse("busbra", tmp_path / "out", "--root", busbra)
 
 
 def test_busbra_refuses_official_folds_that_share_a_patient(busbra, tmp_path):
@@ -312,6 +341,56 @@ def test_busi_names_all_masks_that_do_not_fit(flat_busi, tmp_path):
     assert "benign (3)_mask.png cannot be decoded" in message
 
 
+def renumber(root):
+    """The images of each class of a flat BUSI become 001.png, 002.png, ..."""
+    for path in sorted(root.glob("*/*.png")):
+        number, rest = path.name.split("(")[1].split(")")
+        path.rename(path.parent / f"{int(number):03d}{rest}")
+
+
+def test_busi_images_of_one_name_in_two_classes_are_two_patients(flat_busi, tmp_path):
+    renumber(flat_busi)
+    prepare("busi", "--root", flat_busi, "--output", tmp_path / "out")
+    patients = {name: image["patient_id"] for name, image in all_images(tmp_path / "out").items()}
+    assert len(set(patients.values())) == 20
+    assert (patients["benign/008.png"], patients["malignant/008.png"]) == ("benign/008", "malignant/008")
+    assert patients["benign/009.png"] == "009"
+
+
+@pytest.mark.parametrize("folder", ["mask", "masks"])
+def test_busi_masks_may_be_in_either_folder(folder, flat_busi, tmp_path):
+    prepare("busi", "--root", flat_busi, "--output", tmp_path / "flat")
+    for path in sorted(flat_busi.glob("*/*.png")):
+        target = path.parent / (folder if "_mask" in path.name else "images") / path.name
+        target.parent.mkdir(exist_ok=True)
+        path.rename(target)
+    prepare("busi", "--root", flat_busi, "--output", tmp_path / "out")
+    flat = {image["patient_id"]: image["boxes"] for image in all_images(tmp_path / "flat").values()}
+    assert {image["patient_id"]: image["boxes"] for image in all_images(tmp_path / "out").values()} == flat
+
+
+def test_busi_refuses_a_class_without_masks_and_masks_in_two_places(flat_busi, tmp_path):
+    kept = tmp_path / "kept"
+    kept.mkdir()
+    for path in sorted(flat_busi.glob("benign/*_mask.png")):
+        path.rename(kept / path.name)
+    message = refuse("busi", tmp_path / "out", "--root", flat_busi)
+    assert "has images but not one mask" in message and message.endswith(f"- {flat_busi / 'benign'}\n")
+    for folder in ("images", "mask", "masks"):
+        write_image(flat_busi / f"benign/{folder}/1.png")
+    message = refuse("busi", tmp_path / "out", "--root", flat_busi)
+    assert f"must be in one folder, found some in {flat_busi / 'benign/mask'}, {flat_busi / 'benign/masks'}" in message
+
+
+def test_busi_masks_of_another_case_and_hidden_files(flat_busi, tmp_path):
+    prepare("busi", "--root", flat_busi, "--output", tmp_path / "plain")
+    for path in sorted(flat_busi.glob("*/*.png")):
+        (path.parent / f"._{path.name}").write_bytes(b"\0\5\x16\7 of macOS")
+        path.rename(path.parent / path.name.replace("_mask", "_Mask"))
+    prepare("busi", "--root", flat_busi, "--output", tmp_path / "out")
+    assert all_images(tmp_path / "out") == all_images(tmp_path / "plain")
+
+
 # --------------------------------------------------------------------------------------- own images
 
 
@@ -361,8 +440,19 @@ def test_csv_needs_no_boxes_and_takes_another_number_of_folds(clinic, tmp_path):
         ("P3,benign,1.5,2", "P3,benign,1.5,", "line 8: x, y, w, h must be four numbers"),
         ("P3,benign,1.5", "P3,benign,left", "line 8: x, y, w, h must be four numbers"),
         ("P3,benign,1.5", "P3,benign,1,5", "line 8: it has more fields than the header line"),
-        ("P3,benign,1.5,2", "P3,benign,35,2", "leaves the image"),
-        ("P3,benign,1.5,2,10,8", "P3,benign,1,2,0,8", "has no area"),
+        (
+            "P3,benign,1.5,2",
+            "P3,benign,35,2",
+            "images.csv cannot be used; correct these rows:\n"
+            "  - line 8: scans/3_0.png: 'bbox' [35.0, 2.0, 10.0, 8.0] leaves the image of 40x30 pixels\n",
+        ),
+        ("P3,benign,1.5,2,10,8", "P3,benign,1,2,0,8", "line 8: scans/3_0.png: 'bbox' [1.0, 2.0, 0.0, 8.0] has no area"),
+        ("P0,Benign,20,10,5,6", "P0,Benign,1.5,2.0,10,8", "line 26: scans/0_0.png: its ROI is that of line 2"),
+        (
+            "scans/0_0.png,P0,Benign",
+            "./scans/0_0.png,P0,benign",
+            "scans/0_0.png: its rows disagree on file_name: ./scans/0_0.png, scans/0_0.png (lines 2, 26)",
+        ),
         ("P0,Benign", "P0,Malignant", "scans/0_0.png: its rows disagree on category_id: 1, 2"),
         ("P0,Benign", "P9,Benign", "scans/0_0.png: its rows disagree on patient_id: P0, P9"),
         ("scans/3_0.png", "scans/none.png", "scans/none.png does not exist"),
@@ -380,11 +470,45 @@ def test_csv_of_another_encoding(clinic, tmp_path):
     assert "images.csv is no CSV file in UTF-8" in refuse("csv", tmp_path / "out", "--root", clinic, "--csv", table)
 
 
-def test_csv_tells_the_problems_of_all_rows(clinic, tmp_path):
+def test_csv_tells_the_problems_of_all_rows_images_and_boxes_by_line(clinic, tmp_path):
     table = clinic / "images.csv"
-    table.write_text(table.read_text().replace("P3,benign", "P3,cyst").replace("P8,", ","))
-    message = refuse("csv", tmp_path / "out", "--root", clinic, "--csv", table)
-    assert all(f"line {number}:" in message for number in (8, 9, 18, 19))
+    broken = table.read_text().replace("P3,benign,1.5", ",cyst,left").replace("P8,malignant,1.5", "P8,malignant,38")
+    table.write_text(broken)
+    (clinic / "scans/9_1.png").write_bytes(b"broken")
+    (clinic / "scans/10_0.png").unlink()
+    problems = refuse("csv", tmp_path / "out", "--root", clinic, "--csv", table).splitlines()[1:]
+    assert [problem.split(":")[0] for problem in problems] == ["  - line 8", "  - line 18", "  - line 21", "  - line 22"]
+    assert "patient_id is empty; unknown class 'cyst', expected benign or malignant; x, y, w, h must be" in problems[0]
+    assert "scans/8_0.png: 'bbox' [38.0, 2.0, 10.0, 8.0] leaves the image" in problems[1]
+    assert "9_1.png cannot be decoded" in problems[2] and "10_0.png does not exist" in problems[3]
+
+
+def test_a_file_that_cannot_be_written_is_named_and_the_others_stay(clinic):
+    table, output = clinic / "images.csv", clinic / "annotations"
+    prepare("csv", "--root", clinic, "--csv", table)
+    before = {path: path.read_bytes() for path in output.iterdir() if path.name != "fold5_val.json"}
+    (output / "fold5_val.json").unlink()
+    (output / "fold5_val.json").mkdir()
+    code, _, err = run("csv", "--root", clinic, "--csv", table, "--seed", 1)
+    assert code == 2 and f"cannot be written to {output}" in err and "fold5_val.json" in err
+    assert {path: path.read_bytes() for path in output.iterdir() if path.is_file()} == before
+
+
+def test_csv_takes_rows_that_end_before_the_box(clinic, tmp_path):
+    table = tmp_path / "images.csv"
+    table.write_text((clinic / "images.csv").read_text().replace(",,,,", ""))
+    for path, output in ((clinic / "images.csv", "full"), (table, "short")):
+        prepare("csv", "--root", clinic, "--csv", path, "--output", tmp_path / output)
+    assert all_images(tmp_path / "short") == all_images(tmp_path / "full")
+
+
+@pytest.mark.parametrize("script", ["busbra", "busi", "csv", "phantom"])
+@pytest.mark.parametrize("seed", ["-1", "4294967296", "1.5"])
+def test_a_seed_of_another_kind_is_refused(script, seed, tmp_path):
+    required = ("--csv", tmp_path / "images.csv") if script == "csv" else ()
+    code, _, err = run(script, "--root", tmp_path / "none", *required, "--seed", seed)
+    assert code == 2 and f"--seed: must be an integer from 0 to 4294967295, found '{seed}'" in err
+    assert not (tmp_path / "none").exists()
 
 
 @pytest.mark.parametrize("script", ["busbra", "busi", "csv"])

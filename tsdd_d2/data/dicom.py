@@ -38,7 +38,8 @@ def read_dicom(path: str) -> Iterator[Tuple[Optional[int], np.ndarray, Region]]:
 
     Raises:
         InputError: the file is damaged, has no pixels, is compressed in a way for which no decoder is installed, has
-            values that are not of 8 bits, or no usable region; the message names the file.
+            values that are not of 8 bits, a palette of 16 bits with entries of 8, or no usable region; the message
+            names the file.
     """
     try:
         dataset = pydicom.dcmread(path, stop_before_pixels=True)
@@ -116,8 +117,15 @@ def _shown(frame: np.ndarray, dataset: pydicom.Dataset, path: str) -> np.ndarray
     """(H, W, 3) uint8 RGB of a frame that :func:`pydicom.pixels.iter_pixels` decoded (YCbCr is RGB there already)."""
     photometric = dataset.PhotometricInterpretation
     if photometric == "PALETTE COLOR":
-        frame = apply_color_lut(frame, dataset)
-        return frame if frame.dtype == np.uint8 else (frame >> 8).astype(np.uint8)
+        shown = apply_color_lut(frame, dataset)
+        if shown.dtype == np.uint8:
+            return shown
+        # Some files hold 8-bit entries in 16 bits: their upper halves make a black image.
+        number, first = dataset.RedPaletteColorLookupTableDescriptor[:2]
+        brightest = apply_color_lut(np.arange(first, first + (number or 2**16)), dataset).max()
+        if brightest < 2**8:
+            raise InputError(f"{path}: a palette of 16 bits whose entries are at most {brightest}: it would be black.")
+        return (shown >> 8).astype(np.uint8)
     if dataset.BitsStored != 8 or dataset.PixelRepresentation != 0:
         signed = "signed " if dataset.PixelRepresentation else ""
         raise InputError(f"{path}: {signed}values of {dataset.BitsStored} bits; ultrasound has unsigned ones of 8.")

@@ -1,12 +1,14 @@
 """Reading and writing files that matter: a reader never sees a half-written one."""
 
 import contextlib
+import errno
 import json
 import math
 import os
-from typing import IO, Any, Iterator, TextIO, Union
+import secrets
+from typing import IO, Any, Iterator, Mapping, TextIO, Union
 
-__all__ = ["read_json", "replacing", "text_file", "write_bytes", "write_json", "write_text"]
+__all__ = ["read_json", "replacing", "text_file", "write_bytes", "write_json", "write_json_files", "write_text"]
 
 
 def read_json(path: Union[str, os.PathLike]) -> Any:
@@ -33,6 +35,30 @@ def write_json(path: Union[str, os.PathLike], obj: Any) -> None:
     gives the same bytes. JSON knows neither nan nor inf: they become null.
     """
     write_text(path, _dumps(_finite_or_none(obj)))
+
+
+def write_json_files(contents: Mapping[Union[str, os.PathLike], Any]) -> None:
+    """
+    Write several files, path -> object, as :func:`write_json` does: if one of them cannot be written, all stay as
+    they were.
+
+    Raises:
+        OSError: a file cannot be written.
+    """
+    with contextlib.ExitStack() as stack:
+        temporaries = {}
+        for path, obj in contents.items():
+            path = os.path.abspath(path)
+            temporaries[path] = stack.enter_context(_temporary_file(path))
+            with open(temporaries[path], "w", encoding="utf-8", newline="\n") as file:
+                file.write(_dumps(_finite_or_none(obj)))
+                _flush_to_disk(file)
+        # The one thing that a rename after a complete write still fails at.
+        for path in temporaries:
+            if os.path.isdir(path):
+                raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR), path)
+        for path, temporary in temporaries.items():
+            os.replace(temporary, path)
 
 
 def write_text(path: Union[str, os.PathLike], text: str) -> None:
@@ -63,18 +89,31 @@ def replacing(path: Union[str, os.PathLike], mode: str, **options) -> Iterator[I
     Until then it is a temporary file in the same folder, which is flushed to the disk and renamed.
     """
     path = os.path.abspath(path)
-    os.makedirs(os.path.dirname(path), exist_ok=True)
-    temporary = os.path.join(os.path.dirname(path), f".{os.path.basename(path)}.{os.getpid()}.tmp")
-    try:
+    with _temporary_file(path) as temporary:
         with open(temporary, mode, **options) as file:
             yield file
-            file.flush()
-            os.fsync(file.fileno())
+            _flush_to_disk(file)
         os.replace(temporary, path)
-    except BaseException:
-        if os.path.exists(temporary):
+
+
+@contextlib.contextmanager
+def _temporary_file(path: str) -> Iterator[str]:
+    """The path of a new empty file in the folder of `path`, which is removed at the end unless it was renamed."""
+    folder, name = os.path.split(path)
+    os.makedirs(folder, exist_ok=True)
+    # Not the process id: two containers that share a folder may both have it.
+    temporary = os.path.join(folder, f".{name}.{secrets.randbits(64)}.tmp")
+    open(temporary, "xb").close()
+    try:
+        yield temporary
+    finally:
+        with contextlib.suppress(FileNotFoundError):
             os.remove(temporary)
-        raise
+
+
+def _flush_to_disk(file: IO) -> None:
+    file.flush()
+    os.fsync(file.fileno())
 
 
 def _finite_or_none(value: Any) -> Any:

@@ -12,9 +12,9 @@ from typing import Any, Dict, Iterable, List, Mapping, Set, Union
 import numpy as np
 from tabulate import tabulate
 
-from ..errors import BBUIError
+from ..errors import BBUIError, InputError
 from .categories import CATEGORIES
-from .files import write_json
+from .files import write_json_files
 
 __all__ = [
     "assign_folds",
@@ -122,7 +122,8 @@ def write_splits(
 
     Raises:
         BBUIError: `test_folds` lacks a patient or names a fold that does not exist, or a fold leaves no
-            patient to train on. Nothing is written then.
+            patient of a class to train on. Nothing is written then.
+        InputError: a file cannot be written. All files stay as they were then.
     """
     patients = patient_classes(bbui)
     problems = [
@@ -139,16 +140,25 @@ def write_splits(
         if not members["test"]:
             print(f"Fold {fold} is left out: no image of its test patients is here.")
             continue
-        if not members["train"]:
-            raise BBUIError(
-                f"Fold {fold} leaves no patient to train on: the data set has {len(patients)} patients. "
-                "Use fewer folds, or more patients."
-            )
+        trained = {patients[name] for name in members["train"]}
+        for category in CATEGORIES:
+            if category["id"] not in trained:
+                count = list(patients.values()).count(category["id"])
+                raise BBUIError(
+                    f"Fold {fold} leaves no {category['name']} patient to train on: the data set has {count} of "
+                    f"{len(patients)} patients. Use fewer folds, or more patients."
+                )
         for split, names in members.items():
             splits[f"fold{fold}_{split}"] = _select_patients(bbui, names)
 
-    for split, content in splits.items():
-        write_json(os.path.join(annotations_dir, f"{split}.json"), content)
+    try:
+        write_json_files(
+            {os.path.join(annotations_dir, f"{split}.json"): content for split, content in splits.items()}
+        )
+    except OSError as error:
+        raise InputError(
+            f"The annotation files cannot be written to {os.fspath(annotations_dir)}, where all stay as they were: {error}"
+        ) from error
     # They come from another draw: a patient could be tested in them and in a fold written now.
     present = {path.stem for path in pathlib.Path(annotations_dir).glob("fold*_*.json")}
     for split in sorted(present - set(splits)):

@@ -60,8 +60,8 @@ def reason_against(image: Image.Image) -> Optional[str]:
     raw_mode = arguments if isinstance(arguments, str) else arguments[0]
     if image.mode.startswith(("I", "F")) or ";16" in raw_mode:
         return f"has pixels of more than 8 bits (Pillow's mode {raw_mode}); convert it to 8 bits"
-    # a JPEG may hold a preview of itself
-    pages = getattr(image, "n_frames", 1) if image.format in ("GIF", "TIFF") else 1
+    # PNG and WebP may be animated; not a JPEG, which may hold a preview of itself
+    pages = getattr(image, "n_frames", 1) if image.format in ("GIF", "PNG", "TIFF", "WEBP") else 1
     return f"has {pages} pages; save each as a file" if pages > 1 else None
 
 

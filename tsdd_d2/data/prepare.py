@@ -2,11 +2,14 @@
 
 import argparse
 import contextlib
+import csv
 import os
-from typing import Any, Iterator, Mapping
+from typing import Any, Dict, Iterator, List, Mapping, Optional, Tuple
 
-from ..errors import InputError
+from ..errors import BBUIError, InputError
+from .categories import CATEGORIES
 from .folds import NUM_FOLDS, count_table, write_splits
+from .roi import manual_annotation
 from .validation import validate_bbui
 
 __all__ = [
@@ -14,6 +17,9 @@ __all__ = [
     "exit_on_input_error",
     "preparation_parser",
     "print_warnings",
+    "read_csv",
+    "roi_problem",
+    "seed_option",
     "write_and_count_splits",
 ]
 
@@ -32,7 +38,19 @@ def add_annotation_options(parser: argparse.ArgumentParser) -> None:
         type=os.path.expanduser,
         help="folder of the annotation files (default: <root>/annotations)",
     )
-    parser.add_argument("--seed", type=int, default=0, help="seed of every draw over patients (default: 0)")
+    parser.add_argument("--seed", type=seed_option, default=0, help="seed of every draw over patients (default: 0)")
+
+
+def seed_option(text: str) -> int:
+    """
+    The value of `--seed`: numpy and scikit-learn take 32 bits.
+
+    Raises:
+        ArgumentTypeError: it is none.
+    """
+    if not (text.isdecimal() and int(text) < 2**32):
+        raise argparse.ArgumentTypeError(f"must be an integer from 0 to {2**32 - 1}, found {text!r}")
+    return int(text)
 
 
 @contextlib.contextmanager
@@ -42,6 +60,35 @@ def exit_on_input_error(parser: argparse.ArgumentParser) -> Iterator[None]:
         yield
     except (InputError, OSError) as error:
         parser.exit(2, f"{parser.prog}: error: {error}\n")
+
+
+def read_csv(path: str) -> Tuple[List[str], List[Tuple[int, Dict[Optional[str], Any]]]]:
+    """
+    Returns:
+        the columns of a CSV file, and (line, column -> text) of each row. A row that is too short has None in its
+        last columns, one that is too long has the column None.
+
+    Raises:
+        BBUIError: the file is no CSV file in UTF-8.
+    """
+    try:
+        with open(path, encoding="utf-8-sig", newline="") as file:
+            reader = csv.DictReader(file)
+            return list(reader.fieldnames or []), [(reader.line_num, row) for row in reader]
+    except (UnicodeDecodeError, csv.Error) as error:
+        message = f"{path} is no CSV file in UTF-8 ({error}). Spreadsheets save it as 'CSV UTF-8 (comma delimited)'."
+        raise BBUIError(message) from error
+
+
+def roi_problem(image: Mapping[str, Any], bbox: List[float], root: str) -> Optional[str]:
+    """What is wrong with a manual ROI of one image of a BBUI file, told without their ids; None if nothing is."""
+    bbui = {"categories": CATEGORIES, "images": [image], "annotations": [manual_annotation(1, image, bbox)]}
+    try:
+        validate_bbui(bbui, root, decode_images=False)
+    except BBUIError as error:
+        # The ids are not the user's. A box without area has a second problem, its area.
+        return error.problems[0].partition(": ")[2]
+    return None
 
 
 def print_warnings(bbui: Mapping[str, Any], root: str) -> None:
