@@ -117,8 +117,7 @@ def build_bbui(root: str, include_normal: bool = False) -> Dict[str, Any]:
     The BBUI content of all images: one ROI for each mask file that is not empty.
 
     Every image is its own patient, `patient_id` being the file name, after that of the class folder if another one
-    has an image of this name. A normal image is benign, without ROI,
-    and its entry has `"normal": true`.
+    has an image of this name. A normal image is benign, without ROI, and its entry has `"normal": true`.
     """
     published = os.path.join(root, "Dataset_BUSI_with_GT")
     class_root = published if os.path.isdir(published) else root
