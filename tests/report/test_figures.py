@@ -68,9 +68,8 @@ def test_a_figure_is_written_completely_or_not_at_all(tmp_path, monkeypatch):
     before = {name: (tmp_path / name).read_bytes() for name in os.listdir(tmp_path)}
     assert set(before) == {"x.png", "x.pdf"}
 
-    def breaks(self, path, **options):
-        with open(path, "wb") as file:
-            file.write(b"half")
+    def breaks(self, file, **options):
+        file.write(b"half")
         raise OSError("no space left")
 
     monkeypatch.setattr(Figure, "savefig", breaks)

@@ -86,7 +86,7 @@ def roi_problem(image: Mapping[str, Any], bbox: List[float], root: str) -> Optio
     try:
         validate_bbui(bbui, root, decode_images=False)
     except BBUIError as error:
-        # The ids are not the user's. A box without area has a second problem, its area.
+        # without the label, since the ids are not the user's
         return error.problems[0].partition(": ")[2]
     return None
 

@@ -7,6 +7,7 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
+from ..data.files import replacing
 from ..evaluation.calibration import net_benefit, reliability_curve
 from .methods import line_style, stage_title, title
 from .results import METRICS, Estimate
@@ -130,21 +131,14 @@ def stages_figure(rows: Sequence[OurRow]) -> Figure:
 
 def save_figure(figure: Figure, folder: str, name: str, dpi: int = DPI) -> None:
     """Writes ``<name>.png`` and ``<name>.pdf``, each completely or not at all; equal figures give equal files."""
-    os.makedirs(folder, exist_ok=True)
     # matplotlib would put the time and its own version into the files
     metadata: Dict[str, Mapping[str, Optional[str]]] = {
         "png": {"Software": None},
         "pdf": {"CreationDate": None, "Producer": None, "Creator": None},
     }
     for extension, entries in metadata.items():
-        path = os.path.join(folder, f"{name}.{extension}")
-        temporary = os.path.join(folder, f".{name}.{os.getpid()}.tmp")
-        try:
-            figure.savefig(temporary, format=extension, dpi=dpi, metadata=entries)
-            os.replace(temporary, path)
-        finally:
-            if os.path.exists(temporary):
-                os.remove(temporary)
+        with replacing(os.path.join(folder, f"{name}.{extension}"), "wb") as file:
+            figure.savefig(file, format=extension, dpi=dpi, metadata=entries)
 
 
 def _label(group: Group, x: Estimate) -> str:
