@@ -9,6 +9,7 @@ import os
 import sys
 from typing import Set
 
+import numpy as np
 from detectron2.data import MetadataCatalog
 from PIL import Image
 from tqdm import tqdm
@@ -34,6 +35,8 @@ def main(argv=None) -> int:
     parser.add_argument("--output", metavar="DIR", help="folder of the pictures (default: DIR/pictures)")
     parser.add_argument("--images", type=int, default=24, help="number of pictures (default 24)")
     args = parser.parse_args(argv)
+    if args.images < 1:
+        parser.error("--images must be 1 or more")
     try:
         folder = draw_run(args.run, args.output or os.path.join(args.run, "pictures"), args.images)
     except InputError as error:
@@ -61,8 +64,7 @@ def draw_run(run: str, output: str, num_images: int) -> str:
 
 
 def _evenly(items, count):
-    step = max(1, len(items) // max(count, 1))
-    return items[::step][:count]
+    return [items[i] for i in np.linspace(0, len(items) - 1, min(count, len(items))).astype(int)]
 
 
 if __name__ == "__main__":

@@ -200,6 +200,13 @@ def test_the_model_of_a_run(finished_run, session_datasets, tmp_path):
     assert loaded.threshold == 0.5
 
 
+def test_a_checkpoint_of_the_run_is_not_replaced(finished_run):
+    before = (finished_run / "model_final.pth").read_bytes()
+    with pytest.raises(InputError, match="model_final.pth is a checkpoint of the run"):
+        save_model_of_run(finished_run, finished_run / "rois" / ".." / "model_final.pth")
+    assert (finished_run / "model_final.pth").read_bytes() == before
+
+
 def test_the_threshold_of_a_run(finished_run, tmp_path):
     run = tmp_path / "run"
     (run / "inference" / "model_best" / "val").mkdir(parents=True)

@@ -120,6 +120,32 @@ def test_sorts_and_filters(page, controls, expected):
     assert status(page).endswith(f"{len(expected)} shown")
 
 
+def test_keys_do_not_decide_on_a_card_that_a_filter_hides(page):
+    press(page, "j")
+    set_value(page, "source", "pseudo")
+    find(page, "h1").click()
+    press(page, "v")
+    assert decisions(page) == {}
+    press(page, "j", "v")  # the first that is shown
+    assert decisions(page) == {PSEUDO: "veto"}
+
+
+def test_two_tabs_of_the_page_keep_the_decisions_of_both(page):
+    first = page.current_window_handle
+    address = page.current_url
+    page.switch_to.new_window("tab")
+    page.get(address)
+    find(page, "#roi-1 [data-decide=veto]").click()
+    second = page.current_window_handle
+    page.switch_to.window(first)
+    WebDriverWait(page, 10, 0.1).until(lambda _: decisions(page) == {1: "veto"})  # the browser tells the other tabs
+    find(page, "#roi-2 [data-decide=veto]").click()
+    page.switch_to.window(second)
+    WebDriverWait(page, 10, 0.1).until(lambda _: decisions(page) == {1: "veto", 2: "veto"})
+    page.close()
+    page.switch_to.window(first)
+
+
 def test_a_veto_survives_a_reload_and_the_training_accepts_the_download(page, folder):
     find(page, "#roi-2 [data-decide=veto]").click()
     find(page, "#roi-1 [data-decide=accept]").click()

@@ -36,6 +36,13 @@ def test_png_and_pdf(files, tmp_path, capsys):
     assert "two.pdf" in capsys.readouterr().out
 
 
+def test_the_localisation_of_a_run_is_no_diagnosis(tmp_path, capsys):
+    path = tmp_path / "localisation_tiny.json"
+    write_json(path, {"dataset": "tiny", "predictions": []})
+    assert main(["--predictions", str(path), "--output", str(tmp_path / "grid")]) == 2
+    assert f"{path} is neither" in capsys.readouterr().err
+
+
 @pytest.mark.parametrize(
     "arguments, words",
     [

@@ -75,7 +75,7 @@ def test_the_file_is_complete_and_says_what_is_in_it(exported):
     assert ROOT.encode() not in exported.read_bytes()
 
 
-@pytest.mark.parametrize("size", [(64, 72), (90, 131), (200, 45)])
+@pytest.mark.parametrize("size", [(64, 72), (90, 131), (200, 45), (83, 192)])
 def test_the_example_of_the_documentation_answers_as_the_predictor(model_file, exported, tmp_path, size):
     pixels = noise(3, *size, 3).numpy()
     Image.fromarray(pixels).save(tmp_path / "scan.png")

@@ -40,6 +40,12 @@ def main_of(tool):
     return module_of(tool).main
 
 
+def test_pictures_are_evenly_chosen():
+    evenly = module_of("visualize_rois")._evenly
+    assert evenly(range(7), 4) == [0, 2, 4, 6]  # the whole list, and not its beginning
+    assert evenly(range(3), 24) == [0, 1, 2] and evenly(range(9), 1) == [0]
+
+
 def test_pictures_of_a_run(finished_run, tmp_path):
     result = run("visualize_rois.py", "--run", finished_run, "--output", tmp_path, "--images", 3)
     assert result.returncode == 0, result.stderr

@@ -17,7 +17,7 @@ from ..data import CLASS_NAMES
 from ..errors import InputError
 from ..evaluation import load_youden_threshold
 from .checkpoint import TSDDCheckpointer
-from .run_folder import RunRecord, read_run_config
+from .run_folder import RunRecord, read_run_config, run_files
 
 __all__ = ["ModelFile", "load_model", "load_model_of_run", "save_model", "save_model_of_run"]
 
@@ -175,8 +175,11 @@ def save_model_of_run(
         threshold: None: the one that the run's evaluation used, 0.5 or the Youden threshold of the validation set.
 
     Raises:
-        InputError: the run, its record, the checkpoint or the threshold is missing; nothing is written.
+        InputError: the run, its record, the checkpoint or the threshold is missing, or ``path`` is a checkpoint of the run;
+            nothing is written.
     """
+    if os.path.realpath(path) in map(os.path.realpath, run_files(run)):
+        raise InputError(f"{path} is a checkpoint of the run, which goes on from it: name another file.")
     cfg, model = load_model_of_run(run, checkpoint, device="cpu")
     if threshold is None:
         threshold = _threshold_of_run(cfg, run, checkpoint)

@@ -181,7 +181,7 @@ def _read_predictions(path: str) -> _File:
     if isinstance(predictions, dict) and "method" in content:
         stage = content.get("stage")
         return _File(title(content["method"]) + f", {stage_title(1)}" * (stage == 1), 0.5, predictions)
-    if isinstance(predictions, list) and "dataset" in content:
+    if isinstance(predictions, list) and {"dataset", "threshold"} <= set(content):
         return _File(os.path.dirname(path) or path, content["threshold"], {content["dataset"]: predictions})
     raise InputError(f"{path} is neither the predictions.json of an experiment nor a diagnosis_<data set>.json.")
 

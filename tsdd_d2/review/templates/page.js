@@ -15,7 +15,7 @@
 
   function load() {
     try {
-      decisions = JSON.parse(localStorage.getItem(storageKey)) || {};
+      decisions = JSON.parse(localStorage.getItem(storageKey)) || decisions;
     } catch {
       tellThatNothingIsStored();
     }
@@ -47,6 +47,7 @@
   }
 
   function set(card, decision) {
+    load(); // the page may be open twice
     if (decision) decisions[card.dataset.id] = decision;
     else delete decisions[card.dataset.id];
     store();
@@ -123,6 +124,8 @@
     shown = cards.filter(passes);
     for (const card of cards) card.hidden = true;
     for (const card of shown) card.hidden = false;
+    // a key must not decide on what nobody sees
+    if (!shown.includes(current)) current = null;
     byId("cards").append(...cards);
     report();
   }
@@ -208,6 +211,13 @@
   });
   // the browser has given the focus back to the card that was enlarged first
   viewer.addEventListener("close", () => choose(enlarged));
+
+  window.addEventListener("storage", (event) => {
+    if (event.key !== storageKey) return;
+    load();
+    cards.forEach(mark);
+    report();
+  });
 
   for (const id of ["source", "sort", "decision", "class"]) byId(id).addEventListener("change", arrange);
   for (const id of ["patient", "min-drift", "max-gain"]) byId(id).addEventListener("input", arrange);
