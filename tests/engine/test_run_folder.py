@@ -1,12 +1,13 @@
-"""What --overwrite removes: all that a run wrote, and nothing else."""
+"""Reading the folder of a run, and what --overwrite removes: all that a run wrote, and nothing else."""
 
 import os
+import re
 import runpy
 from unittest import mock
 
 import pytest
 
-from tsdd_d2.engine.run_folder import remove_run, run_files
+from tsdd_d2.engine.run_folder import read_rounds, read_run_config, remove_run, run_files
 from tsdd_d2.engine.setup import check_output_dir
 from tsdd_d2.errors import InputError
 
@@ -92,3 +93,16 @@ def test_the_old_run_is_removed_when_all_checks_have_passed(run, tiny_dataset, m
     assert left == sorted(OTHERS)
     # hidden, or Detectron2's launch would have taken the GPU's way of talking for a training on the CPU
     assert os.environ["CUDA_VISIBLE_DEVICES"] == ""
+
+
+@pytest.mark.parametrize(
+    "name, read, content",
+    [("config.yaml", read_run_config, "a: ["), ("rois/round_00.json", read_rounds, '{"images": [')],
+)
+def test_a_damaged_file_of_a_run_is_named(run, name, read, content):
+    path = os.path.join(run, name)
+    os.makedirs(os.path.dirname(path), exist_ok=True)
+    with open(path, "w") as file:
+        file.write(content)
+    with pytest.raises(InputError, match=re.escape(path)):
+        read(run)

@@ -8,6 +8,8 @@ import os
 import secrets
 from typing import IO, Any, Iterator, Mapping, TextIO, Union
 
+from ..errors import InputError
+
 __all__ = ["read_json", "replacing", "text_file", "write_bytes", "write_json", "write_json_files", "write_text"]
 
 
@@ -17,13 +19,13 @@ def read_json(path: Union[str, os.PathLike]) -> Any:
 
     Raises:
         FileNotFoundError: the file does not exist.
-        ValueError: the file is not JSON; the message names the file and the position.
+        InputError: the file is not JSON; the message names the file and the position.
     """
     with open(path, encoding="utf-8") as file:
         try:
             return json.load(file)
         except ValueError as error:  # JSONDecodeError and UnicodeDecodeError
-            raise ValueError(f"{os.fspath(path)} is not a JSON file: {error}") from error
+            raise InputError(f"{os.fspath(path)} is not a JSON file: {error}") from error
 
 
 def write_json(path: Union[str, os.PathLike], obj: Any) -> None:

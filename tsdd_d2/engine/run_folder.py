@@ -5,6 +5,8 @@ import os
 import re
 from typing import Any, Dict, List, NamedTuple, Optional
 
+import yaml
+
 from detectron2.config import CfgNode
 from detectron2.data import MetadataCatalog
 from detectron2.modeling import META_ARCH_REGISTRY
@@ -185,20 +187,23 @@ def read_run_config(run: str) -> CfgNode:
     """The configuration that the run was started with.
 
     Raises:
-        InputError: the folder holds no run.
+        InputError: the folder holds no run, or its configuration is damaged.
     """
     config_file = os.path.join(run, CONFIG_FILE)
     if not os.path.isfile(config_file):
         raise InputError(f"{run} is no OUTPUT_DIR of tools/train_net.py: it has no config.yaml.")
-    with open(config_file) as file:
-        return CfgNode.load_cfg(file)
+    with open(config_file, encoding="utf-8") as file:
+        try:
+            return CfgNode.load_cfg(file)
+        except (yaml.YAMLError, ValueError, AssertionError) as error:
+            raise InputError(f"{config_file} cannot be read: {error}") from error
 
 
 def read_rounds(run: str) -> List[Dict]:
     """The annotation of every round so far, from round 0 on.
 
     Raises:
-        InputError: there is none.
+        InputError: there is none, or one is damaged.
     """
     bank = ROIBank(os.path.join(run, "rois"))
     rounds = [bank.read(r) for r in bank.rounds()]
