@@ -23,10 +23,10 @@ from tsdd_d2.data.prepare import (
     preparation_parser,
     print_warnings,
     read_csv,
-    roi_problem,
     write_and_count_splits,
 )
 from tsdd_d2.data.roi import manual_annotation
+from tsdd_d2.data.validation import box_problems
 
 EXAMPLES = """
 expected layout, as published:
@@ -74,7 +74,7 @@ def build_bbui(root: str) -> Dict[str, Any]:
     images, annotations, problems = [], [], []
     for number, ((line, row), size) in enumerate(zip(lines_and_rows, sizes), start=1):
         try:
-            x, y, width, height = (float(value) for value in json.loads(row["BBOX"]))
+            bbox = [float(value) for value in json.loads(row["BBOX"])]
             image = {
                 "id": number,
                 "file_name": f"Images/{row['ID']}.png",
@@ -86,11 +86,12 @@ def build_bbui(root: str) -> Dict[str, Any]:
         except (KeyError, TypeError, ValueError) as error:
             problems.append(f"line {line} ({row['ID']}): {type(error).__name__}: {error}")
             continue
-        problem = roi_problem(image, [x, y, width, height], root)
-        if problem:
-            problems.append(f"line {line} ({row['ID']}): {problem}")
+        wrong = box_problems("bbox", bbox, image)
+        if wrong:
+            problems += [f"line {line} ({row['ID']}): {problem}" for problem in wrong]
+            continue
         images.append(image)
-        annotations.append(manual_annotation(number, image, [x, y, width, height]))
+        annotations.append(manual_annotation(number, image, bbox))
     if problems:
         raise BBUIError(f"{table} cannot be used; compare these rows with the official table:", problems)
     return {

@@ -22,10 +22,10 @@ from tsdd_d2.data.prepare import (
     preparation_parser,
     print_warnings,
     read_csv,
-    roi_problem,
     write_and_count_splits,
 )
 from tsdd_d2.data.roi import manual_annotation
+from tsdd_d2.data.validation import box_problems
 
 EXAMPLES = """
 example of a table:
@@ -174,10 +174,9 @@ def build_bbui(root: str, csv_file: str) -> Dict[str, Any]:
         image = image_of.get(row["file_name"])
         if image is None or row["bbox"] is None:
             continue
+        wrong = box_problems("bbox", row["bbox"], image)
+        problems += [(row["line"], f"{row['file_name']}: {problem}") for problem in wrong]
         annotations.append(manual_annotation(len(annotations) + 1, image, row["bbox"]))
-        problem = roi_problem(image, row["bbox"], root)
-        if problem:
-            problems.append((row["line"], f"{row['file_name']}: {problem}"))
     if problems:
         texts = [f"line {line}: {text}" for line, text in sorted(problems)]
         raise BBUIError(f"{csv_file} cannot be used; correct these rows:", texts)

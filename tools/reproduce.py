@@ -35,10 +35,10 @@ from tsdd_d2.experiments import (
     compared_methods,
     copy_predictions,
     duration,
-    estimates,
     evaluate_run_on,
     execute,
     existing_folds,
+    expected_times,
     folds_of_runs,
     read_predictions,
     runs_to_train,
@@ -255,12 +255,12 @@ class Progress:
         self.left.remove(run)
         self.bar.update()
         if self.bar.desc.startswith("Training"):
-            known = [x.seconds for x in estimates(self.left).values() if x is not None]
+            known = [x.seconds for x in expected_times(self.left).values() if x is not None]
             self.bar.set_postfix_str(f"about {duration(sum(known))} of training left for {len(known)} of {len(self.left)}")
 
 
 def print_plan(runs, to_train) -> None:
-    expected = estimates(runs)
+    expected = expected_times(runs)
     rows = [
         [
             run.id,
@@ -276,7 +276,7 @@ def print_plan(runs, to_train) -> None:
 
 def total_time(runs) -> str:
     """Of runs one after the other."""
-    expected = estimates(runs)
+    expected = expected_times(runs)
     known = [x.seconds for x in expected.values() if x is not None]
     elsewhere = dict.fromkeys(run.method for run, x in expected.items() if x is not None and not x.here)
     unknown = dict.fromkeys(run.method for run, x in expected.items() if x is None)

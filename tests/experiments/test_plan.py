@@ -19,8 +19,8 @@ from tsdd_d2.experiments import (
     check_plan,
     compared_methods,
     duration,
-    estimates,
     existing_folds,
+    expected_times,
     folds_of_runs,
     runs_to_train,
     shown_runs,
@@ -322,7 +322,7 @@ def test_the_estimate_is_the_mean_of_the_methods_finished_runs(run):
     for fold, seconds in ((1, 10), (2, 20)):
         write_json(os.path.join(run._replace(fold=fold).folder, "predictions.json"), {"seconds": seconds})
     third, other = run._replace(fold=3), run._replace(method="faster_rcnn")
-    assert estimates([third, other]) == {third: (15, True), other: None}
+    assert expected_times([third, other]) == {third: (15, True), other: None}
 
 
 def test_on_a_new_machine_the_kept_runs_tell_how_long_it_takes(run, monkeypatch, tmp_path):
@@ -330,9 +330,9 @@ def test_on_a_new_machine_the_kept_runs_tell_how_long_it_takes(run, monkeypatch,
     kept = run._replace(output=str(tmp_path / "kept"), fold=2)
     write_json(os.path.join(kept.folder, "predictions.json"), {"seconds": 40})
     shorter = run._replace(overrides=("SOLVER.MAX_ITER", "9"))
-    assert estimates([run, shorter]) == {run: (40, False), shorter: None}
+    assert expected_times([run, shorter]) == {run: (40, False), shorter: None}
     write_json(os.path.join(run._replace(fold=3).folder, "predictions.json"), {"seconds": 10})
-    assert estimates([run, shorter]) == {run: (10, True), shorter: (10, True)}
+    assert expected_times([run, shorter]) == {run: (10, True), shorter: (10, True)}
 
 
 @pytest.mark.parametrize(

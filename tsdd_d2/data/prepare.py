@@ -7,9 +7,7 @@ import os
 from typing import Any, Dict, Iterator, List, Mapping, Optional, Tuple
 
 from ..errors import BBUIError, InputError
-from .categories import CATEGORIES
 from .folds import NUM_FOLDS, count_table, write_splits
-from .roi import manual_annotation
 from .validation import validate_bbui
 
 __all__ = [
@@ -18,7 +16,6 @@ __all__ = [
     "preparation_parser",
     "print_warnings",
     "read_csv",
-    "roi_problem",
     "seed_option",
     "write_and_count_splits",
 ]
@@ -78,17 +75,6 @@ def read_csv(path: str) -> Tuple[List[str], List[Tuple[int, Dict[Optional[str], 
     except (UnicodeDecodeError, csv.Error) as error:
         message = f"{path} is no CSV file in UTF-8 ({error}). Spreadsheets save it as 'CSV UTF-8 (comma delimited)'."
         raise BBUIError(message) from error
-
-
-def roi_problem(image: Mapping[str, Any], bbox: List[float], root: str) -> Optional[str]:
-    """What is wrong with a manual ROI of one image of a BBUI file, told without their ids; None if nothing is."""
-    bbui = {"categories": CATEGORIES, "images": [image], "annotations": [manual_annotation(1, image, bbox)]}
-    try:
-        validate_bbui(bbui, root, decode_images=False)
-    except BBUIError as error:
-        # without the label, since the ids are not the user's
-        return error.problems[0].partition(": ")[2]
-    return None
 
 
 def print_warnings(bbui: Mapping[str, Any], root: str) -> None:

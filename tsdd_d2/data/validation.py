@@ -16,7 +16,7 @@ from .files import read_json
 from .image_sizes import decode_sizes
 from .roi import REFINED, ROI_SOURCES
 
-__all__ = ["read_valid_bbui", "validate_bbui", "validate_splits"]
+__all__ = ["box_problems", "read_valid_bbui", "validate_bbui", "validate_splits"]
 
 Path = Union[str, os.PathLike]
 
@@ -191,7 +191,7 @@ def _image_problems(image: Mapping[str, Any]) -> List[str]:
     problems += _class_problems(image)
     problems += _size_problems(image)
     if "true_bbox" in image:
-        problems += _box_problems("true_bbox", image["true_bbox"], image)
+        problems += box_problems("true_bbox", image["true_bbox"], image)
     if not isinstance(image.get("roi_veto", False), bool):
         problems.append(f"'roi_veto' must be true or false, found {image['roi_veto']!r}")
     return problems
@@ -214,7 +214,7 @@ def _annotation_problems(annotation: Mapping[str, Any], images: Mapping[int, Map
         problems.append("'bbox' is missing")
     for key in ("bbox", "manual_bbox"):
         if key in annotation:
-            problems += _box_problems(key, annotation[key], image)
+            problems += box_problems(key, annotation[key], image)
     problems += _segmentation_problems(annotation.get("segmentation"))
     problems += _keypoint_problems(annotation.get("keypoints"))
     # Detectron2's loader asserts it.
@@ -255,8 +255,10 @@ def _class_problems(entry: Mapping[str, Any]) -> List[str]:
     return []
 
 
-def _box_problems(key: str, box: Any, image: Optional[Mapping[str, Any]]) -> List[str]:
+def box_problems(key: str, box: Any, image: Optional[Mapping[str, Any]]) -> List[str]:
     """
+    What is wrong with a box of an annotation or an image.
+
     Args:
         key: the field that holds the box, for the message.
         box: should be XYWH in absolute pixels.

@@ -1,5 +1,6 @@
 """From the name of a table or figure to the list of its training runs."""
 
+import functools
 import itertools
 import os
 import re
@@ -236,27 +237,26 @@ def runs_to_train(runs: Iterable[Run]) -> List[Run]:
     return list(found)
 
 
-class Estimate(NamedTuple):
+class ExpectedTime(NamedTuple):
     """How long a run will take; ``here``: as runs in the same folder did, and not those that are kept in results/."""
 
     seconds: float
     here: bool
 
 
-def estimates(runs: Sequence[Run]) -> Dict[Run, Optional[Estimate]]:
+def expected_times(runs: Sequence[Run]) -> Dict[Run, Optional[ExpectedTime]]:
     """For each run the mean over the finished runs of its method in the same folder, with the same data set and profile;
     without one, over those in :data:`KEPT_RUNS`, which have no overrides; None without any.
     """
-    here = {(run.output, run.method, run.data, run.profile): None for run in runs}
-    kept = {(KEPT_RUNS, *kind[1:]): None for kind in here}
-    seconds = {kind: _mean_seconds(*kind) for kind in here | kept}
-    found: Dict[Run, Optional[Estimate]] = {}
+    mean_seconds = functools.cache(_mean_seconds)
+    expected: Dict[Run, Optional[ExpectedTime]] = dict.fromkeys(runs)
     for run in runs:
-        kind = (run.method, run.data, run.profile)
-        first = seconds[(run.output, *kind)]
-        known = first if first is not None or run.overrides else seconds[(KEPT_RUNS, *kind)]
-        found[run] = None if known is None else Estimate(known, here=first is not None)
-    return found
+        for folder in (run.output, *(() if run.overrides else (KEPT_RUNS,))):
+            seconds = mean_seconds(folder, run.method, run.data, run.profile)
+            if seconds is not None:
+                expected[run] = ExpectedTime(seconds, here=folder == run.output)
+                break
+    return expected
 
 
 def _mean_seconds(output: str, method: str, data: str, profile: str) -> Optional[float]:
