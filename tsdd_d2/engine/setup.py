@@ -244,8 +244,10 @@ def check_data(cfg, training: bool = True) -> None:
     splits = {name: _files_of(name) for name in data_sets(cfg, training)}
     for warning in validate_splits(splits):
         logger.warning(warning)
-    _check_widths(cfg, splits, training)
-    _check_classes(cfg, splits, training)
+    images = {json_file: read_json(json_file)["images"] for json_file, _ in splits.values()}
+    files = {name: json_file for name, (json_file, _) in splits.items()}
+    _check_widths(cfg, files, images, training)
+    _check_classes(cfg, files, images, training)
     if not training:
         _warn_of_known_patients(cfg, splits)
         return
@@ -263,16 +265,16 @@ def check_data(cfg, training: bool = True) -> None:
         logger.warning("All images with ROIs are of one class: C-Net's warm-up sees no other.")
 
 
-def _check_widths(cfg, splits: Mapping[str, Tuple[str, str]], training: bool) -> None:
+def _check_widths(cfg, files: Mapping[str, str], images: Mapping[str, List[Dict]], training: bool) -> None:
     at_test = (cfg.INPUT.MIN_SIZE_TEST, cfg.INPUT.MAX_SIZE_TEST)
     at_training = [(min_size, cfg.INPUT.MAX_SIZE_TRAIN) for min_size in cfg.INPUT.MIN_SIZE_TRAIN]
     problems = []
-    for name, (json_file, _) in splits.items():
+    for name, json_file in files.items():
         # the rounds see the training images as the evaluation sees its own
         sizes = [at_test, *(at_training if training and name in cfg.DATASETS.TRAIN else ())]
         problems += [
             f"{json_file}: image {image['id']} ({image['file_name']}) of {image['width']}x{image['height']} pixels"
-            for image in read_json(json_file)["images"]
+            for image in images[json_file]
             if any(is_too_narrow(image["height"], image["width"], *size) for size in sizes)
         ]
     if problems:
@@ -283,11 +285,11 @@ def _check_widths(cfg, splits: Mapping[str, Tuple[str, str]], training: bool) ->
         )
 
 
-def _check_classes(cfg, splits: Mapping[str, Tuple[str, str]], training: bool) -> None:
+def _check_classes(cfg, files: Mapping[str, str], images: Mapping[str, List[Dict]], training: bool) -> None:
     of_one_class = {
         name: json_file
-        for name, (json_file, _) in splits.items()
-        if len({image["category_id"] for image in read_json(json_file)["images"]}) < 2
+        for name, json_file in files.items()
+        if len({image["category_id"] for image in images[json_file]}) < 2
     }
     problems = [
         f"{of_one_class[name]}: all images are of one class, from which no network learns to tell two apart. Name another "
