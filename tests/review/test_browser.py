@@ -1,5 +1,7 @@
 """The review page in a real browser; skipped where there is no Chromium (Debian: chromium and chromium-driver)."""
 
+import hashlib
+
 import cv2
 import numpy as np
 import pytest
@@ -7,6 +9,7 @@ import pytest
 from tsdd_d2.data.files import read_json
 from tsdd_d2.refinement import apply_vetoes, read_vetoes
 from tsdd_d2.review import write_review_page
+from tsdd_d2.review.page import run_fingerprint
 
 from ..browser import needs_browser, phone, start_browser, webdriver
 from ..refinement.test_rounds import bbui, image, roi
@@ -61,11 +64,18 @@ def browser(folder):
 
 
 @pytest.fixture
-def page(browser, folder):
-    """The page as it is opened for the first time."""
-    browser.get(f"file://{folder / 'review.html'}")
+def page(browser, folder, request):
+    """The page as it is opened for the first time: of a run of its own for each test, for decisions are kept by run.
+
+    To clear the storage after each test is not enough: Chromium can do so after the next page has stored something.
+    """
+    content = (folder / "review.html").read_text()
+    run = run_fingerprint(rounds()[-1], "clinic_train")
+    test = hashlib.sha256(request.node.name.encode()).hexdigest()[: len(run)]
+    own = folder / f"{test}.html"
+    own.write_text(content.replace(f'data-run="{run}"', f'data-run="{test}"'))
+    browser.get(f"file://{own}")
     yield browser
-    browser.execute_script("localStorage.clear()")
     assert browser.get_log("browser") == []  # no error, and nothing that the page may not load
 
 
