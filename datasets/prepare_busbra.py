@@ -7,6 +7,7 @@ Assessing Computer-aided Diagnosis Systems", Medical Physics, 2023.
 
 import json
 import os
+import sys
 from typing import Any, Dict, List, Tuple
 
 from tsdd_d2.data import (
@@ -19,7 +20,6 @@ from tsdd_d2.data import (
 )
 from tsdd_d2.data.prepare import (
     add_annotation_options,
-    exit_on_input_error,
     preparation_parser,
     print_warnings,
     read_csv,
@@ -27,6 +27,7 @@ from tsdd_d2.data.prepare import (
 )
 from tsdd_d2.data.roi import manual_annotation
 from tsdd_d2.data.validation import box_problems
+from tsdd_d2.errors import reports_errors
 
 EXAMPLES = """
 expected layout, as published:
@@ -165,7 +166,8 @@ def prepare(root: str, output: str, folds: str, seed: int) -> None:
     print(f"Written to {output}: {folds} folds, seed {seed}.")
 
 
-def main() -> None:
+@reports_errors
+def main(argv=None) -> int:
     parser = preparation_parser(__doc__, EXAMPLES)
     parser.add_argument(
         "--root",
@@ -180,11 +182,11 @@ def main() -> None:
         default="official",
         help="test folds of 5-fold-cv.csv, or a class-stratified draw over patients (default: official)",
     )
-    args = parser.parse_args()
+    args = parser.parse_args(argv)
     output = args.output or os.path.join(args.root, "annotations")
-    with exit_on_input_error(parser):
-        prepare(args.root, output, args.folds, args.seed)
+    prepare(args.root, output, args.folds, args.seed)
+    return 0
 
 
 if __name__ == "__main__":
-    main()
+    sys.exit(main())

@@ -8,6 +8,7 @@ Al-Dhabyani, Gomaa, Khaled, Fahmy: "Dataset of breast ultrasound images", Data i
 import collections
 import os
 import re
+import sys
 from typing import Any, Dict, List, Optional, Tuple
 
 import numpy as np
@@ -24,12 +25,12 @@ from tsdd_d2.data import (
 )
 from tsdd_d2.data.prepare import (
     add_annotation_options,
-    exit_on_input_error,
     preparation_parser,
     print_warnings,
     write_and_count_splits,
 )
 from tsdd_d2.data.roi import manual_annotation
+from tsdd_d2.errors import reports_errors
 
 EXAMPLES = """
 expected layout, as published:
@@ -216,7 +217,8 @@ def prepare(root: str, output: str, seed: int, include_normal: bool) -> None:
     print(f"Written to {output}: random folds, seed {seed}.")
 
 
-def main() -> None:
+@reports_errors
+def main(argv=None) -> int:
     parser = preparation_parser(__doc__, EXAMPLES)
     parser.add_argument(
         "--root",
@@ -230,11 +232,11 @@ def main() -> None:
         action="store_true",
         help="take the normal images too, as benign images without ROI: for the evaluation of the diagnosis",
     )
-    args = parser.parse_args()
+    args = parser.parse_args(argv)
     output = args.output or os.path.join(args.root, "annotations")
-    with exit_on_input_error(parser):
-        prepare(args.root, output, args.seed, args.include_normal)
+    prepare(args.root, output, args.seed, args.include_normal)
+    return 0
 
 
 if __name__ == "__main__":
-    main()
+    sys.exit(main())

@@ -11,6 +11,7 @@ ROIs has several rows.
 """
 
 import os
+import sys
 from collections import defaultdict
 from typing import Any, Dict, List, Optional, Tuple
 
@@ -18,7 +19,6 @@ from tsdd_d2.data import CATEGORIES, BBUIError, assign_folds, patient_classes
 from tsdd_d2.data.image_sizes import decode_sizes
 from tsdd_d2.data.prepare import (
     add_annotation_options,
-    exit_on_input_error,
     preparation_parser,
     print_warnings,
     read_csv,
@@ -26,6 +26,7 @@ from tsdd_d2.data.prepare import (
 )
 from tsdd_d2.data.roi import manual_annotation
 from tsdd_d2.data.validation import box_problems
+from tsdd_d2.errors import reports_errors
 
 EXAMPLES = """
 example of a table:
@@ -202,7 +203,8 @@ def prepare(root: str, csv_file: str, output: str, num_folds: int, seed: int) ->
     print(f"Written to {output}: {num_folds} random folds, seed {seed}.")
 
 
-def main() -> None:
+@reports_errors
+def main(argv=None) -> int:
     parser = preparation_parser(__doc__, EXAMPLES)
     parser.add_argument(
         "--root", type=os.path.expanduser, required=True, help="folder that the file names start from"
@@ -210,13 +212,13 @@ def main() -> None:
     parser.add_argument("--csv", type=os.path.expanduser, required=True, help="the table")
     add_annotation_options(parser)
     parser.add_argument("--num-folds", type=int, default=5, help="number of folds, at least 2 (default: 5)")
-    args = parser.parse_args()
+    args = parser.parse_args(argv)
     if args.num_folds < 2:
         parser.error("--num-folds must be at least 2")
     output = args.output or os.path.join(args.root, "annotations")
-    with exit_on_input_error(parser):
-        prepare(args.root, args.csv, output, args.num_folds, args.seed)
+    prepare(args.root, args.csv, output, args.num_folds, args.seed)
+    return 0
 
 
 if __name__ == "__main__":
-    main()
+    sys.exit(main())

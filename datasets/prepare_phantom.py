@@ -7,10 +7,12 @@ annotator would draw it. The same options give the same files.
 """
 
 import os
+import sys
 
 from tsdd_d2.data import assign_folds, dataset_folder, patient_classes
 from tsdd_d2.data.phantom import generate_phantom
-from tsdd_d2.data.prepare import exit_on_input_error, preparation_parser, seed_option, write_and_count_splits
+from tsdd_d2.data.prepare import preparation_parser, seed_option, write_and_count_splits
+from tsdd_d2.errors import reports_errors
 
 EXAMPLES = """
 examples:
@@ -40,7 +42,8 @@ def prepare(
     print(f"Written to {root}: {num_folds} random folds, seed {seed}.")
 
 
-def main() -> None:
+@reports_errors
+def main(argv=None) -> int:
     parser = preparation_parser(__doc__, EXAMPLES)
     parser.add_argument("--root", help="folder to write to (default: $DETECTRON2_DATASETS/phantom)")
     parser.add_argument("--patients", type=int, default=100, help="half of them malignant (default: 100)")
@@ -54,7 +57,7 @@ def main() -> None:
         help="of the manual boxes, from 0 (exact) to 1 (default: 0.45: mean IoU of 0.61 with the exact ones)",
     )
     parser.add_argument("--num-folds", type=int, default=5, help="number of folds, at least 2 (default: 5)")
-    args = parser.parse_args()
+    args = parser.parse_args(argv)
     # Before anything is rendered: each fold tests, validates and trains on a patient of each class.
     if args.num_folds < 2:
         parser.error(f"--num-folds is {args.num_folds}: give 2 or more")
@@ -62,9 +65,9 @@ def main() -> None:
     if args.patients < fewest:
         parser.error(f"--patients is {args.patients}: {args.num_folds} folds need {fewest} or more")
     args.root = os.path.expanduser(args.root or dataset_folder("phantom"))
-    with exit_on_input_error(parser):
-        prepare(**vars(args))
+    prepare(**vars(args))
+    return 0
 
 
 if __name__ == "__main__":
-    main()
+    sys.exit(main())

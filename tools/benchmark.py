@@ -25,7 +25,7 @@ from tsdd_d2.data import ensure_registered
 from tsdd_d2.data.files import read_json
 from tsdd_d2.engine.memory import keep_freed_memory
 from tsdd_d2.engine.setup import load_config
-from tsdd_d2.errors import InputError
+from tsdd_d2.errors import reports_errors
 from tsdd_d2.export import export_model
 from tsdd_d2.modeling.network import rois_in_tensor
 from tsdd_d2.refinement import build_selection_rule, refine_rois, score_all_candidates
@@ -294,6 +294,7 @@ TASKS = {
 }
 
 
+@reports_errors
 def main(argv=None) -> int:
     parser = argparse.ArgumentParser(
         description=__doc__, epilog=EPILOG, formatter_class=argparse.RawDescriptionHelpFormatter
@@ -306,11 +307,7 @@ def main(argv=None) -> int:
     parser.add_argument("opts", nargs=argparse.REMAINDER, help="KEY VALUE overrides of the configuration")
     args = parser.parse_args(argv)
     keep_freed_memory()  # as tools/train_net.py does
-    try:
-        TASKS[args.task](args)
-    except InputError as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 2
+    TASKS[args.task](args)
     return 0
 
 

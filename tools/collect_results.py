@@ -15,7 +15,7 @@ from detectron2.data import MetadataCatalog
 from tsdd_d2.data import ensure_registered
 from tsdd_d2.data.files import read_json, write_json
 from tsdd_d2.engine.run_folder import read_rounds, read_run_config
-from tsdd_d2.errors import InputError
+from tsdd_d2.errors import InputError, reports_errors
 from tsdd_d2.refinement import round_history
 
 EPILOG = """
@@ -25,6 +25,7 @@ Examples:
 """
 
 
+@reports_errors
 def main(argv=None) -> int:
     parser = argparse.ArgumentParser(
         description=__doc__, epilog=EPILOG, formatter_class=argparse.RawDescriptionHelpFormatter
@@ -32,12 +33,7 @@ def main(argv=None) -> int:
     parser.add_argument("--run", required=True, metavar="DIR", help="OUTPUT_DIR of a first-stage run")
     parser.add_argument("--output", required=True, metavar="FILE", help="JSON file to write")
     args = parser.parse_args(argv)
-    try:
-        content = collect(args.run)
-    except InputError as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 2
-    write_json(args.output, content)
+    write_json(args.output, collect(args.run))
     print(f"Written to {args.output}")
     return 0
 

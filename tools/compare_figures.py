@@ -13,7 +13,7 @@ from typing import List
 from matplotlib.figure import Figure
 
 from tsdd_d2.engine.run_folder import read_rounds, read_run_config
-from tsdd_d2.errors import InputError
+from tsdd_d2.errors import InputError, reports_errors
 from tsdd_d2.report.figures import save_figure
 from tsdd_d2.report.gallery import choose_images, model_rows, read_columns, round_rows
 from tsdd_d2.visualization import comparison_figure
@@ -34,6 +34,7 @@ that had no manual one in the training; p is C-Net's probability of the true cla
 """
 
 
+@reports_errors
 def main(argv=None) -> int:
     parser = argparse.ArgumentParser(
         description=__doc__, epilog=EPILOG, formatter_class=argparse.RawDescriptionHelpFormatter
@@ -54,11 +55,7 @@ def main(argv=None) -> int:
     if args.images < 1:
         parser.error("--images must be 1 or more")
     stem = args.output or (os.path.join(args.run, "pictures", "rounds") if args.run else "comparison")
-    try:
-        figure = draw_rounds(args.run, args.images) if args.run else draw_models(args)
-    except InputError as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 2
+    figure = draw_rounds(args.run, args.images) if args.run else draw_models(args)
     save_figure(figure, *os.path.split(os.path.abspath(stem)), dpi=110)
     print(f"Written to {stem}.png and {stem}.pdf")
     return 0

@@ -7,7 +7,6 @@ and for the best of all regressed boxes, which no ranking can beat.
 """
 
 import argparse
-import os
 import sys
 
 import pandas as pd
@@ -28,7 +27,7 @@ from tsdd_d2.data.files import write_json
 from tsdd_d2.data.mapper import BBUIMapper
 from tsdd_d2.engine import Stage1Trainer
 from tsdd_d2.engine.setup import check_config, check_data, load_config
-from tsdd_d2.errors import InputError
+from tsdd_d2.errors import reports_errors
 from tsdd_d2.modeling.network import rois_in_tensor
 from tsdd_d2.modeling.ranking import RANKING_REGISTRY
 from tsdd_d2.refinement.round_loader import round_loader
@@ -135,6 +134,7 @@ def overlaps_of_retinanet(retinanet, batches) -> list:
     return overlaps
 
 
+@reports_errors
 def main(argv=None) -> int:
     parser = argparse.ArgumentParser(
         description=__doc__, epilog=EPILOG, formatter_class=argparse.RawDescriptionHelpFormatter
@@ -144,13 +144,9 @@ def main(argv=None) -> int:
     parser.add_argument("--output", metavar="FILE", help="write the figures to a JSON file")
     parser.add_argument("opts", nargs=argparse.REMAINDER, help="KEY VALUE overrides of the configuration")
     args = parser.parse_args(argv)
-    try:
-        cfg = load_config(args.config_file, args.opts)
-        check_config(cfg)
-        check_data(cfg)
-    except InputError as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 2
+    cfg = load_config(args.config_file, args.opts)
+    check_config(cfg)
+    check_data(cfg)
     dataset = args.dataset or cfg.DATASETS.VAL[0]
     images = [x for x in DatasetCatalog.get(dataset) if x["annotations"]]
     batches = list(round_loader(cfg, images))
@@ -165,7 +161,6 @@ def main(argv=None) -> int:
     table.index.name = f"{dataset}, {cfg.SOLVER.MAX_ITER} iterations"
     print(table.to_markdown(floatfmt=".3f"))
     if args.output:
-        os.makedirs(os.path.dirname(os.path.abspath(args.output)), exist_ok=True)
         write_json(args.output, {"dataset": dataset, "iterations": cfg.SOLVER.MAX_ITER, "images": len(images), **table.T.to_dict()})
     return 0
 

@@ -14,7 +14,6 @@ The second table is what a round would do to these ROIs if D-Net's first box had
 """
 
 import argparse
-import os
 import sys
 from typing import Dict, List, NamedTuple, Tuple
 
@@ -30,7 +29,7 @@ from tsdd_d2.data.files import read_json, write_json
 from tsdd_d2.data.roi import is_fully_annotated, rois_xyxy, to_xyxy
 from tsdd_d2.engine.model_file import load_model_of_run
 from tsdd_d2.engine.run_folder import read_rounds
-from tsdd_d2.errors import InputError
+from tsdd_d2.errors import InputError, reports_errors
 from tsdd_d2.modeling.architectures import class_attribute
 from tsdd_d2.modeling.cnet import jitter_boxes
 from tsdd_d2.refinement import score_all_candidates
@@ -51,6 +50,7 @@ JITTER = 0.2
 MARGINS = (0.0, 0.02, 0.05)
 
 
+@reports_errors
 def main(argv=None) -> int:
     parser = argparse.ArgumentParser(
         description=__doc__, epilog=EPILOG, formatter_class=argparse.RawDescriptionHelpFormatter
@@ -66,20 +66,15 @@ def main(argv=None) -> int:
     )
     parser.add_argument("--output", metavar="FILE", help="write the figures to a JSON file")
     args = parser.parse_args(argv)
-    try:
-        cfg, model = load_model_of_run(args.run, "model_final")
-        if not class_attribute(cfg.MODEL.META_ARCHITECTURE, "has_rounds"):
-            raise InputError(f"{args.run} is a run of {cfg.MODEL.META_ARCHITECTURE}, not of the first stage.")
-        if not cfg.DATASETS.VAL:
-            raise InputError(f"{args.run} was trained without DATASETS.VAL: there are no unseen images to look at.")
-        explanation = explain(cfg, model, args.run, args.candidates, args.nms or [model.dnet.nms_thresh])
-    except InputError as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 2
+    cfg, model = load_model_of_run(args.run, "model_final")
+    if not class_attribute(cfg.MODEL.META_ARCHITECTURE, "has_rounds"):
+        raise InputError(f"{args.run} is a run of {cfg.MODEL.META_ARCHITECTURE}, not of the first stage.")
+    if not cfg.DATASETS.VAL:
+        raise InputError(f"{args.run} was trained without DATASETS.VAL: there are no unseen images to look at.")
+    explanation = explain(cfg, model, args.run, args.candidates, args.nms or [model.dnet.nms_thresh])
     print(explanation_tables(**explanation))
     if args.output:
         run = {"dataset": cfg.DATASETS.TRAIN[0], "p": cfg.DATASETS.P, "seed": cfg.SEED, "candidates": args.candidates}
-        os.makedirs(os.path.dirname(os.path.abspath(args.output)), exist_ok=True)
         write_json(args.output, {"run": run, **explanation})
     return 0
 

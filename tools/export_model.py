@@ -9,7 +9,7 @@ import sys
 import torch
 
 from tsdd_d2 import load_model
-from tsdd_d2.errors import InputError
+from tsdd_d2.errors import reports_errors
 from tsdd_d2.export import OPSET, export_model, largest_differences
 
 EPILOG = """
@@ -24,6 +24,7 @@ threshold, training set. docs/onnx.md has the 20 lines that run it with onnxrunt
 """
 
 
+@reports_errors
 def main(argv=None) -> int:
     parser = argparse.ArgumentParser(
         description=__doc__, epilog=EPILOG, formatter_class=argparse.RawDescriptionHelpFormatter
@@ -32,12 +33,8 @@ def main(argv=None) -> int:
     parser.add_argument("--output", required=True, metavar="FILE", help="the ONNX file, *.onnx")
     parser.add_argument("--batch-size", type=int, default=1, help="N, fixed in the file (default 1)")
     args = parser.parse_args(argv)
-    try:
-        model_file = load_model(args.model, device="cpu")
-        export_model(model_file, args.output, args.batch_size)
-    except InputError as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 2
+    model_file = load_model(args.model, device="cpu")
+    export_model(model_file, args.output, args.batch_size)
     print(f"The network is in {args.output} ({os.path.getsize(args.output) / 1e6:.0f} MB, opset {OPSET})")
     if importlib.util.find_spec("onnxruntime"):
         side = model_file.preprocessing["min_size"]

@@ -17,7 +17,7 @@ from tsdd_d2.data.dicom import number_of_frames
 from tsdd_d2.data.files import read_json, write_json, write_text
 from tsdd_d2.data.input_images import find_image_files, picture_name, read_images
 from tsdd_d2.engine.run_folder import sha256_of_file
-from tsdd_d2.errors import InputError
+from tsdd_d2.errors import InputError, reports_errors
 from tsdd_d2.visualization import draw_prediction
 
 LINES = "predictions.jsonl"
@@ -46,6 +46,7 @@ This is research software and must not be used for diagnosis.
 """
 
 
+@reports_errors
 def main(argv=None) -> int:
     parser = argparse.ArgumentParser(
         description=__doc__, epilog=EPILOG, formatter_class=argparse.RawDescriptionHelpFormatter
@@ -63,33 +64,29 @@ def main(argv=None) -> int:
     parser.add_argument("--batch-size", type=_positive, default=8, help="images in memory at a time (default 8)")
     parser.add_argument("--device", help="such as cpu or cuda:1 (default: CUDA if there is any)")
     args = parser.parse_args(argv)
-    try:
-        output = os.path.join(os.path.realpath(args.output), "")
-        # the pictures of an interrupted one may lie in the folder of the images
-        files = [file for file in find_image_files(args.input) if not os.path.realpath(file).startswith(output)]
-        begun = all(os.path.isfile(os.path.join(args.output, name)) for name in (LINES, SETTINGS))
-        if not (args.resume and begun) and os.path.exists(args.output) and not _is_empty(args.output):
-            raise InputError(
-                f"--output {args.output} exists and is not an empty folder; name another one"
-                f"{', or go on there with --resume' if begun else ''}."
-            )
-        predictor = Predictor(
-            load_model(args.model, args.device),
-            batch_size=args.batch_size,
-            candidates=args.candidates,
-            augment=args.augment,
+    output = os.path.join(os.path.realpath(args.output), "")
+    # the pictures of an interrupted one may lie in the folder of the images
+    files = [file for file in find_image_files(args.input) if not os.path.realpath(file).startswith(output)]
+    begun = all(os.path.isfile(os.path.join(args.output, name)) for name in (LINES, SETTINGS))
+    if not (args.resume and begun) and os.path.exists(args.output) and not _is_empty(args.output):
+        raise InputError(
+            f"--output {args.output} exists and is not an empty folder; name another one"
+            f"{', or go on there with --resume' if begun else ''}."
         )
-        settings = {
-            "model_sha256": sha256_of_file(args.model), "candidates": args.candidates, "augment": args.augment
-        }  # fmt: skip
-        if begun and _settings_of(args.output) != settings:
-            raise InputError(f"--resume: {args.output} was begun with another model, --candidates or --augment.")
-        finished = finished_lines(args.output)
-        write_text(os.path.join(args.output, LINES), "".join(map(_line, finished)))
-        write_json(os.path.join(args.output, SETTINGS), settings)
-    except InputError as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 2
+    predictor = Predictor(
+        load_model(args.model, args.device),
+        batch_size=args.batch_size,
+        candidates=args.candidates,
+        augment=args.augment,
+    )
+    settings = {
+        "model_sha256": sha256_of_file(args.model), "candidates": args.candidates, "augment": args.augment
+    }  # fmt: skip
+    if begun and _settings_of(args.output) != settings:
+        raise InputError(f"--resume: {args.output} was begun with another model, --candidates or --augment.")
+    finished = finished_lines(args.output)
+    write_text(os.path.join(args.output, LINES), "".join(map(_line, finished)))
+    write_json(os.path.join(args.output, SETTINGS), settings)
     try:
         errors = predict_files(predictor, files, args.output, finished)
     except KeyboardInterrupt:
@@ -146,7 +143,7 @@ def finished_lines(output: str) -> List[Dict]:
     try:
         with open(path, encoding="utf-8", newline="\n") as file:
             found = [json.loads(line) for line in file if line.endswith("\n")]
-        frames = collections.Counter(x["file_name"] for x in found if x["frame"] is not None)
+        frames = collections.Counter(x["file_name"] for x in found if x["picture"] and x["frame"] is not None)
     except (ValueError, TypeError, KeyError) as error:
         raise InputError(f"{path} holds a line that is no prediction ({error!r}); name another --output.") from error
     incomplete = {name for name, number in frames.items() if number != number_of_frames(name)}

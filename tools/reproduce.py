@@ -23,7 +23,7 @@ import yaml
 from tabulate import tabulate
 from tqdm import tqdm
 
-from tsdd_d2.errors import InputError
+from tsdd_d2.errors import InputError, reports_errors
 from tsdd_d2.experiments import (
     EXECUTORS,
     EXPERIMENTS,
@@ -148,13 +148,11 @@ def parse(argv):
     return args
 
 
+@reports_errors
 def main(argv=None) -> int:
     try:
         load_plugins()
         return reproduce(parse(argv))
-    except InputError as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 2
     except KeyboardInterrupt:
         print("Interrupted; the same command goes on.", file=sys.stderr)
         return 130

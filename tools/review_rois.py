@@ -13,7 +13,7 @@ from detectron2.data import MetadataCatalog
 
 from tsdd_d2.data import ensure_registered
 from tsdd_d2.engine.run_folder import read_rounds, read_run_config
-from tsdd_d2.errors import InputError
+from tsdd_d2.errors import reports_errors
 from tsdd_d2.review import write_review_page
 
 EPILOG = """
@@ -27,6 +27,7 @@ Then train with what was vetoed:
 """
 
 
+@reports_errors
 def main(argv=None) -> int:
     parser = argparse.ArgumentParser(
         description=__doc__, epilog=EPILOG, formatter_class=argparse.RawDescriptionHelpFormatter
@@ -35,14 +36,10 @@ def main(argv=None) -> int:
     parser.add_argument("--output", metavar="FILE", help="the page (default: DIR/review.html)")
     args = parser.parse_args(argv)
     output = args.output or os.path.join(args.run, "review.html")
-    try:
-        data_set = read_run_config(args.run).DATASETS.TRAIN[0]
-        rounds = read_rounds(args.run)
-        ensure_registered(data_set)
-        counts = write_review_page(output, rounds, data_set, MetadataCatalog.get(data_set).image_root)
-    except InputError as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 2
+    data_set = read_run_config(args.run).DATASETS.TRAIN[0]
+    rounds = read_rounds(args.run)
+    ensure_registered(data_set)
+    counts = write_review_page(output, rounds, data_set, MetadataCatalog.get(data_set).image_root)
     print(f"{output}: {counts.refined} refined and {counts.pseudo} pseudo ROIs, {counts.size / 1e6:.1f} MB")
     return 0
 

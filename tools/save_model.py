@@ -5,7 +5,7 @@ import argparse
 import sys
 
 from tsdd_d2.engine.model_file import save_model_of_run
-from tsdd_d2.errors import InputError
+from tsdd_d2.errors import reports_errors
 
 EPILOG = """
 Examples:
@@ -14,6 +14,7 @@ Examples:
 """
 
 
+@reports_errors
 def main(argv=None) -> int:
     parser = argparse.ArgumentParser(
         description=__doc__, epilog=EPILOG, formatter_class=argparse.RawDescriptionHelpFormatter
@@ -29,11 +30,7 @@ def main(argv=None) -> int:
         help="malignant from this probability on (default: as in the run's evaluation, 0.5 or Youden's)",
     )
     args = parser.parse_args(argv)
-    try:
-        save_model_of_run(args.run, args.output, args.checkpoint, args.threshold)
-    except InputError as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 2
+    save_model_of_run(args.run, args.output, args.checkpoint, args.threshold)
     print(f"The model is in {args.output}")
     return 0
 

@@ -17,7 +17,7 @@ import sys
 from typing import Optional
 
 from tsdd_d2.data.files import read_json, write_text
-from tsdd_d2.errors import InputError
+from tsdd_d2.errors import InputError, reports_errors
 from tsdd_d2.report.paper import MARK
 from tsdd_d2.tables import explanation_tables, markdown_table, rankings_table, rounds_table, summary_table
 
@@ -33,6 +33,7 @@ PAGES = ("README.md", os.path.join("results", "README.md"))
 SHORT = ("method", "p", "AUC", "accuracy (%)", "YI (%)", "folds")
 
 
+@reports_errors
 def main(argv=None) -> int:
     parser = argparse.ArgumentParser(
         description=__doc__, epilog=EPILOG, formatter_class=argparse.RawDescriptionHelpFormatter
@@ -49,9 +50,8 @@ def main(argv=None) -> int:
             with open(page, encoding="utf-8") as file:
                 text = file.read()
             updated = update_tables(text, args.results)
-        except (InputError, OSError) as error:
-            print(f"error: {page}: {error}", file=sys.stderr)
-            return 2
+        except InputError as error:
+            raise InputError(f"{page}: {error}") from error
         if updated != text:
             old.append((page, updated))
     for page, updated in old:

@@ -17,7 +17,7 @@ from tqdm import tqdm
 from tsdd_d2.data import ensure_registered
 from tsdd_d2.data.input_images import picture_name
 from tsdd_d2.engine.run_folder import read_rounds, read_run_config
-from tsdd_d2.errors import InputError
+from tsdd_d2.errors import reports_errors
 from tsdd_d2.visualization import draw_image
 
 EPILOG = """
@@ -27,6 +27,7 @@ Examples:
 """
 
 
+@reports_errors
 def main(argv=None) -> int:
     parser = argparse.ArgumentParser(
         description=__doc__, epilog=EPILOG, formatter_class=argparse.RawDescriptionHelpFormatter
@@ -37,11 +38,7 @@ def main(argv=None) -> int:
     args = parser.parse_args(argv)
     if args.images < 1:
         parser.error("--images must be 1 or more")
-    try:
-        folder = draw_run(args.run, args.output or os.path.join(args.run, "pictures"), args.images)
-    except InputError as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 2
+    folder = draw_run(args.run, args.output or os.path.join(args.run, "pictures"), args.images)
     print(f"Pictures are in {folder}")
     return 0
 

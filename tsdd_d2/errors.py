@@ -1,6 +1,8 @@
-"""What a user can put right."""
+"""What a user can put right, and how the command-line tools tell it."""
 
-from typing import Sequence
+import functools
+import sys
+from typing import Callable, Sequence
 
 
 class InputError(ValueError):
@@ -18,3 +20,23 @@ class BBUIError(InputError):
     def __init__(self, headline: str, problems: Sequence[str] = ()):
         super().__init__("\n".join([headline, *(f"  - {problem}" for problem in problems)]))
         self.problems = tuple(problems)
+
+
+def reports_errors(main: Callable[..., int]) -> Callable[..., int]:
+    """
+    Decorates the `main` of a tool: an :class:`InputError`, and a file that cannot be read or written, are told in a
+    message without traceback on the standard error, and the exit code is 2.
+    """
+
+    @functools.wraps(main)
+    def wrapped(*args, **kwargs) -> int:
+        try:
+            return main(*args, **kwargs)
+        except InputError as error:
+            message = str(error)
+        except OSError as error:
+            message = f"{error.filename}: {error.strerror}" if error.filename else str(error)
+        print(f"error: {message}", file=sys.stderr)
+        return 2
+
+    return wrapped

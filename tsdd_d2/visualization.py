@@ -8,11 +8,10 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.patches import Rectangle
 
-from detectron2.data import detection_utils
 from detectron2.utils.visualizer import ColorMode, Visualizer
 
 from .data import CLASS_NAMES
-from .data.input_images import InputImage
+from .data.input_images import InputImage, read_image_file
 from .data.roi import to_xyxy
 from .predictor import Prediction
 
@@ -70,15 +69,13 @@ def draw_boxes(
     # a strip would become as long as no picture is
     scale = max(1.0, min(480 / min(image.shape[:2]), 1920 / max(image.shape[:2])))
     visualizer = Visualizer(image, scale=scale, instance_mode=ColorMode.IMAGE)
+    font_size = visualizer._default_font_size * 0.8
+    line = 1.5 * font_size * visualizer.output.fig.dpi / 72  # the height of a label, in pixels of the image
     for kind, box, label in boxes:
         visualizer.draw_box(box, alpha=1.0, edge_color=COLOURS[kind])
-        visualizer.draw_text(
-            label,
-            (box[0], box[3] if kind == "ROI" else max(box[1] - 12, 0)),
-            color=COLOURS[kind],
-            horizontal_alignment="left",
-            font_size=visualizer._default_font_size * 0.8,
-        )
+        # that of a ROI below its box, the others above, and all within the image
+        y = min(box[3], image.shape[0] - line) if kind == "ROI" else max(box[1] - line, 0)
+        visualizer.draw_text(label, (box[0], y), color=COLOURS[kind], horizontal_alignment="left", font_size=font_size)
     if title:
         visualizer.draw_text(title, (2, 0), color="w", horizontal_alignment="left")
     return visualizer.output.get_image()
@@ -106,14 +103,14 @@ def annotation_boxes(
     return boxes
 
 
-def draw_image(
-    path: str, image: Dict, annotations: List[Dict], title: Optional[str] = None
-) -> np.ndarray:
-    """The picture of one image of a ROI file: boxes, class and probabilities; (H, W, 3) uint8 RGB."""
-    pixels = detection_utils.read_image(path, format="RGB")
-    if title is None:
-        title = CLASS_NAMES[image["category_id"] - 1]
-    return draw_boxes(pixels, annotation_boxes(image, annotations), title)
+def draw_image(path: str, image: Dict, annotations: List[Dict]) -> np.ndarray:
+    """The picture of one image of a ROI file: boxes, class and probabilities; (H, W, 3) uint8 RGB.
+
+    Raises:
+        InputError: the image is missing or damaged.
+    """
+    pixels = next(read_image_file(path)).pixels
+    return draw_boxes(pixels, annotation_boxes(image, annotations), CLASS_NAMES[image["category_id"] - 1])
 
 
 def comparison_figure(columns: Sequence[str], rows: Sequence[ComparisonRow], roi: str = "predicted box") -> Figure:

@@ -63,6 +63,13 @@ def test_each_picture_has_a_name_of_its_own():
     ]  # fmt: skip
 
 
+def test_the_picture_of_a_file_with_a_long_name_can_be_written(tmp_path):
+    taken = set()
+    for name in ("é" * 125 + ".png", "é" * 125 + ".jpg", "a" * 251 + ".png"):  # 254 and 255 bytes
+        (tmp_path / picture_name(name, taken, 12)).touch()
+    assert len(os.listdir(tmp_path)) == 3
+
+
 def test_files_that_are_no_image(tmp_path):
     (tmp_path / "broken.png").write_bytes(b"\x89PNG no more")
     Image.fromarray(np.full((8, 8), 1000, np.uint16)).save(tmp_path / "deep.png")

@@ -86,6 +86,14 @@ def test_plans_that_cannot_be_shown(planned, runs, threshold, words):
         match(planned, runs, threshold)
 
 
+@pytest.mark.parametrize("malignancy", [1.5, float("nan")])
+def test_a_malignancy_that_is_no_probability(malignancy):
+    content = run("retinanet", [0.2, malignancy], [0, 1])
+    (x,) = group(matched([content]))
+    with pytest.raises(InputError, match="retinanet, p = 0.2, fold 1, seed 0: .*malignancy of image 101 is no probability"):
+        cases(x.runs[0])
+
+
 def test_predictions_that_cannot_be_used():
     content = random_run("retinanet")
     del content["predictions"]["tiny_fold1_test"][3]["label"]

@@ -112,6 +112,15 @@ def test_latex_of_a_small_p_value(tmp_path):
     assert "$<$ 0.001" in (tmp_path / "name.tex").read_text(encoding="utf-8")
 
 
+def test_latex_of_special_characters(tmp_path):
+    """The cells are escaped by pandas, the caption by us; both are the same text here."""
+    special = r"a\b{c}$d^e~f_g%h&i#j"
+    Table("name", special, [{"cell": special}], [], []).write(str(tmp_path))
+    latex = re.sub(r"(\\text\w+) ", r"\1{}", (tmp_path / "name.tex").read_text(encoding="utf-8"))
+    (caption,) = re.findall(r"\\caption\{(.*)\}\n", latex)
+    assert latex.count(caption) == 2
+
+
 def test_comparisons():
     a, b = groups(("retinanet", 1), ("tsddnet", 1))
     x = Comparison(

@@ -199,10 +199,11 @@ def test_nothing_to_resume(predict, images, tmp_path, capsys):
     assert sorted(os.listdir(images)) == before
     assert predict(images / "a.png") == 0
     path = tmp_path / "out" / "predictions.jsonl"
-    path.write_text('{"a": 1}\n')
-    assert predict(images, options=["--resume"]) == 2
-    assert "holds a line that is no prediction" in capsys.readouterr().err
-    assert path.read_text() == '{"a": 1}\n'
+    for line in ('{"a": 1}', '{"file_name": "a.png", "frame": null}'):
+        path.write_text(line + "\n")
+        assert predict(images, options=["--resume"]) == 2
+        assert "holds a line that is no prediction" in capsys.readouterr().err
+        assert path.read_text() == line + "\n"
 
 
 @pytest.mark.parametrize("argument", ["input", "model", "output", "device"])

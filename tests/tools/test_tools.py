@@ -74,6 +74,24 @@ def test_pictures_of_images_of_one_name(finished_run, session_datasets, tmp_path
     assert sorted(os.listdir(run / "pictures")) == ["1.png", "1_2.png"]
 
 
+def test_pictures_of_missing_images(finished_run, tmp_path, monkeypatch, capsys):
+    train = read_json(finished_run / "rois" / "round_00.json")
+    write_json(tmp_path / "tiny" / "annotations" / "fold1_train.json", train)
+    monkeypatch.setenv("DETECTRON2_DATASETS", str(tmp_path))
+    assert main_of("visualize_rois")(["--run", str(finished_run), "--output", str(tmp_path / "pictures")]) == 2
+    first = tmp_path / "tiny" / train["images"][0]["file_name"]
+    assert capsys.readouterr().err.endswith(f"error: {first}: the file does not exist.\n")
+
+
+@pytest.mark.parametrize("tool", ["collect_results", "compare_figures", "review_rois", "save_model", "visualize_rois"])
+def test_an_output_that_cannot_be_written_is_one_message(tool, finished_run, tmp_path, capsys):
+    (tmp_path / "file").touch()
+    output = tmp_path / "file" / "folder" / "output.pth"
+    assert main_of(tool)(["--run", str(finished_run), "--output", str(output)]) == 2
+    message = capsys.readouterr().err.splitlines()[-1]
+    assert message == f"error: {tmp_path / 'file' / 'folder'}: Not a directory"
+
+
 def test_review_page_of_a_run(finished_run, tmp_path):
     result = run("review_rois.py", "--run", finished_run, "--output", tmp_path / "review.html")
     assert result.returncode == 0, result.stderr

@@ -133,7 +133,11 @@ def picture_name(path: str, taken: Set[str], frame: Optional[int] = None) -> str
     Args:
         taken: the names so far, in lower case; the new one is added.
     """
-    stem = file_stem(path) if frame is None else f"{file_stem(path)}_frame{frame:04d}"
+    stem = file_stem(path)
+    while len(os.fsencode(stem)) > 220:  # a name has at most 255 bytes, also with what follows
+        stem = stem[:-1]
+    if frame is not None:
+        stem += f"_frame{frame:04d}"
     name, number = f"{stem}.png", 1
     while name.lower() in taken:
         number += 1

@@ -1,18 +1,16 @@
-"""What the scripts `datasets/prepare_*.py` share: options, checks, counts, and what a bad input ends in."""
+"""What the scripts `datasets/prepare_*.py` share: options, checks and counts."""
 
 import argparse
-import contextlib
 import csv
 import os
-from typing import Any, Dict, Iterator, List, Mapping, Optional, Tuple
+from typing import Any, Dict, List, Mapping, Optional, Tuple
 
-from ..errors import BBUIError, InputError
+from ..errors import BBUIError
 from .folds import NUM_FOLDS, count_table, write_splits
 from .validation import validate_bbui
 
 __all__ = [
     "add_annotation_options",
-    "exit_on_input_error",
     "preparation_parser",
     "print_warnings",
     "read_csv",
@@ -48,15 +46,6 @@ def seed_option(text: str) -> int:
     if not (text.isdecimal() and int(text) < 2**32):
         raise argparse.ArgumentTypeError(f"must be an integer from 0 to {2**32 - 1}, found {text!r}")
     return int(text)
-
-
-@contextlib.contextmanager
-def exit_on_input_error(parser: argparse.ArgumentParser) -> Iterator[None]:
-    """Within this context a problem of the data or of a file ends the script: its message and exit code 2."""
-    try:
-        yield
-    except (InputError, OSError) as error:
-        parser.exit(2, f"{parser.prog}: error: {error}\n")
 
 
 def read_csv(path: str) -> Tuple[List[str], List[Tuple[int, Dict[Optional[str], Any]]]]:

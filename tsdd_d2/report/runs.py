@@ -203,6 +203,9 @@ def cases(run: Run, test_set: Optional[str] = None) -> Cases:
     try:
         columns = [np.array([x[name] for x in predictions]) for name in ("image_id", "patient_id", "label")]
         probabilities = np.array([x["malignancy"] for x in predictions], dtype=float)
+        wrong = next((i for i, x in zip(columns[0], probabilities) if not 0 <= x <= 1), None)
+        if wrong is not None:
+            raise ValueError(f"the malignancy of image {wrong} is no probability")
     except (KeyError, TypeError, ValueError) as error:
         raise InputError(f"{describe(run.key)}: the predictions for {test_set} are unusable: {error!r}") from error
     return Cases(columns[0], columns[1].astype(str), columns[2], probabilities, run.threshold)

@@ -197,12 +197,16 @@ def interval_text(low: float, high: float, pattern: str) -> str:
     return f" ({low:{pattern}}{' to ' if low < 0 else '–'}{high:{pattern}})"
 
 
+def auc_text(x: float, sign: str = "") -> str:
+    return NOT_MEASURED if np.isnan(x) else f"{x:{sign}.3f}"
+
+
 def gains_table(name: str, caption: str, gains: Sequence[Gain]) -> Table:
     """What each part of a method gives, with and without the others."""
     rows, records = [], []
     for x in gains:
         texts = {TITLES[metric]: _estimate_text(x.differences[metric], metric, sign=True) for metric in METRICS}
-        of_seeds = ", ".join(f"{seed}: {difference:+.3f}" for seed, difference in x.of_seeds.items())
+        of_seeds = ", ".join(f"{seed}: {auc_text(difference, '+')}" for seed, difference in x.of_seeds.items())
         methods = f"{title(x.a.method)} – {title(x.b.method)}"
         rows.append({"part": x.part, "methods": methods, "p": share(x.a.p), **texts, "AUC, seed by seed": of_seeds})
         record = {"part": x.part, "method": x.a.method, "other": x.b.method, "p": x.a.p}
@@ -280,6 +284,6 @@ LATEX = {"±": r"$\pm$", "–": "--", "≥": r"$\geq$", "×": r"$\times$", "<": 
 
 
 def _escape(text: str) -> str:
-    for character in "%&_#":
-        text = text.replace(character, f"\\{character}")
-    return text
+    special = {x: f"\\{x}" for x in "%&_#${}"}
+    special |= {"\\": r"\textbackslash{}", "~": r"\textasciitilde{}", "^": r"\textasciicircum{}"}
+    return text.translate(str.maketrans(special))

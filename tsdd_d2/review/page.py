@@ -7,12 +7,12 @@ import json
 import os
 from typing import Dict, Iterable, List, NamedTuple, Sequence
 
-from detectron2.data.detection_utils import read_image
 from PIL import Image
 from tqdm import tqdm
 
 from ..data import CLASS_NAMES
 from ..data.files import write_text
+from ..data.input_images import read_image_file
 from ..data.roi import REFINED
 from ..errors import InputError
 from ..refinement import veto
@@ -99,10 +99,7 @@ def thumbnail(path: str) -> bytes:
     Raises:
         InputError: the image is missing or damaged.
     """
-    try:
-        image = Image.fromarray(read_image(path, format="RGB"))
-    except Exception as error:  # a decoder may raise anything on a damaged file
-        raise InputError(f"The image {path} cannot be read: {type(error).__name__}: {error}") from error
+    image = Image.fromarray(next(read_image_file(path)).pixels)
     image.thumbnail((THUMBNAIL_SIDE, THUMBNAIL_SIDE))
     red, green, blue = image.split()
     if red.tobytes() == green.tobytes() == blue.tobytes():
