@@ -16,7 +16,7 @@ from collections import defaultdict
 from typing import Any, Dict, List, Optional, Tuple
 
 from tsdd_d2.data import CATEGORIES, BBUIError, assign_folds, patient_classes
-from tsdd_d2.data.image_sizes import decode_sizes
+from tsdd_d2.data.image_sizes import decode_image_files
 from tsdd_d2.data.prepare import (
     add_annotation_options,
     preparation_parser,
@@ -156,17 +156,18 @@ def build_bbui(root: str, csv_file: str) -> Dict[str, Any]:
     first_rows = {}
     for row in rows:
         first_rows.setdefault(row["file_name"], row)
-    sizes = decode_sizes([os.path.join(root, file_name) for file_name in first_rows])
+    decoded = decode_image_files([os.path.join(root, file_name) for file_name in first_rows])
     image_of = {}
-    for number, (row, size) in enumerate(zip(first_rows.values(), sizes), start=1):
-        if isinstance(size, BBUIError):
-            problems.append((row["line"], str(size)))
+    for number, (row, image) in enumerate(zip(first_rows.values(), decoded), start=1):
+        if isinstance(image, BBUIError):
+            problems.append((row["line"], str(image)))
             continue
+        height, width = image.size
         image_of[row["file_name"]] = {
             "id": number,
             "file_name": row["file_name"],
-            "height": size[0],
-            "width": size[1],
+            "height": height,
+            "width": width,
             "patient_id": row["patient_id"],
             "category_id": row["category_id"],
         }

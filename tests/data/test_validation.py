@@ -247,11 +247,11 @@ def test_patients_of_other_data_sets_may_have_the_same_id(root, tmp_path):
     shutil.copytree(root / "Images", other / "Images")
     splits = {
         "train": split_file(root, "train", [image_entry(1, "1", 1)]),
-        "test": split_file(other, "test", [image_entry(1, "1", 2)]),
+        "test": split_file(other, "test", [image_entry(2, "1", 2)]),
     }
     assert validate_splits(splits) == []
     (root / "link").symlink_to(root)  # the same folder
-    splits["val"] = (split_file(root, "val", [image_entry(2, "1", 1)])[0], root / "link")
+    splits["val"] = (split_file(root, "val", [image_entry(3, "1", 1)])[0], root / "link")
     with pytest.raises(BBUIError) as error:
         validate_splits(splits)
     assert error.value.problems == ("patient '1' is in more than one split: train, val",)
@@ -266,6 +266,29 @@ def test_one_image_file_in_two_splits_is_a_problem(root):
         validate_splits(splits)
     (problem,) = error.value.problems
     assert "1.png is in more than one split: train, val" in problem
+
+
+def test_the_same_pixels_in_two_splits_are_a_warning(root):
+    """Under two names, and in files that differ, as of data sets that were collected from several places."""
+    pixels = cv2.imread(str(root / "Images/1.png"))
+    assert cv2.imwrite(str(root / "Images/4.png"), pixels, [cv2.IMWRITE_PNG_COMPRESSION, 0])
+    cv2.imwrite(str(root / "Images/5.png"), pixels.reshape(HEIGHT * 2, WIDTH // 2, 3))  # another picture
+    halved = image_entry(5, "d", 1, height=HEIGHT * 2, width=WIDTH // 2)
+    splits = {
+        "train": split_file(root, "train", [image_entry(1, "a", 1), image_entry(2, "b", 2)]),
+        "val": split_file(root, "val", [image_entry(3, "c", 1), halved]),
+        "test": split_file(root, "test", [image_entry(4, "e", 1)]),
+    }
+    assert validate_splits(splits) == [
+        "test: 1 of its images have the same pixels as images of train, of which it is therefore not independent: "
+        "Images/4.png = Images/1.png"
+    ]
+    assert validate_splits(splits, decode_images=False) == []
+
+
+def test_the_same_pixels_under_both_classes_are_a_warning(bbui, root):
+    shutil.copy(root / "Images/1.png", root / "Images/3.png")
+    assert validate_bbui(bbui, root) == ["Images/1.png, Images/3.png have the same pixels, but are benign and malignant"]
 
 
 def test_splits_tell_the_problems_of_all_files_and_warn_across_them(root):

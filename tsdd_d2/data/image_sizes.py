@@ -1,9 +1,11 @@
 """The sizes of images, read by decoding them: what cannot be decoded shows before training, not during it."""
 
+import hashlib
 import os
 from concurrent.futures import ThreadPoolExecutor
-from typing import List, Optional, Sequence, Tuple, Union
+from typing import List, NamedTuple, Optional, Sequence, Tuple, Union
 
+import numpy as np
 from detectron2.data.detection_utils import read_image
 from detectron2.data.transforms import ResizeShortestEdge
 from PIL import Image
@@ -11,7 +13,18 @@ from tqdm import tqdm
 
 from ..errors import BBUIError
 
-__all__ = ["decode_sizes", "is_too_narrow", "reason_against", "read_image_sizes"]
+__all__ = ["DecodedImage", "decode_image_files", "is_too_narrow", "reason_against", "read_image_sizes"]
+
+
+class DecodedImage(NamedTuple):
+    """
+    Attributes:
+        size: (height, width) in pixels.
+        digest: of the pixels; only images with the same pixels have the same.
+    """
+
+    size: Tuple[int, int]
+    digest: bytes
 
 
 def read_image_sizes(
@@ -23,25 +36,25 @@ def read_image_sizes(
     Raises:
         BBUIError: naming all images that are missing, empty, damaged, of more than 8 bits or of several pages.
     """
-    sizes = decode_sizes([os.path.join(image_root, file_name) for file_name in file_names])
-    problems = [str(size) for size in sizes if isinstance(size, BBUIError)]
+    images = decode_image_files([os.path.join(image_root, file_name) for file_name in file_names])
+    problems = [str(image) for image in images if isinstance(image, BBUIError)]
     if problems:
         raise BBUIError(f"Images below {os.fspath(image_root)} that cannot be used:", problems)
-    return sizes
+    return [image.size for image in images]
 
 
-def decode_sizes(paths: Sequence[str]) -> List[Union[Tuple[int, int], BBUIError]]:
-    """The (height, width) of each image, or the error that says why there is none."""
+def decode_image_files(paths: Sequence[str]) -> List[Union[DecodedImage, BBUIError]]:
+    """What each image is, or the error that says why there is none."""
     # Threads are enough: the decoders release the GIL.
     with ThreadPoolExecutor(max_workers=min(8, os.cpu_count() or 1)) as pool:
         # Shown on a terminal only, and not if all is done within a second.
         progress = tqdm(total=len(paths), desc="Decoding images", unit="image", delay=1, disable=None)
-        sizes = []
-        for size in pool.map(_decode_size, paths):
-            sizes.append(size)
+        images = []
+        for image in pool.map(_decode, paths):
+            images.append(image)
             progress.update()
         progress.close()
-    return sizes
+    return images
 
 
 def is_too_narrow(height: int, width: int, min_size: int, max_size: int) -> bool:
@@ -65,7 +78,7 @@ def reason_against(image: Image.Image) -> Optional[str]:
     return f"has {pages} pages; save each as a file" if pages > 1 else None
 
 
-def _decode_size(path: str) -> Union[Tuple[int, int], BBUIError]:
+def _decode(path: str) -> Union[DecodedImage, BBUIError]:
     if not os.path.isfile(path):
         return BBUIError(f"the file {path} does not exist")
     if os.path.getsize(path) == 0:
@@ -74,11 +87,14 @@ def _decode_size(path: str) -> Union[Tuple[int, int], BBUIError]:
         with Image.open(path) as image:  # reads the header alone
             against = reason_against(image)
         # What Detectron2's mapper calls: OpenCV, for one, would accept a truncated PNG.
-        height, width = read_image(path, format="BGR").shape[:2]
+        pixels = read_image(path, format="BGR")
     except Exception as error:  # a decoder may raise anything on a damaged file
         return BBUIError(f"the file {path} cannot be decoded: {type(error).__name__}: {error}")
     if against:
         return BBUIError(f"the file {path} {against}")
+    height, width = pixels.shape[:2]
     if height == 0 or width == 0:
         return BBUIError(f"the file {path} holds an image of {width}x{height} pixels")
-    return height, width
+    digest = hashlib.sha256(f"{height}x{width} ".encode())
+    digest.update(np.ascontiguousarray(pixels))
+    return DecodedImage((height, width), digest.digest())

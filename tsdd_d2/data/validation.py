@@ -4,16 +4,17 @@ Validation of BBUI files and of the images they name: all problems in one error.
 The format is told in :mod:`tsdd_d2.data.bbui`; `datasets/README.md` describes every field.
 """
 
+import itertools
 import math
 import numbers
 import os
 from collections import defaultdict
-from typing import Any, Dict, Iterable, List, Mapping, Optional, Sequence, Tuple, Union
+from typing import Any, Dict, Iterable, List, Mapping, NamedTuple, Optional, Sequence, Tuple, Union
 
 from ..errors import BBUIError
 from .categories import CATEGORIES, CONTIGUOUS_IDS
 from .files import read_json
-from .image_sizes import decode_sizes
+from .image_sizes import decode_image_files
 from .roi import REFINED, ROI_SOURCES
 
 __all__ = ["box_problems", "read_valid_bbui", "validate_bbui", "validate_splits"]
@@ -50,7 +51,8 @@ def validate_bbui(
             If False, only the existence of the images is checked.
 
     Returns:
-        list[str]: what may be right but deserves a look: patients with images of both classes.
+        list[str]: what may be right but deserves a look: patients with images of both classes and, of decoded images,
+        the same pixels under both classes.
 
     Raises:
         BBUIError: with all problems at once.
@@ -58,9 +60,9 @@ def validate_bbui(
     source = "The annotation" if isinstance(bbui, Mapping) else os.fspath(bbui)
     content = bbui if isinstance(bbui, Mapping) else _read_bbui(bbui)
     problems, images = _check_content(content)
-    problems += _check_image_files(images, os.fspath(image_root), decode_images)
-    _raise_if_any(problems, source)
-    return _mixed_patients(images)
+    file_problems, pictures = _check_image_files(images, os.fspath(image_root), decode_images)
+    _raise_if_any(problems + file_problems, source)
+    return _mixed_patients(images) + _mixed_pictures(pictures)
 
 
 def validate_splits(
@@ -75,12 +77,13 @@ def validate_splits(
         decode_images: see :func:`validate_bbui`.
 
     Returns:
-        list[str]: the warnings of :func:`validate_bbui`, over all splits together.
+        list[str]: the warnings of :func:`validate_bbui`, over all splits together, and images of two splits that have
+        the same pixels.
 
     Raises:
         BBUIError: with the problems of all splits at once, each preceded by the name of its split.
     """
-    problems, images_of_root = [], defaultdict(list)
+    problems, images_of_root, pictures_of_split = [], defaultdict(list), {}
     splits_of_patient, splits_of_file = defaultdict(list), defaultdict(list)
     for name, (json_file, image_root) in splits.items():
         try:
@@ -89,8 +92,8 @@ def validate_splits(
             problems.append(f"{name}: {error}")
             continue
         split_problems, images = _check_content(content)
-        split_problems += _check_image_files(images, os.fspath(image_root), decode_images)
-        problems += [f"{name} ({os.fspath(json_file)}): {problem}" for problem in split_problems]
+        file_problems, pictures_of_split[name] = _check_image_files(images, os.fspath(image_root), decode_images)
+        problems += [f"{name} ({os.fspath(json_file)}): {problem}" for problem in split_problems + file_problems]
         root = os.path.realpath(image_root)
         images_of_root[root] += images
         for patient in sorted({image["patient_id"] for image in images if _is_text(image.get("patient_id"))}):
@@ -108,7 +111,9 @@ def validate_splits(
         if len(names) > 1
     ]
     _raise_if_any(problems, "The splits " + ", ".join(splits))
-    return [warning for images in images_of_root.values() for warning in _mixed_patients(images)]
+    mixed = [warning for images in images_of_root.values() for warning in _mixed_patients(images)]
+    pictures = [x for of_split in pictures_of_split.values() for x in of_split]
+    return mixed + _mixed_pictures(pictures) + _shared_pictures(pictures_of_split)
 
 
 def _raise_if_any(problems: Sequence[str], source: str) -> None:
@@ -319,29 +324,38 @@ def _keypoint_problems(keypoints: Any) -> List[str]:
     return [f"'keypoints' must be a list of finite numbers, found {keypoints!r}"]
 
 
+class _Picture(NamedTuple):
+    """An image that could be decoded, and what its pixels are known by."""
+
+    file_name: str
+    category_id: int
+    digest: bytes
+
+
 def _check_image_files(
-    images: Iterable[Mapping[str, Any]], image_root: str, decode_images: bool
-) -> List[str]:
+    images: Iterable[Mapping[str, Any]], image_root: str, decode: bool
+) -> Tuple[List[str], List[_Picture]]:
+    """The problems, and the images that have none; without decoding there are no images to tell of."""
     if not os.path.isdir(image_root):
-        return [f"the image folder {image_root} does not exist"]
+        return [f"the image folder {image_root} does not exist"], []
     images = [image for image in images if _is_file_name(image.get("file_name"))]
     paths = [os.path.join(image_root, image["file_name"]) for image in images]
-    if not decode_images:
-        return [
-            f"{_describe_image(image)}: the file {path} does not exist"
-            for image, path in zip(images, paths)
-            if not os.path.isfile(path)
-        ]
-    problems = []
-    for image, path, size in zip(images, paths, decode_sizes(paths)):
-        if isinstance(size, BBUIError):
-            problems.append(f"{_describe_image(image)}: {size}")
-        elif size != (image.get("height"), image.get("width")):
+    if not decode:
+        missing = [(image, path) for image, path in zip(images, paths) if not os.path.isfile(path)]
+        return [f"{_describe_image(image)}: the file {path} does not exist" for image, path in missing], []
+    problems, pictures = [], []
+    for image, path, decoded in zip(images, paths, decode_image_files(paths)):
+        if isinstance(decoded, BBUIError):
+            problems.append(f"{_describe_image(image)}: {decoded}")
+        elif decoded.size != (image.get("height"), image.get("width")):
+            height, width = decoded.size
             problems.append(
-                f"{_describe_image(image)}: the file {path} has {size[1]}x{size[0]} pixels, "
+                f"{_describe_image(image)}: the file {path} has {width}x{height} pixels, "
                 f"the annotation says {image.get('width')}x{image.get('height')}"
             )
-    return problems
+        else:
+            pictures.append(_Picture(image["file_name"], image.get("category_id"), decoded.digest))
+    return problems, pictures
 
 
 def _mixed_patients(images: Iterable[Mapping[str, Any]]) -> List[str]:
@@ -353,6 +367,31 @@ def _mixed_patients(images: Iterable[Mapping[str, Any]]) -> List[str]:
         for patient, found in sorted(classes.items())
         if len(found) > 1
     ]
+
+
+def _mixed_pictures(pictures: Iterable[_Picture]) -> List[str]:
+    same = defaultdict(list)
+    for picture in pictures:
+        same[picture.digest].append(picture)
+    return [
+        f"{', '.join(sorted(x.file_name for x in found))} have the same pixels, but are benign and malignant"
+        for found in same.values()
+        if len({x.category_id for x in found}) > 1
+    ]
+
+
+def _shared_pictures(pictures_of_split: Mapping[str, Sequence[_Picture]]) -> List[str]:
+    """Of images that are in two splits under two names: as bad as a patient in both, but not to be corrected here."""
+    warnings = []
+    for (a, of_a), (b, of_b) in itertools.combinations(pictures_of_split.items(), 2):
+        names = {x.digest: x.file_name for x in of_a}
+        shared = [f"{x.file_name} = {names[x.digest]}" for x in of_b if x.digest in names]
+        if shared:
+            warnings.append(
+                f"{b}: {len(shared)} of its images have the same pixels as images of {a}, of which it is therefore not "
+                f"independent: {', '.join(shared)}"
+            )
+    return warnings
 
 
 def _duplicates(what: str, values: Iterable[Any]) -> List[str]:
