@@ -26,7 +26,7 @@ from ..modeling.architectures import class_attribute
 from ..modeling.fnet import DNET_POOLING_REGISTRY
 from ..modeling.imagenet import THAW
 from ..modeling.ranking import CNET_SUFFIX, RANKING_REGISTRY, split_ranking_name
-from ..refinement import SELECTION_RULE_REGISTRY
+from ..refinement import SELECTION_RULE_REGISTRY, build_selection_rule
 from . import TRAINERS
 from .checkpoint import load_trained_weights, load_weights
 from .run_folder import (
@@ -113,6 +113,8 @@ def check_config(cfg, num_processes: int = 1, training: bool = True) -> None:
     problems = [message for fulfilled, message in requirements if not fulfilled]
     if problems:
         raise InputError("The configuration cannot be run:\n  " + "\n  ".join(problems))
+    if cfg.REFINEMENT.ENABLED:
+        build_selection_rule(cfg)  # a rule knows what its own keys may be
 
 
 # Whether it is fulfilled, and what is said if not.
