@@ -40,8 +40,8 @@ predicted_class (by the model's threshold), candidates (box, score and malignanc
 After an interruption the same command goes on with --resume: the files of out/predictions.jsonl are not read again, but
 for those of which a frame is missing.
 
-A file or frame that cannot be read is reported and left out; the exit code is then 1. It is 2 for unusable arguments, and
-130 after an interruption.
+A file or frame that cannot be read is reported and left out; the exit code is then 1. It is 2 for unusable arguments and
+where the output cannot be written, and 130 after an interruption.
 This is research software and must not be used for diagnosis.
 """
 
@@ -143,9 +143,12 @@ def finished_lines(output: str) -> List[Dict]:
     try:
         with open(path, encoding="utf-8", newline="\n") as file:
             found = [json.loads(line) for line in file if line.endswith("\n")]
-        frames = collections.Counter(x["file_name"] for x in found if x["picture"] and x["frame"] is not None)
+        names = [(x["file_name"], x["picture"], x["frame"]) for x in found]
+        if not all(isinstance(text, str) for *texts, _ in names for text in texts):
+            raise ValueError("a name is no text")
     except (ValueError, TypeError, KeyError) as error:
         raise InputError(f"{path} holds a line that is no prediction ({error!r}); name another --output.") from error
+    frames = collections.Counter(file_name for file_name, _, frame in names if frame is not None)
     incomplete = {name for name, number in frames.items() if number != number_of_frames(name)}
     return [x for x in found if x["file_name"] not in incomplete]
 

@@ -24,8 +24,8 @@ class BBUIError(InputError):
 
 def reports_errors(main: Callable[..., int]) -> Callable[..., int]:
     """
-    Decorates the `main` of a tool: an :class:`InputError`, and a file that cannot be read or written, are told in a
-    message without traceback on the standard error, and the exit code is 2.
+    Decorates the `main` of a tool: an :class:`InputError`, and an OSError of the system, such as of a file that cannot
+    be written, are told in a message without traceback on the standard error, and the exit code is 2.
     """
 
     @functools.wraps(main)
@@ -35,7 +35,10 @@ def reports_errors(main: Callable[..., int]) -> Callable[..., int]:
         except InputError as error:
             message = str(error)
         except OSError as error:
-            message = f"{error.filename}: {error.strerror}" if error.filename else str(error)
+            if error.errno is None:  # raised by a library for reasons of its own
+                raise
+            file = error.filename2 or error.filename  # of a file that is renamed its new name, which the user knows
+            message = f"{file}: {error.strerror}" if file else str(error)
         print(f"error: {message}", file=sys.stderr)
         return 2
 

@@ -11,7 +11,7 @@ from matplotlib.patches import Rectangle
 from detectron2.utils.visualizer import ColorMode, Visualizer
 
 from .data import CLASS_NAMES
-from .data.input_images import InputImage, read_image_file
+from .data.input_images import InputImage, read_pixels
 from .data.roi import to_xyxy
 from .predictor import Prediction
 
@@ -74,8 +74,9 @@ def draw_boxes(
     for kind, box, label in boxes:
         visualizer.draw_box(box, alpha=1.0, edge_color=COLOURS[kind])
         # that of a ROI below its box, the others above, and all within the image
-        y = min(box[3], image.shape[0] - line) if kind == "ROI" else max(box[1] - line, 0)
-        visualizer.draw_text(label, (box[0], y), color=COLOURS[kind], horizontal_alignment="left", font_size=font_size)
+        y = max(min(box[3], image.shape[0] - line) if kind == "ROI" else box[1] - line, 0)
+        x, side = (box[0], "left") if box[0] < image.shape[1] / 2 else (box[2], "right")
+        visualizer.draw_text(label, (x, y), color=COLOURS[kind], horizontal_alignment=side, font_size=font_size)
     if title:
         visualizer.draw_text(title, (2, 0), color="w", horizontal_alignment="left")
     return visualizer.output.get_image()
@@ -107,10 +108,9 @@ def draw_image(path: str, image: Dict, annotations: List[Dict]) -> np.ndarray:
     """The picture of one image of a ROI file: boxes, class and probabilities; (H, W, 3) uint8 RGB.
 
     Raises:
-        InputError: the image is missing or damaged.
+        InputError: the image cannot be read.
     """
-    pixels = next(read_image_file(path)).pixels
-    return draw_boxes(pixels, annotation_boxes(image, annotations), CLASS_NAMES[image["category_id"] - 1])
+    return draw_boxes(read_pixels(path), annotation_boxes(image, annotations), CLASS_NAMES[image["category_id"] - 1])
 
 
 def comparison_figure(columns: Sequence[str], rows: Sequence[ComparisonRow], roi: str = "predicted box") -> Figure:

@@ -288,7 +288,32 @@ def test_the_same_pixels_in_two_splits_are_a_warning(root):
 
 def test_the_same_pixels_under_both_classes_are_a_warning(bbui, root):
     shutil.copy(root / "Images/1.png", root / "Images/3.png")
-    assert validate_bbui(bbui, root) == ["Images/1.png, Images/3.png have the same pixels, but are benign and malignant"]
+    assert validate_bbui(bbui, root) == [
+        "the same pixels have both classes: Images/1.png is benign, Images/3.png is malignant"
+    ]
+
+
+def test_the_same_pixels_under_both_classes_in_two_data_sets_are_two_warnings(root, tmp_path):
+    other = tmp_path / "other"
+    shutil.copytree(root / "Images", other / "Images")
+    splits = {
+        "train": split_file(root, "train", [image_entry(i, str(i), 1) for i in range(1, 5)]),
+        "test": split_file(other, "test", [image_entry(4, "4", 2), image_entry(5, "5", 2)]),
+    }
+    assert validate_splits(splits) == [
+        "the same pixels have both classes: Images/4.png (train) is benign, Images/4.png (test) is malignant",
+        "test: 1 of its images have the same pixels as images of train, of which it is therefore not independent: "
+        "Images/4.png = Images/4.png",
+    ]
+
+
+def test_a_copy_of_a_whole_set_does_not_fill_the_screen(root):
+    images = [image_entry(i, f"{i}", 1) for i in range(1, 24)]
+    for image in images:
+        shutil.copy(root / "Images/1.png", root / image["file_name"]) if image["id"] > 1 else None
+    splits = {"train": split_file(root, "train", images[:1]), "test": split_file(root, "test", images[1:])}
+    (warning,) = validate_splits(splits)
+    assert warning.startswith("test: 22 of its") and warning.endswith("Images/21.png = Images/1.png, and 2 more")
 
 
 def test_splits_tell_the_problems_of_all_files_and_warn_across_them(root):

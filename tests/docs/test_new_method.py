@@ -94,7 +94,7 @@ def test_the_page_trains_with_a_rule_of_its_own(package, tiny_environment, tmp_p
     assert "MARGIN: 0.02" in (tmp_path / "margin" / "config.yaml").read_text()
 
 
-def test_the_pages_rule_refuses_a_value_before_anything_is_written(package, tiny_environment, tmp_path, monkeypatch, capsys):
+def test_the_pages_rule_refuses_a_value_before_anything_is_written(package, tiny_environment, tmp_path):
     (train,) = blocks("bash")[1].replace("\\\n", " ").splitlines()
     command = train.replace("output/margin", str(tmp_path / "margin")).replace("MARGIN 0.02", "MARGIN -1.0")
     with pytest.raises(AssertionError, match="error: REFINEMENT.MARGIN must be 0 or more"):

@@ -60,11 +60,14 @@ def test_a_table_tells_the_auc_fold_by_fold(experiment, tmp_path):
 
 def test_a_fold_of_one_class_has_no_auc(tmp_path):
     methods = ("tsdd_b", "tsdd_b_cs", "tsdd_b_sd", "tsddnet")
-    runs = [x for method in methods for x in (random_run(method, stage=2), run(method, [0.1, 0.7], [0, 0], 2, stage=2))]
-    for name in ("table2", "roc"):
-        render(name, runs, runs, str(tmp_path), bootstrap=20)
-    texts = [re.sub("base64,[^\"]*", "", (tmp_path / x).read_text()) for x in os.listdir(tmp_path) if x[-4:] in (".tex", "html")]
-    assert len(texts) == 5 and not any(re.search(r"\bnan\b", x) for x in texts)
+    of_one_class = [run(method, [0.1, 0.7], [0, 0], 2, stage=2) for method in methods]
+    of_both = [random_run(method, stage=2) for method in methods]
+    for folder, runs in (("one", of_one_class), (".", of_one_class + of_both)):
+        for name in ("table2", "roc"):
+            render(name, runs, runs, str(tmp_path / folder), bootstrap=20)
+        files = [x for x in (tmp_path / folder).iterdir() if x.suffix in (".md", ".tex", ".html")]
+        texts = [re.sub('base64,[^"]*', "", x.read_text()) for x in files]
+        assert len(texts) == 9 and not any(re.search(r"\bnan\b", x) for x in texts)
     notes = read_json(tmp_path / "table2.json")["tables"][0]["notes"]
     assert any(re.match(r"AUC, fold by fold: .*TSDDNet \(p = 0\.2\) 1: 0\.\d{3}, 2: –\.", x) for x in notes)
 

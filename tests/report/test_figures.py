@@ -29,6 +29,13 @@ def labels(legend):
     return [x.get_text() for x in legend.get_texts()]
 
 
+def test_an_auc_that_is_not_measured_has_a_dash():
+    (x,) = groups("retinanet")
+    unknown = Estimate(*[float("nan")] * 4)
+    figure = roc_figure([ROCCurve(x, *[np.array([0.0, 1.0])] * 4, unknown)])
+    assert labels(figure.legends[0]) == ["RetinaNet –"]
+
+
 def test_roc_curves_with_their_bands():
     x, ours = groups("retinanet", "tsddnet", missing=[descriptor("retinanet", 2)])
     grid = np.array([0, 0.5, 1])

@@ -90,7 +90,7 @@ def test_plans_that_cannot_be_shown(planned, runs, threshold, words):
 def test_a_malignancy_that_is_no_probability(malignancy):
     content = run("retinanet", [0.2, malignancy], [0, 1])
     (x,) = group(matched([content]))
-    with pytest.raises(InputError, match="retinanet, p = 0.2, fold 1, seed 0: .*malignancy of image 101 is no probability"):
+    with pytest.raises(InputError, match="retinanet, p = 0.2, fold 1, seed 0: .*of image 101 is no probability"):
         cases(x.runs[0])
 
 

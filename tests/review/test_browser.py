@@ -73,6 +73,7 @@ def page(browser, folder, request):
     run = run_fingerprint(rounds()[-1], "clinic_train")
     test = hashlib.sha256(request.node.name.encode()).hexdigest()[: len(run)]
     own = folder / f"{test}.html"
+    assert content.count(f'data-run="{run}"') == 1
     own.write_text(content.replace(f'data-run="{run}"', f'data-run="{test}"'))
     browser.get(f"file://{own}")
     yield browser

@@ -61,7 +61,9 @@ def test_nothing_to_review(reviewed):
     assert not (root / "review.html").exists()
 
 
-@pytest.mark.parametrize("content, reason", [(None, "the file does not exist"), (b"no image", "the image cannot be read")])
+@pytest.mark.parametrize(
+    "content, reason", [(None, "the file does not exist"), (b"no image", "the image cannot be read")]
+)
 def test_an_image_that_cannot_be_read(reviewed, content, reason):
     rounds, root = reviewed
     (root / "1.png").unlink() if content is None else (root / "1.png").write_bytes(content)

@@ -199,7 +199,13 @@ def test_nothing_to_resume(predict, images, tmp_path, capsys):
     assert sorted(os.listdir(images)) == before
     assert predict(images / "a.png") == 0
     path = tmp_path / "out" / "predictions.jsonl"
-    for line in ('{"a": 1}', '{"file_name": "a.png", "frame": null}'):
+    for line in (
+        '{"a": 1}',
+        '{"file_name": "a.png", "frame": null}',
+        '{"picture": "a.png", "frame": null}',
+        '{"file_name": ["a.png"], "frame": null, "picture": "a.png"}',
+        '{"file_name": "a.png", "frame": null, "picture": null}',
+    ):
         path.write_text(line + "\n")
         assert predict(images, options=["--resume"]) == 2
         assert "holds a line that is no prediction" in capsys.readouterr().err

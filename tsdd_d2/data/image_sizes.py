@@ -1,4 +1,7 @@
-"""The sizes of images, read by decoding them: what cannot be decoded shows before training, not during it."""
+"""
+The sizes of images, and what tells equal ones, read by decoding them: what cannot be decoded shows before training, not
+during it.
+"""
 
 import hashlib
 import os
@@ -44,7 +47,7 @@ def read_image_sizes(
 
 
 def decode_image_files(paths: Sequence[str]) -> List[Union[DecodedImage, BBUIError]]:
-    """What each image is, or the error that says why there is none."""
+    """Size and digest of each image, or the error that says why it cannot be used."""
     # Threads are enough: the decoders release the GIL.
     with ThreadPoolExecutor(max_workers=min(8, os.cpu_count() or 1)) as pool:
         # Shown on a terminal only, and not if all is done within a second.

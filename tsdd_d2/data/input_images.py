@@ -15,6 +15,7 @@ from .image_sizes import reason_against
 
 __all__ = [
     "ImageSource", "InputImage", "file_stem", "find_image_files", "picture_name", "read_image_file", "read_images",
+    "read_pixels",
 ]  # fmt: skip
 
 ImageSource = Union[str, os.PathLike, np.ndarray]
@@ -92,6 +93,17 @@ def read_image_file(path: str) -> Iterator[InputImage]:
         yield _whole(_decode(path), path)
 
 
+def read_pixels(path: str) -> np.ndarray:
+    """
+    Returns:
+        (H, W, 3) uint8 RGB: the one image of a file, or the first of several.
+
+    Raises:
+        InputError: as of :func:`read_image_file`.
+    """
+    return next(read_image_file(path)).pixels
+
+
 def find_image_files(patterns: Sequence[str]) -> List[str]:
     """
     The files that paths, folders and patterns such as ``"scans/*.png"`` name, each once, in their order.
@@ -129,6 +141,7 @@ def file_stem(path: str) -> str:
 def picture_name(path: str, taken: Set[str], frame: Optional[int] = None) -> str:
     """
     A name for the picture of an image, after its file, that no other picture has, on file systems that ignore case too.
+    A long name is cut.
 
     Args:
         taken: the names so far, in lower case; the new one is added.

@@ -68,8 +68,8 @@ def read_csv(path: str) -> Tuple[List[str], List[Tuple[int, Dict[Optional[str], 
 
 def print_warnings(bbui: Mapping[str, Any], root: str) -> None:
     """
-    Print what deserves a look in the content of a BBUI file. Its images are not decoded again: its sizes come
-    from :func:`~tsdd_d2.data.image_sizes.read_image_sizes`, which did.
+    Print what deserves a look in the content of a BBUI file. Its images, which were decoded for their sizes, are not
+    decoded again; training does, and warns of those with the same pixels.
 
     Raises:
         BBUIError: the content breaks the format.

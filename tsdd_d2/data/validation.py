@@ -12,7 +12,7 @@ from collections import defaultdict
 from typing import Any, Dict, Iterable, List, Mapping, NamedTuple, Optional, Sequence, Tuple, Union
 
 from ..errors import BBUIError
-from .categories import CATEGORIES, CONTIGUOUS_IDS
+from .categories import CATEGORIES, CLASS_NAMES, CONTIGUOUS_IDS
 from .files import read_json
 from .image_sizes import decode_image_files
 from .roi import REFINED, ROI_SOURCES
@@ -60,9 +60,9 @@ def validate_bbui(
     source = "The annotation" if isinstance(bbui, Mapping) else os.fspath(bbui)
     content = bbui if isinstance(bbui, Mapping) else _read_bbui(bbui)
     problems, images = _check_content(content)
-    file_problems, pictures = _check_image_files(images, os.fspath(image_root), decode_images)
+    file_problems, decoded = _check_image_files(images, os.fspath(image_root), decode_images)
     _raise_if_any(problems + file_problems, source)
-    return _mixed_patients(images) + _mixed_pictures(pictures)
+    return _mixed_patients(images) + _same_pixels_of_both_classes(decoded)
 
 
 def validate_splits(
@@ -83,7 +83,7 @@ def validate_splits(
     Raises:
         BBUIError: with the problems of all splits at once, each preceded by the name of its split.
     """
-    problems, images_of_root, pictures_of_split = [], defaultdict(list), {}
+    problems, images_of_root, decoded_of_split = [], defaultdict(list), {}
     splits_of_patient, splits_of_file = defaultdict(list), defaultdict(list)
     for name, (json_file, image_root) in splits.items():
         try:
@@ -92,7 +92,7 @@ def validate_splits(
             problems.append(f"{name}: {error}")
             continue
         split_problems, images = _check_content(content)
-        file_problems, pictures_of_split[name] = _check_image_files(images, os.fspath(image_root), decode_images)
+        file_problems, decoded_of_split[name] = _check_image_files(images, os.fspath(image_root), decode_images)
         problems += [f"{name} ({os.fspath(json_file)}): {problem}" for problem in split_problems + file_problems]
         root = os.path.realpath(image_root)
         images_of_root[root] += images
@@ -112,8 +112,10 @@ def validate_splits(
     ]
     _raise_if_any(problems, "The splits " + ", ".join(splits))
     mixed = [warning for images in images_of_root.values() for warning in _mixed_patients(images)]
-    pictures = [x for of_split in pictures_of_split.values() for x in of_split]
-    return mixed + _mixed_pictures(pictures) + _shared_pictures(pictures_of_split)
+    decoded = [
+        x._replace(file_name=f"{x.file_name} ({name})") for name, entries in decoded_of_split.items() for x in entries
+    ]
+    return mixed + _same_pixels_of_both_classes(decoded) + _same_pixels_in_two_splits(decoded_of_split)
 
 
 def _raise_if_any(problems: Sequence[str], source: str) -> None:
@@ -324,8 +326,8 @@ def _keypoint_problems(keypoints: Any) -> List[str]:
     return [f"'keypoints' must be a list of finite numbers, found {keypoints!r}"]
 
 
-class _Picture(NamedTuple):
-    """An image that could be decoded, and what its pixels are known by."""
+class _DecodedEntry(NamedTuple):
+    """An image that could be decoded; equal digests are equal pixels."""
 
     file_name: str
     category_id: int
@@ -333,17 +335,17 @@ class _Picture(NamedTuple):
 
 
 def _check_image_files(
-    images: Iterable[Mapping[str, Any]], image_root: str, decode: bool
-) -> Tuple[List[str], List[_Picture]]:
+    images: Iterable[Mapping[str, Any]], image_root: str, decode_images: bool
+) -> Tuple[List[str], List[_DecodedEntry]]:
     """The problems, and the images that have none; without decoding there are no images to tell of."""
     if not os.path.isdir(image_root):
         return [f"the image folder {image_root} does not exist"], []
     images = [image for image in images if _is_file_name(image.get("file_name"))]
     paths = [os.path.join(image_root, image["file_name"]) for image in images]
-    if not decode:
+    if not decode_images:
         missing = [(image, path) for image, path in zip(images, paths) if not os.path.isfile(path)]
         return [f"{_describe_image(image)}: the file {path} does not exist" for image, path in missing], []
-    problems, pictures = [], []
+    problems, entries = [], []
     for image, path, decoded in zip(images, paths, decode_image_files(paths)):
         if isinstance(decoded, BBUIError):
             problems.append(f"{_describe_image(image)}: {decoded}")
@@ -354,8 +356,8 @@ def _check_image_files(
                 f"the annotation says {image.get('width')}x{image.get('height')}"
             )
         else:
-            pictures.append(_Picture(image["file_name"], image.get("category_id"), decoded.digest))
-    return problems, pictures
+            entries.append(_DecodedEntry(image["file_name"], image.get("category_id"), decoded.digest))
+    return problems, entries
 
 
 def _mixed_patients(images: Iterable[Mapping[str, Any]]) -> List[str]:
@@ -369,29 +371,31 @@ def _mixed_patients(images: Iterable[Mapping[str, Any]]) -> List[str]:
     ]
 
 
-def _mixed_pictures(pictures: Iterable[_Picture]) -> List[str]:
+def _same_pixels_of_both_classes(images: Iterable[_DecodedEntry]) -> List[str]:
     same = defaultdict(list)
-    for picture in pictures:
-        same[picture.digest].append(picture)
-    return [
-        f"{', '.join(sorted(x.file_name for x in found))} have the same pixels, but are benign and malignant"
-        for found in same.values()
-        if len({x.category_id for x in found}) > 1
-    ]
+    for image in images:
+        same[image.digest].append(image)
+    mixed = [found for found in same.values() if len({x.category_id for x in found}) > 1]
+    described = [[f"{x.file_name} is {CLASS_NAMES[CONTIGUOUS_IDS[x.category_id]]}" for x in found] for found in mixed]
+    return [f"the same pixels have both classes: {_listed(found)}" for found in described]
 
 
-def _shared_pictures(pictures_of_split: Mapping[str, Sequence[_Picture]]) -> List[str]:
-    """Of images that are in two splits under two names: as bad as a patient in both, but not to be corrected here."""
+def _same_pixels_in_two_splits(images_of_split: Mapping[str, Sequence[_DecodedEntry]]) -> List[str]:
+    """Of images under two names: as bad as a patient in both splits, but nothing that an annotation file can tell."""
     warnings = []
-    for (a, of_a), (b, of_b) in itertools.combinations(pictures_of_split.items(), 2):
+    for (a, of_a), (b, of_b) in itertools.combinations(images_of_split.items(), 2):
         names = {x.digest: x.file_name for x in of_a}
         shared = [f"{x.file_name} = {names[x.digest]}" for x in of_b if x.digest in names]
         if shared:
             warnings.append(
                 f"{b}: {len(shared)} of its images have the same pixels as images of {a}, of which it is therefore not "
-                f"independent: {', '.join(shared)}"
+                f"independent: {_listed(shared)}"
             )
     return warnings
+
+
+def _listed(texts: Sequence[str], most: int = 20) -> str:
+    return ", ".join([*texts[:most]] + [f"and {len(texts) - most} more"] * (len(texts) > most))
 
 
 def _duplicates(what: str, values: Iterable[Any]) -> List[str]:

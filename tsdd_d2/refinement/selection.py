@@ -1,7 +1,8 @@
 """The selection rules of the candidate selection mechanism (paper III.B, Fig. 4): which ROIs a round replaces.
 
 A rule is a pure function from :class:`ROISlots` to :class:`Selection`. :data:`SELECTION_RULE_REGISTRY` holds, by the name
-in ``REFINEMENT.RULE``, the functions that make one from a configuration, so that a rule may have keys of its own::
+in ``REFINEMENT.RULE``, the functions that make one from a configuration, so that a rule may have keys of its own. They
+are also called before a training, and raise InputError for a value that cannot be::
 
     name(cfg) -> rule
 """

@@ -36,8 +36,8 @@ from .runs import FIXED_THRESHOLD, Group, Planned, external_sets, group, match, 
 from .tables import (
     OurRow,
     Table,
-    auc_text,
     comparisons_table,
+    fraction_text,
     gains_table,
     methods_table,
     probabilities_table,
@@ -219,7 +219,7 @@ def _paper_table(
 
 
 def _auc_of_folds(x: Group) -> str:
-    values = ", ".join(f"{fold}: {auc_text(auc)}" for fold, auc in auc_of_folds(x).items())
+    values = ", ".join(f"{fold}: {fraction_text(auc)}" for fold, auc in auc_of_folds(x).items())
     return f"{title(x.method)} (p = {share(x.p)}) {values}"
 
 

@@ -12,7 +12,7 @@ from ..evaluation.calibration import net_benefit, reliability_curve
 from .methods import line_style, stage_title, title
 from .results import METRICS, Estimate
 from .runs import Cases, Group
-from .tables import NOT_MEASURED, OurRow, interval_text
+from .tables import OurRow, fraction_text, interval_text
 
 WIDTH = 5.2  # inches
 DPI = 160
@@ -142,8 +142,7 @@ def save_figure(figure: Figure, folder: str, name: str, dpi: int = DPI) -> None:
 
 
 def _label(group: Group, x: Estimate) -> str:
-    value = NOT_MEASURED if np.isnan(x.mean) else f"{x.mean:.3f}"
-    return f"{title(group.method)} {value}{interval_text(x.low, x.high, '.3f')}{group.remark}"
+    return f"{title(group.method)} {fraction_text(x.mean)}{interval_text(x.low, x.high, '.3f')}{group.remark}"
 
 
 def _legend_below(figure: Figure, axes: Axes, heading: str, remark: str = "") -> None:

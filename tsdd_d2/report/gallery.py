@@ -12,7 +12,7 @@ from detectron2.data import DatasetCatalog, MetadataCatalog
 
 from ..data import CLASS_NAMES, ensure_registered
 from ..data.files import read_json
-from ..data.input_images import read_image_file
+from ..data.input_images import read_pixels
 from ..data.roi import rois_xyxy
 from ..errors import InputError
 from ..visualization import Cell, ComparisonRow, annotation_boxes
@@ -125,7 +125,7 @@ def model_rows(columns: Sequence[Column], image_ids: Sequence[int], data_set: st
             box = manual.get(image_id)
         name = f"{os.path.basename(first['file_name'])}, {CLASS_NAMES[first['label']]}"
         cells = [_model_cell(x, image_id, box) for x in columns]
-        rows.append(ComparisonRow(_pixels(os.path.join(root, first["file_name"])), name, cells))
+        rows.append(ComparisonRow(read_pixels(os.path.join(root, first["file_name"])), name, cells))
     return rows
 
 
@@ -162,7 +162,7 @@ def round_rows(rounds: Sequence[Dict], count: int, data_set: str) -> List[Compar
         image = images[image_id]
         cells = [_round_cell(image, annotations[image_id], manual.get(image_id)) for annotations in by_round]
         name = f"{os.path.basename(image['file_name'])}, {CLASS_NAMES[image['category_id'] - 1]}"
-        rows.append(ComparisonRow(_pixels(os.path.join(root, image["file_name"])), name, cells))
+        rows.append(ComparisonRow(read_pixels(os.path.join(root, image["file_name"])), name, cells))
     return rows
 
 
@@ -214,11 +214,6 @@ def _round_cell(image: Dict, annotations: List[Dict], manual: Optional[Sequence[
     if manual is not None and not any(kind == "manual" for kind, _ in drawn):
         drawn.insert(0, ("manual", manual))
     return Cell(drawn, text)
-
-
-def _pixels(path: str) -> np.ndarray:
-    """(H, W, 3) uint8 RGB."""
-    return next(read_image_file(path)).pixels
 
 
 def _manual_boxes(data_set: str) -> Dict[int, List[float]]:

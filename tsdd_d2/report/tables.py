@@ -141,7 +141,7 @@ def comparisons_table(name: str, caption: str, comparisons: Sequence[Comparison]
                 "p": share(x.a.p),
                 "folds": ", ".join(map(str, x.folds)),
                 "images (patients)": f"{x.num_images} ({x.num_patients})",
-                "AUC": f"{x.delong.auc_a:.3f} – {x.delong.auc_b:.3f}",
+                "AUC": f"{fraction_text(x.delong.auc_a)} – {fraction_text(x.delong.auc_b)}",
                 "difference (95% interval)": _estimate_text(x.difference, "AUC", sign=True),
                 "DeLong": _p_value(x.delong.p_value),
                 "DeLong, Holm": _p_value(x.delong_holm),
@@ -197,7 +197,8 @@ def interval_text(low: float, high: float, pattern: str) -> str:
     return f" ({low:{pattern}}{' to ' if low < 0 else '–'}{high:{pattern}})"
 
 
-def auc_text(x: float, sign: str = "") -> str:
+def fraction_text(x: float, sign: str = "") -> str:
+    """An AUC or a Brier score with three decimals; with the sign "+" a difference of two."""
     return NOT_MEASURED if np.isnan(x) else f"{x:{sign}.3f}"
 
 
@@ -206,7 +207,7 @@ def gains_table(name: str, caption: str, gains: Sequence[Gain]) -> Table:
     rows, records = [], []
     for x in gains:
         texts = {TITLES[metric]: _estimate_text(x.differences[metric], metric, sign=True) for metric in METRICS}
-        of_seeds = ", ".join(f"{seed}: {auc_text(difference, '+')}" for seed, difference in x.of_seeds.items())
+        of_seeds = ", ".join(f"{seed}: {fraction_text(difference, '+')}" for seed, difference in x.of_seeds.items())
         methods = f"{title(x.a.method)} – {title(x.b.method)}"
         rows.append({"part": x.part, "methods": methods, "p": share(x.a.p), **texts, "AUC, seed by seed": of_seeds})
         record = {"part": x.part, "method": x.a.method, "other": x.b.method, "p": x.a.p}

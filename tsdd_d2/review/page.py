@@ -12,7 +12,7 @@ from tqdm import tqdm
 
 from ..data import CLASS_NAMES
 from ..data.files import write_text
-from ..data.input_images import read_image_file
+from ..data.input_images import read_pixels
 from ..data.roi import REFINED
 from ..errors import InputError
 from ..refinement import veto
@@ -97,9 +97,9 @@ def thumbnail(path: str) -> bytes:
     """A JPEG of an image, of at most 480 pixels in each direction and about 28 kB.
 
     Raises:
-        InputError: the image is missing or damaged.
+        InputError: the image cannot be read.
     """
-    image = Image.fromarray(next(read_image_file(path)).pixels)
+    image = Image.fromarray(read_pixels(path))
     image.thumbnail((THUMBNAIL_SIDE, THUMBNAIL_SIDE))
     red, green, blue = image.split()
     if red.tobytes() == green.tobytes() == blue.tobytes():
