@@ -41,7 +41,7 @@ ablation: $(INSTALLED)  ## Table II on BUS-BRA in DETECTRON2_DATASETS: 10 hours 
 	$(REPRODUCE) table2 --folds 1 --p 0.2 --seeds 0 1 2 --results results/table2_seeds
 	$(REPRODUCE) table2 --folds 1 --p 1.0 --results results/p1.0
 
-experiments: ablation  ## Tables I to III, Fig. 6 to 9 on folds 1 to 4: 22 hours of a core, with those of ablation
+experiments: ablation  ## Tables I to III, Fig. 6 to 9 on folds 1 to 4: 26 hours of a core, with those of ablation
 	$(REPRODUCE) table1 --folds 1 2 3 4 --p 0.2 --results results
 	$(REPRODUCE) roc --folds 1 2 3 4 --p 0.2 --results results
 	$(REPRODUCE) table1 --folds 1 --p 1.0 --results results/p1.0
