@@ -1,6 +1,6 @@
-import importlib.util
 import json
 import pathlib
+import runpy
 from dataclasses import replace
 
 import cv2
@@ -219,18 +219,18 @@ def test_arguments_out_of_range_are_refused_and_nothing_is_written(tmp_path, nam
     assert not (tmp_path / "phantom").exists()
 
 
-def run_prepare(monkeypatch, *arguments):
-    specification = importlib.util.spec_from_file_location("prepare_phantom", PREPARE)
-    module = importlib.util.module_from_spec(specification)
-    specification.loader.exec_module(module)
-    monkeypatch.setattr("sys.argv", ["prepare_phantom.py", *arguments])
-    module.main()
+def run_prepare(*arguments):
+    """The exit code of the script."""
+    try:
+        return runpy.run_path(PREPARE)["main"](arguments)
+    except SystemExit as end:
+        return end.code
 
 
 def test_prepare_writes_the_splits_into_the_default_folder(tmp_path, monkeypatch, capsys):
     monkeypatch.setenv("DETECTRON2_DATASETS", str(tmp_path))
     options = "--patients", "8", "--images-per-patient", "1", "--size", "48", "--num-folds", "2"
-    run_prepare(monkeypatch, *options)
+    assert run_prepare(*options) == 0
     root = tmp_path / "phantom"
     written = contents(root)
     splits = {name: json.loads(text) for name, text in written.items() if name.endswith(".json")}
@@ -241,7 +241,7 @@ def test_prepare_writes_the_splits_into_the_default_folder(tmp_path, monkeypatch
         assert all(len(image["true_bbox"]) == 4 for image in content["images"])
     assert "malignant" in capsys.readouterr().out
 
-    run_prepare(monkeypatch, *options)
+    assert run_prepare(*options) == 0
     assert contents(root) == written
 
 
@@ -255,8 +255,6 @@ def test_prepare_writes_the_splits_into_the_default_folder(tmp_path, monkeypatch
         ("--size", "8"),
     ],
 )
-def test_prepare_refuses_bad_options_and_writes_nothing(tmp_path, monkeypatch, options):
-    with pytest.raises(SystemExit) as stop:
-        run_prepare(monkeypatch, "--root", str(tmp_path / "phantom"), *options)
-    assert stop.value.code == 2
+def test_prepare_refuses_bad_options_and_writes_nothing(tmp_path, options):
+    assert run_prepare("--root", str(tmp_path / "phantom"), *options) == 2
     assert not (tmp_path / "phantom").exists()
