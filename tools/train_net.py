@@ -102,7 +102,7 @@ def run(argv=None) -> int:
     args = parser.parse_args(argv)
     if args.overwrite and (args.resume or args.eval_only):
         parser.error("--overwrite removes the run that --resume and --eval-only need")
-    # not launch(): an error of a training keeps its traceback
+    # without launch(), so that an error of a training keeps its traceback
     try:
         cfg = load_config(args.config_file, args.opts)
         # evaluation takes no minibatches; 0 GPUs are one process

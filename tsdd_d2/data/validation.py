@@ -381,7 +381,7 @@ def _same_pixels_of_both_classes(images: Iterable[_DecodedEntry]) -> List[str]:
 
 
 def _same_pixels_in_two_splits(images_of_split: Mapping[str, Sequence[_DecodedEntry]]) -> List[str]:
-    """Of images under two names: as bad as a patient in both splits, but nothing that an annotation file can tell."""
+    """A warning and no problem, other than a patient in two splits: the annotation files do not tell which to leave out."""
     warnings = []
     for (a, of_a), (b, of_b) in itertools.combinations(images_of_split.items(), 2):
         names = {x.digest: x.file_name for x in of_a}
@@ -394,8 +394,8 @@ def _same_pixels_in_two_splits(images_of_split: Mapping[str, Sequence[_DecodedEn
     return warnings
 
 
-def _listed(texts: Sequence[str], most: int = 20) -> str:
-    return ", ".join([*texts[:most]] + [f"and {len(texts) - most} more"] * (len(texts) > most))
+def _listed(texts: List[str], most: int = 20) -> str:
+    return ", ".join(texts[:most] + [f"and {len(texts) - most} more"] * (len(texts) > most))
 
 
 def _duplicates(what: str, values: Iterable[Any]) -> List[str]:

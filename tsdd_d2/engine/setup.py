@@ -237,7 +237,8 @@ def data_sets(cfg, training: bool = True) -> List[str]:
 
 
 def check_data(cfg, training: bool = True) -> None:
-    """Validates every data set that the run will read; evaluation is warned of test patients that training knew.
+    """Validates every data set that the run will read, and logs what is dubious: images with the same pixels in two of
+    them, and, in an evaluation, test patients that training knew.
 
     Raises:
         InputError, BBUIError: with all problems of all files; images that are too narrow to be resized; a training set
