@@ -9,8 +9,9 @@ annotator would draw it. The same options give the same files.
 import os
 import sys
 
+from phantom import generate_phantom
+
 from tsdd_d2.data import assign_folds, dataset_folder, patient_classes
-from tsdd_d2.data.phantom import generate_phantom
 from tsdd_d2.data.prepare import preparation_parser, seed_option, write_and_count_splits
 from tsdd_d2.errors import reports_errors
 

@@ -17,10 +17,13 @@ from screenshot import require_chromium, take
 
 from tsdd_d2.data import register_bbui_instances
 from tsdd_d2.data.files import write_json
-from tsdd_d2.data.phantom import generate_phantom
 from tsdd_d2.report import render, write_report
 
-PICTURE = os.path.join(os.path.dirname(os.path.abspath(__file__)), "report_page.png")
+HERE = os.path.dirname(os.path.abspath(__file__))
+sys.path.insert(0, os.path.join(HERE, os.pardir, "datasets"))
+from phantom import generate_phantom  # noqa: E402 (a script, not a part of the package)
+
+PICTURE = os.path.join(HERE, "report_page.png")
 WINDOW = "1000,1500"
 NOTICE = "All predictions on this page are made up at random: it shows what a report looks like, and no result."
 # Method -> how far apart its scores of the classes are.

@@ -15,12 +15,15 @@ import numpy as np
 import torch
 from screenshot import require_chromium, take
 
-from tsdd_d2.data.phantom import generate_phantom
 from tsdd_d2.modeling.stage1 import ScoredBoxes
 from tsdd_d2.refinement import refine_rois, select_rois
 from tsdd_d2.review import write_review_page
 
-PICTURE = os.path.join(os.path.dirname(os.path.abspath(__file__)), "review_page.png")
+HERE = os.path.dirname(os.path.abspath(__file__))
+sys.path.insert(0, os.path.join(HERE, os.pardir, "datasets"))
+from phantom import generate_phantom  # noqa: E402 (a script, not a part of the package)
+
+PICTURE = os.path.join(HERE, "review_page.png")
 WINDOW = "1200,720"
 
 

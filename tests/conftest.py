@@ -18,6 +18,8 @@ from tsdd_d2.data.files import write_json
 torch.set_num_threads(1)
 
 ROOT = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
+# as for the scripts that stand there
+sys.path.insert(0, os.path.join(ROOT, "datasets"))
 TINY_CONFIG = os.path.join(ROOT, "tests", "tiny.yaml")
 
 

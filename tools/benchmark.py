@@ -26,7 +26,7 @@ from tsdd_d2.data.files import read_json
 from tsdd_d2.engine.memory import keep_freed_memory
 from tsdd_d2.engine.setup import load_config
 from tsdd_d2.errors import reports_errors
-from tsdd_d2.export import export_model
+from tsdd_d2.inference.export import export_model
 from tsdd_d2.modeling.network import rois_in_tensor
 from tsdd_d2.refinement import build_selection_rule, refine_rois, score_all_candidates
 from tsdd_d2.refinement.round_loader import round_loader, round_mapper

@@ -27,7 +27,7 @@ from detectron2.structures import Boxes, BoxMode
 from tsdd_d2.data import ensure_registered
 from tsdd_d2.data.files import read_json, write_json
 from tsdd_d2.data.roi import is_fully_annotated, rois_xyxy, to_xyxy
-from tsdd_d2.engine.model_file import load_model_of_run
+from tsdd_d2.inference.model_file import load_model_of_run
 from tsdd_d2.engine.run_folder import read_rounds
 from tsdd_d2.errors import InputError, reports_errors
 from tsdd_d2.modeling.architectures import class_attribute
@@ -35,7 +35,7 @@ from tsdd_d2.modeling.cnet import jitter_boxes
 from tsdd_d2.refinement import score_all_candidates
 from tsdd_d2.refinement.explanation import candidate_quality, incumbent_advantage, replacement
 from tsdd_d2.refinement.round_loader import round_loader
-from tsdd_d2.tables import explanation_tables
+from tsdd_d2.evaluation.tables import explanation_tables
 
 EPILOG = """
 Examples:
@@ -82,7 +82,7 @@ def main(argv=None) -> int:
 def explain(cfg, model, run: str, num_candidates: int, nms_thresholds: List[float]) -> Dict[str, List[Dict]]:
     """
     Returns:
-        "candidates" and "margins", the arguments of :func:`~tsdd_d2.tables.explanation_tables`.
+        "candidates" and "margins", the arguments of :func:`~tsdd_d2.evaluation.tables.explanation_tables`.
     """
     groups = {title: x for title, x in groups_of_images(cfg, run).items() if x}
     candidates, margins = [], []

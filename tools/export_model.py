@@ -10,7 +10,7 @@ import torch
 
 from tsdd_d2 import load_model
 from tsdd_d2.errors import reports_errors
-from tsdd_d2.export import OPSET, export_model, largest_differences
+from tsdd_d2.inference.export import OPSET, export_model, largest_differences
 
 EPILOG = """
 Examples:

@@ -13,9 +13,9 @@ from PIL import Image
 from tqdm import tqdm
 
 from tsdd_d2 import Predictor, load_model
-from tsdd_d2.data.dicom import number_of_frames
+from tsdd_d2.inference.dicom import number_of_frames
 from tsdd_d2.data.files import read_json, write_json, write_text
-from tsdd_d2.data.input_images import find_image_files, picture_name, read_images
+from tsdd_d2.inference.input_images import find_image_files, picture_name, read_images
 from tsdd_d2.engine.run_folder import sha256_of_file
 from tsdd_d2.errors import InputError, reports_errors
 from tsdd_d2.visualization import draw_prediction

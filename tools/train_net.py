@@ -25,7 +25,7 @@ from tsdd_d2.engine.setup import (
     load_config,
 )
 from tsdd_d2.errors import InputError
-from tsdd_d2.tables import results_table
+from tsdd_d2.evaluation.tables import results_table
 
 EPILOG = """
 Examples (the data set is looked up below $DETECTRON2_DATASETS; datasets/README.md tells how to prepare it):

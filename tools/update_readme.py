@@ -19,7 +19,7 @@ from typing import Optional
 from tsdd_d2.data.files import read_json, write_text
 from tsdd_d2.errors import InputError, reports_errors
 from tsdd_d2.report.paper import MARK
-from tsdd_d2.tables import explanation_tables, markdown_table, rankings_table, rounds_table, summary_table
+from tsdd_d2.evaluation.tables import explanation_tables, markdown_table, rankings_table, rounds_table, summary_table
 
 EPILOG = """
 Examples:

@@ -15,7 +15,7 @@ from PIL import Image
 from tqdm import tqdm
 
 from tsdd_d2.data import ensure_registered
-from tsdd_d2.data.input_images import picture_name
+from tsdd_d2.inference.input_images import picture_name
 from tsdd_d2.engine.run_folder import read_rounds, read_run_config
 from tsdd_d2.errors import reports_errors
 from tsdd_d2.visualization import draw_image

@@ -2,7 +2,7 @@
 
 import importlib
 
-from . import baselines, data, modeling
+from . import data, methods, modeling
 from .config import add_tsdd_config, config_file
 from .data import register_bbui_instances
 
@@ -11,9 +11,9 @@ __version__ = "0.1.0"
 # Imported when they are first used: another Detectron2 project that registers its data has no need of the trainers and
 # evaluators, and of scikit-learn, which takes longer to import than all of this package.
 _ON_FIRST_USE = {
-    "Predictor": "tsdd_d2.predictor",
-    "load_model": "tsdd_d2.engine.model_file",
-    "save_model": "tsdd_d2.engine.model_file",
+    "Predictor": "tsdd_d2.inference.predictor",
+    "load_model": "tsdd_d2.inference.model_file",
+    "save_model": "tsdd_d2.inference.model_file",
 }
 
 

@@ -11,9 +11,9 @@ from matplotlib.patches import Rectangle
 from detectron2.utils.visualizer import ColorMode, Visualizer
 
 from .data import CLASS_NAMES
-from .data.input_images import InputImage, read_pixels
+from .inference.input_images import InputImage, read_pixels
 from .data.roi import to_xyxy
-from .predictor import Prediction
+from .inference.predictor import Prediction
 
 # RGB in [0, 1]
 COLOURS = {

@@ -18,7 +18,7 @@ from tsdd_d2.errors import InputError
 from tsdd_d2.experiments import METHODS, Run, register_method
 from tsdd_d2.refinement import SELECTION_RULE_REGISTRY, build_selection_rule
 
-from ..baselines.tiny import tiny_overrides
+from ..methods.tiny import tiny_overrides
 from ..conftest import ROOT
 from ..refinement.test_selection import rows
 

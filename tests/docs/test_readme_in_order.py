@@ -8,7 +8,7 @@ import sys
 
 import pytest
 
-from ..baselines.tiny import tiny_overrides
+from ..methods.tiny import tiny_overrides
 from ..conftest import ROOT, make_tiny_dataset
 from .test_commands import shown_commands
 

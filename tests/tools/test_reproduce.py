@@ -10,7 +10,7 @@ import pytest
 import tsdd_d2
 from tsdd_d2.data.files import read_json
 
-from ..baselines.tiny import tiny_overrides
+from ..methods.tiny import tiny_overrides
 from ..conftest import ROOT, make_tiny_dataset
 from ..experiments.conftest import stand_in  # noqa: F401
 

@@ -7,7 +7,7 @@ import pytest
 import yaml
 
 from tsdd_d2.data.files import read_json, write_json
-from tsdd_d2.tables import results_table
+from tsdd_d2.evaluation.tables import results_table
 
 from ..conftest import ROOT
 

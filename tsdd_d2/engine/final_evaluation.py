@@ -15,7 +15,7 @@ from ..data.files import write_json, write_text
 from ..data.mapper import BBUIMapper
 from ..evaluation import DiagnosisEvaluator, LocalisationEvaluator, load_youden_threshold
 from ..modeling.network import TSDDNetwork
-from ..tables import results_table
+from ..evaluation.tables import results_table
 from .checkpoint import TSDDCheckpointer
 from .hooks import WeightsBeforeRefinement
 

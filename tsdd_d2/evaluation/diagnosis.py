@@ -5,7 +5,7 @@ from collections import OrderedDict
 from typing import Any, Dict, Optional
 
 from ..data.files import read_json
-from ..detections import MALIGNANCY_WITHOUT_INSTANCE, diagnose_detections
+from .detections import MALIGNANCY_WITHOUT_INSTANCE, diagnose_detections
 from .records import RecordEvaluator, relative_file_name
 from .statistics import (
     diagnosis_metrics,
@@ -50,7 +50,7 @@ class DiagnosisEvaluator(RecordEvaluator):
             threshold: an image with ``malignancy >= threshold`` is called malignant. For the Youden-optimal
                 one of a validation set, see :func:`load_youden_threshold`.
             from_detections: the outputs are those of a detector with "pred_classes" 0 (benign) and 1
-                (malignant): their diagnosis is :func:`~tsdd_d2.detections.diagnose_detections`.
+                (malignant): their diagnosis is :func:`~tsdd_d2.evaluation.detections.diagnose_detections`.
             dataset_name, output_dir, distributed, bootstrap, seed: see :class:`RecordEvaluator`.
 
         Raises:

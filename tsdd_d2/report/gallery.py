@@ -12,7 +12,7 @@ from detectron2.data import DatasetCatalog, MetadataCatalog
 
 from ..data import CLASS_NAMES, ensure_registered
 from ..data.files import read_json
-from ..data.input_images import read_pixels
+from ..inference.input_images import read_pixels
 from ..data.roi import rois_xyxy
 from ..errors import InputError
 from ..visualization import Cell, ComparisonRow, annotation_boxes

@@ -7,7 +7,7 @@ import numpy as np
 import pandas as pd
 
 from ..data.files import write_text
-from ..tables import markdown_table
+from ..evaluation.tables import markdown_table
 from . import paper
 from .methods import position, stage_title, title
 from .paper import PaperRow

@@ -12,7 +12,7 @@ from tqdm import tqdm
 
 from ..data import CLASS_NAMES
 from ..data.files import write_text
-from ..data.input_images import read_pixels
+from ..inference.input_images import read_pixels
 from ..data.roi import REFINED
 from ..errors import InputError
 from ..refinement import veto

@@ -29,9 +29,9 @@ from scipy import fft, ndimage
 from scipy.special import expit
 from tqdm import tqdm
 
-from ..errors import InputError
-from .categories import CATEGORIES
-from .roi import manual_annotation
+from tsdd_d2.data import CATEGORIES
+from tsdd_d2.data.roi import manual_annotation
+from tsdd_d2.errors import InputError
 
 __all__ = ["generate_phantom"]
 

@@ -16,8 +16,8 @@ from ..config import get_tsdd_cfg
 from ..data import CLASS_NAMES
 from ..errors import InputError
 from ..evaluation import load_youden_threshold
-from .checkpoint import TSDDCheckpointer
-from .run_folder import RunRecord, read_run_config, run_files
+from ..engine.checkpoint import TSDDCheckpointer
+from ..engine.run_folder import RunRecord, read_run_config, run_files
 
 __all__ = ["ModelFile", "load_model", "load_model_of_run", "save_model", "save_model_of_run"]
 

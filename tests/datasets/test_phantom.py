@@ -7,8 +7,10 @@ import cv2
 import numpy as np
 import pytest
 
-from tsdd_d2.data import phantom, validate_bbui
-from tsdd_d2.data.phantom import Lesion, coarse_box, generate_phantom, lesion_mask, mask_to_box, phantom_image
+import phantom
+from phantom import Lesion, coarse_box, generate_phantom, lesion_mask, mask_to_box, phantom_image
+
+from tsdd_d2.data import validate_bbui
 
 PREPARE = pathlib.Path(__file__).parents[2] / "datasets" / "prepare_phantom.py"
 

@@ -14,16 +14,16 @@ import torch
 from detectron2.data import transforms as T
 from detectron2.structures import Instances
 
-from .baselines.cnet_alone import CNetOnImage
-from .baselines.detectors import Diagnosing
-from .data.image_sizes import is_too_narrow
-from .data.input_images import ImageSource, InputImage, read_images
-from .errors import InputError
-from .evaluation.diagnosis import MALIGNANCY_WITHOUT_INSTANCE
-from .modeling.network import TSDDNetwork
+from ..methods.cnet_alone import CNetOnImage
+from ..methods.detectors import Diagnosing
+from ..data.image_sizes import is_too_narrow
+from .input_images import ImageSource, InputImage, read_images
+from ..errors import InputError
+from ..evaluation.diagnosis import MALIGNANCY_WITHOUT_INSTANCE
+from ..modeling.network import TSDDNetwork
 
 if TYPE_CHECKING:
-    from .engine.model_file import ModelFile
+    from .model_file import ModelFile
 
 __all__ = ["Candidate", "Prediction", "Predictor"]
 
@@ -53,7 +53,7 @@ class Prediction:
     """The diagnosis of one image or frame.
 
     Attributes:
-        file_name, frame: see :class:`~tsdd_d2.data.input_images.InputImage`.
+        file_name, frame: see :class:`~tsdd_d2.inference.input_images.InputImage`.
         height, width: of the whole image in pixels.
         region: XYXY in pixels, the part that the model saw.
         box: the ROI, XYXY in absolute pixels of the whole image (the best candidate's); None if nothing was found.
@@ -89,7 +89,7 @@ class Predictor:
     ):
         """
         Args:
-            model_file: from :func:`~tsdd_d2.engine.model_file.load_model`; several predictors may share it.
+            model_file: from :func:`~tsdd_d2.inference.model_file.load_model`; several predictors may share it.
             batch_size: images read and diagnosed at a time.
             candidates: at most this many boxes for each image.
             augment: test-time augmentation, see :meth:`~tsdd_d2.modeling.cnet.CNet.test_time_augmentation`, with the
@@ -126,7 +126,7 @@ class Predictor:
     ) -> List[Prediction]:
         """
         Args:
-            inputs: a path or an array, or several, see :func:`~tsdd_d2.data.input_images.read_images`.
+            inputs: a path or an array, or several, see :func:`~tsdd_d2.inference.input_images.read_images`.
             channel_order: "RGB" or "BGR", of the arrays with three channels.
         Returns:
             one prediction for each image; a file with several frames gives one for each frame.

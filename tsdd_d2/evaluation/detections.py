@@ -5,7 +5,7 @@ from torch import Tensor
 
 from detectron2.structures import Instances
 
-from .data.categories import CLASS_NAMES
+from ..data.categories import CLASS_NAMES
 
 __all__ = ["MALIGNANCY_WITHOUT_INSTANCE", "diagnose_detections", "malignancy_of_detections"]
 

@@ -15,14 +15,14 @@ from detectron2.data import DatasetCatalog
 from detectron2.modeling import build_model
 from tsdd_d2 import Predictor, load_model, save_model
 from tsdd_d2.data import ensure_registered
-from tsdd_d2.data.input_images import InputImage, read_images
+from tsdd_d2.inference.input_images import InputImage, read_images
 from tsdd_d2.data.mapper import BBUIMapper
 from tsdd_d2.engine.setup import load_config
 from tsdd_d2.errors import InputError
 
-from .baselines.tiny import tiny_overrides
-from .conftest import ROOT, TINY_CONFIG
-from .data.test_dicom import save_dicom
+from ..methods.tiny import tiny_overrides
+from ..conftest import ROOT, TINY_CONFIG
+from .test_dicom import save_dicom
 
 TRAINING_SET = {"name": "tiny_fold1_train", "sha256": "0" * 64}
 

@@ -13,17 +13,17 @@ from torch.nn import functional as F
 import tsdd_d2
 from detectron2.structures import ImageList
 
-from .data.files import write_bytes
-from .errors import InputError
-from .evaluation.diagnosis import MALIGNANCY_WITHOUT_INSTANCE
-from .modeling.cnet import MALIGNANT
-from .modeling.network import TSDDNetwork
-from .modeling.ranking import split_ranking_name
+from ..data.files import write_bytes
+from ..errors import InputError
+from ..evaluation.diagnosis import MALIGNANCY_WITHOUT_INSTANCE
+from ..modeling.cnet import MALIGNANT
+from ..modeling.network import TSDDNetwork
+from ..modeling.ranking import split_ranking_name
 
 if TYPE_CHECKING:
     import onnx
 
-    from .engine.model_file import ModelFile
+    from .model_file import ModelFile
 
 __all__ = ["OPSET", "ImagesToDiagnoses", "export_model", "largest_differences", "to_onnx"]
 

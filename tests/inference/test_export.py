@@ -6,16 +6,16 @@ import numpy as np
 import pytest
 import torch
 
-import tsdd_d2.export
+import tsdd_d2.inference.export
 from detectron2.modeling import build_model
 from detectron2.structures import Boxes, Instances
 from tsdd_d2 import load_model, save_model
 from tsdd_d2.engine.setup import load_config
 from tsdd_d2.errors import InputError
-from tsdd_d2.export import OPSET, ImagesToDiagnoses, export_model
+from tsdd_d2.inference.export import OPSET, ImagesToDiagnoses, export_model
 from tsdd_d2.modeling.ranking import RANKING_REGISTRY
 
-from .conftest import ROOT, TINY_CONFIG
+from ..conftest import ROOT, TINY_CONFIG
 
 pytest.importorskip("onnxscript", reason="needs the extra: pip install -e '.[export]'")
 onnxruntime = pytest.importorskip("onnxruntime", reason="needs the extra: pip install -e '.[export]'")
@@ -156,7 +156,7 @@ def test_bad_requests(stage2, tmp_path, monkeypatch):
         export_model(stage2, tmp_path / "model.pb")
     with pytest.raises(InputError, match="at least 1, not 0"):
         export_model(stage2, tmp_path / "model.onnx", batch_size=0)
-    monkeypatch.setattr(tsdd_d2.export, "PACKAGES", ("onnx", "no_such_package"))
+    monkeypatch.setattr(tsdd_d2.inference.export, "PACKAGES", ("onnx", "no_such_package"))
     with pytest.raises(InputError, match=r"needs no_such_package: pip install .*\[export\]"):
         export_model(stage2, tmp_path / "model.onnx")
     assert os.listdir(tmp_path) == []

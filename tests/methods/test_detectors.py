@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from detectron2.modeling import build_model
-from tsdd_d2.detections import malignancy_of_detections
+from tsdd_d2.evaluation.detections import malignancy_of_detections
 from tsdd_d2.engine import TRAINERS
 from tsdd_d2.engine.setup import check_data, load_config
 

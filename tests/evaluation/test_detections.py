@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from detectron2.structures import Boxes, Instances
-from tsdd_d2.detections import diagnose_detections, malignancy_of_detections
+from tsdd_d2.evaluation.detections import diagnose_detections, malignancy_of_detections
 
 
 @pytest.mark.parametrize(

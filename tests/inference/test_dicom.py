@@ -8,7 +8,7 @@ import pytest
 from pydicom import examples
 from pydicom.uid import ExplicitVRLittleEndian, RLELossless, UltrasoundImageStorage, generate_uid
 
-from tsdd_d2.data.input_images import file_stem, find_image_files, read_images
+from tsdd_d2.inference.input_images import file_stem, find_image_files, read_images
 from tsdd_d2.errors import InputError
 
 
@@ -63,7 +63,7 @@ def test_each_frame_is_an_image(grey, tmp_path):
 
 def test_frames_are_decoded_one_by_one(grey, tmp_path, monkeypatch):
     decoded = []
-    monkeypatch.setattr("tsdd_d2.data.dicom._shown", lambda frame, *_: decoded.append(frame) or frame)
+    monkeypatch.setattr("tsdd_d2.inference.dicom._shown", lambda frame, *_: decoded.append(frame) or frame)
     images = read_images([save_dicom(tmp_path / "a.dcm", np.stack([grey] * 5))])
     next(images), next(images)
     assert len(decoded) == 2

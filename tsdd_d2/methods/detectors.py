@@ -7,14 +7,14 @@ import torch
 from detectron2.config import configurable
 from detectron2.modeling import META_ARCH_REGISTRY, GeneralizedRCNN, RetinaNet
 
-from ..detections import diagnose_detections
+from ..evaluation.detections import diagnose_detections
 
 
 class Diagnosing:
     """Mixed into a Detectron2 detector: its boxes leave it with a diagnosis, and it trains in bfloat16 where asked.
 
     The outputs follow the contract of :class:`~tsdd_d2.modeling.network.TSDDNetwork`; the ``malignancy`` is that of
-    :func:`~tsdd_d2.detections.diagnose_detections`.
+    :func:`~tsdd_d2.evaluation.detections.diagnose_detections`.
     """
 
     # see modeling/architectures.py

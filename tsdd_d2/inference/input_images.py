@@ -11,7 +11,7 @@ from PIL import Image
 
 from ..errors import InputError
 from .dicom import DICOM_SUFFIXES, is_dicom_file, read_dicom
-from .image_sizes import reason_against
+from ..data.image_sizes import reason_against
 
 __all__ = [
     "ImageSource", "InputImage", "file_stem", "find_image_files", "picture_name", "read_image_file", "read_images",
@@ -76,7 +76,7 @@ def read_images(
 
 def read_image_file(path: str) -> Iterator[InputImage]:
     """
-    The images of one file: each frame of a DICOM file, see :func:`~tsdd_d2.data.dicom.read_dicom`, or the one image
+    The images of one file: each frame of a DICOM file, see :func:`~tsdd_d2.inference.dicom.read_dicom`, or the one image
     of any other.
 
     Raises:
