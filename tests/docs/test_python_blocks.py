@@ -12,7 +12,7 @@ from detectron2.modeling import build_model
 from tsdd_d2 import save_model
 
 from ..conftest import ROOT
-from ..data.test_dicom import save_dicom
+from ..inference.test_dicom import save_dicom
 from .test_foreign_project import code_blocks
 
 

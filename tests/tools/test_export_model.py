@@ -16,7 +16,7 @@ from tsdd_d2.engine.setup import load_config
 from tsdd_d2.inference.export import OPSET, largest_differences
 
 from ..conftest import ROOT, TINY_CONFIG
-from ..test_export import (
+from ..inference.test_export import (
     BOX_TOLERANCE,
     PROBABILITY_TOLERANCE,
     SIZES,

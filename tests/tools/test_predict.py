@@ -11,7 +11,7 @@ from PIL import Image
 from tsdd_d2 import Predictor, load_model
 from tsdd_d2.inference.model_file import save_model_of_run
 
-from ..data.test_dicom import save_dicom
+from ..inference.test_dicom import save_dicom
 from .test_tools import main_of, module_of, run
 
 
