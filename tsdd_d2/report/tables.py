@@ -24,6 +24,8 @@ TITLES = {
 # the source of a figure that paper.MARK is not
 SOFTWARE = "this software"
 NOT_MEASURED = "–"
+# Of a CSV file: more digits would mean nothing, and the last of 17 depends on the processor.
+NUMBER = "%.5g"
 
 
 class Table(NamedTuple):
@@ -48,12 +50,12 @@ class Table(NamedTuple):
         return markdown_table(self.rows)
 
     def write(self, folder: str) -> None:
-        """``<name>.md`` and ``.tex`` as people read it, ``<name>.csv`` with plain numbers, which are not rounded."""
+        """``<name>.md`` and ``.tex`` as people read it, ``<name>.csv`` with plain numbers."""
         stem = os.path.join(folder, self.name)
         notes = "".join(f"\n- {note}" for note in self.notes)
         write_text(f"{stem}.md", f"**{self.caption}**\n\n{self.markdown}\n{notes and notes + chr(10)}")
         write_text(f"{stem}.tex", _latex(self))
-        write_text(f"{stem}.csv", pd.DataFrame(self.records).to_csv(index=False, lineterminator="\n"))
+        write_text(f"{stem}.csv", pd.DataFrame(self.records).to_csv(index=False, lineterminator="\n", float_format=NUMBER))
 
 
 class OurRow(NamedTuple):
@@ -194,12 +196,13 @@ def probabilities_table(name: str, caption: str, rows: Sequence[tuple]) -> Table
 def interval_text(low: float, high: float, pattern: str) -> str:
     if np.isnan(low) or np.isnan(high):
         return ""
-    return f" ({low:{pattern}}{' to ' if low < 0 else '–'}{high:{pattern}})"
+    low, high = _fixed(low, pattern), _fixed(high, pattern)
+    return f" ({low}{' to ' if low.startswith('-') else '–'}{high})"
 
 
 def fraction_text(x: float, sign: str = "") -> str:
     """An AUC or a Brier score with three decimals; with the sign "+" a difference of two."""
-    return NOT_MEASURED if np.isnan(x) else f"{x:{sign}.3f}"
+    return NOT_MEASURED if np.isnan(x) else _fixed(x, ".3f", sign)
 
 
 def gains_table(name: str, caption: str, gains: Sequence[Gain]) -> Table:
@@ -255,10 +258,15 @@ def _estimate_text(x: Estimate, metric: str, sign: bool = False) -> str:
     if np.isnan(x.mean):
         return NOT_MEASURED
     scale, pattern = (1, ".3f") if metric == "AUC" else (100, ".1f")
-    text = f"{scale * x.mean:{'+' * sign}{pattern}}"
+    text = _fixed(scale * x.mean, pattern, "+" * sign)
     if x.std is not None and not np.isnan(x.std):
         text += f" ± {scale * x.std:{pattern}}"
     return text + interval_text(scale * x.low, scale * x.high, pattern)
+
+
+def _fixed(x: float, pattern: str, sign: str = "") -> str:
+    """A number with so many decimals; what is rounded to zero has no minus, which a last digit would decide."""
+    return f"{float(f'{x:{pattern}}') + 0.0:{sign}{pattern}}"
 
 
 def _p_value(p: float) -> str:
