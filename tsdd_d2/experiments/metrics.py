@@ -1,7 +1,7 @@
 """
-Figures of groups of runs, each with a 95% interval from a bootstrap over patients.
+Metrics of groups of runs, each with a 95% interval from a bootstrap over patients.
 
-A figure of a group is its mean over the folds (over the seeds of a fold first). A resample draws patients, keeps
+A metric of a group is its mean over the folds (over the seeds of a fold first). A resample draws patients, keeps
 all their images, and computes this mean anew, so that the interval belongs to the number that is shown.
 """
 
@@ -13,7 +13,7 @@ from sklearn.metrics import brier_score_loss
 from ..errors import InputError
 from ..evaluation.comparison import DeLongTest, McNemarTest, auc_difference, delong_test, holm, mcnemar_test
 from ..evaluation.statistics import diagnosis_metrics, patient_bootstrap, sensitivity_at
-from .runs import Cases, Group, Run, cases, describe
+from .groups import Cases, Entry, Group, cases
 
 METRICS = ("accuracy", "sensitivity", "specificity", "youden_index", "AUC")
 
@@ -249,25 +249,25 @@ def _diagnosis(x: Cases, weights: Optional[np.ndarray]) -> Dict[str, np.ndarray]
 
 
 def _items(group: Group, test_set: Optional[str] = None) -> List[Tuple[int, Cases]]:
-    return [(run.key.fold, cases(run, test_set)) for run in group.runs]
+    return [(x.run.fold, cases(x, test_set)) for x in group.shown]
 
 
 def _paired_items(a: Group, b: Group) -> List[Tuple[int, CasePair]]:
-    others = {(run.key.fold, run.key.seed): run for run in b.runs}
-    pairs = [(run, others.get((run.key.fold, run.key.seed))) for run in a.runs]
-    return [(run.key.fold, _pair(run, other)) for run, other in pairs if other is not None]
+    others = {(x.run.fold, x.run.seed): x for x in b.shown}
+    pairs = [(x, others.get((x.run.fold, x.run.seed))) for x in a.shown]
+    return [(x.run.fold, _pair(x, other)) for x, other in pairs if other is not None]
 
 
-def _pair(run: Run, other: Run) -> CasePair:
-    a, b = cases(run), cases(other)
+def _pair(entry: Entry, other: Entry) -> CasePair:
+    a, b = cases(entry), cases(other)
     common, in_a, in_b = np.intersect1d(a.image_ids, b.image_ids, return_indices=True)
     # C-Net on the manual ROI has nothing to say of an image without one
     one_has_all = len(common) == min(len(a.image_ids), len(b.image_ids))
     a, b = (Cases(*(column[index] for column in x[:4]), x.threshold) for x, index in ((a, in_a), (b, in_b)))
     if not one_has_all or (a.labels != b.labels).any() or (a.patient_ids != b.patient_ids).any():
         raise InputError(
-            f"{describe(run.key)} and {describe(other.key)} were tested on other images: in {run.test_set} each has images "
-            "that the other lacks, or another class or patient for one."
+            f"{entry.run} and {other.run} were tested on other images: in {entry.run.split('test')} each has images that "
+            "the other lacks, or another class or patient for one."
         )
     return CasePair(a, b)
 

@@ -1,21 +1,27 @@
-"""The curves of the report as matplotlib figures. They are narrow, so that their text is readable on a phone."""
+"""The curves as matplotlib figures. They are narrow, so that their text is readable on a phone."""
 
-import os
-from typing import Dict, Mapping, NamedTuple, Optional, Sequence
+import io
+from typing import Dict, NamedTuple, Sequence, Tuple
 
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from PIL import Image
 
 from ..data.files import replacing
 from ..evaluation.calibration import net_benefit, reliability_curve
-from .methods import line_style, stage_title, title
-from .results import METRICS, Estimate
-from .runs import Cases, Group
-from .tables import OurRow, fraction_text, interval_text
+from .groups import Cases, Group
+from .metrics import METRICS, Estimate
+from .paper import OURS, title
+from .tables import STAGES, MethodRow, fraction_text, interval_text
 
 WIDTH = 5.2  # inches
-DPI = 160
+DPI = 130
+# Okabe and Ito's colours, which colour-blind people can tell apart, less the yellow, which is faint on white, and the
+# orange, which resembles the vermilion that is ours.
+COLOURS = ("#0072B2", "#009E73", "#CC79A7", "#56B4E9", "#000000", "#7F7F7F")
+OUR_COLOUR = "#D55E00"
+LINES = ("-", "--", ":", "-.", (0, (5, 1, 1, 1, 1, 1)))
 METRIC_LABELS = {
     "accuracy": "accuracy",
     "sensitivity": "sensitivity",
@@ -29,7 +35,7 @@ class ROCCurve(NamedTuple):
     """
     Attributes:
         group: whose curve it is.
-        false_positive_rates, sensitivity, low, high: (G,), see :func:`~tsdd_d2.report.results.roc_band`.
+        false_positive_rates, sensitivity, low, high: (G,), see :func:`~tsdd_d2.experiments.metrics.roc_band`.
         auc: with its interval.
     """
 
@@ -101,27 +107,27 @@ def calibration_figure(curves: Sequence[CalibrationCurves]) -> Figure:
     return figure
 
 
-def stages_figure(rows: Sequence[OurRow]) -> Figure:
+def stages_figure(rows: Sequence[Tuple[int, str, MethodRow]]) -> Figure:
     """The metrics of two methods after each stage with their 95% intervals (Fig. 9), a panel for each stage.
 
     Args:
-        rows: of one p; those without figures are left out.
+        rows: stage, method and metrics, of one p; those without metrics are left out.
     """
-    stages = sorted({row.group.stage for row in rows})
+    stages = sorted({stage for stage, _, _ in rows})
     figure = Figure(figsize=(WIDTH, 2.9 * len(stages) + 0.4), layout="constrained")
     for panel, stage in zip(figure.subplots(len(stages), squeeze=False, sharey=True)[:, 0], stages):
-        of_stage = [row for row in rows if row.group.stage == stage and row.figures]
-        for number, row in enumerate(of_stage):
-            style = line_style(row.group.method, number)
+        of_stage = [(method, row) for x, method, row in rows if x == stage and row.metrics]
+        for number, (method, row) in enumerate(of_stage):
+            style = line_style(method, number)
             positions = np.arange(len(METRICS)) + 0.22 * (number - (len(of_stage) - 1) / 2)
-            means = np.array([row.figures[x].mean for x in METRICS])
-            bounds = np.array([[row.figures[x].low, row.figures[x].high] for x in METRICS]).T
+            means = np.array([row.metrics[x].mean for x in METRICS])
+            bounds = np.array([[row.metrics[x].low, row.metrics[x].high] for x in METRICS]).T
             panel.errorbar(
                 positions, means, np.abs(bounds - means), fmt="os"[number % 2], color=style["color"], capsize=3,
-                label=title(row.group.method) + row.group.remark,
+                label=title(method) + row.group.remark,
             )  # fmt: skip
         panel.set_xticks(range(len(METRICS)), [METRIC_LABELS[x] for x in METRICS])
-        panel.set_title(stage_title(stage), fontsize=10, loc="left")
+        panel.set_title(STAGES[stage], fontsize=10, loc="left")
         panel.set_ylabel("fraction")
         panel.grid(axis="y", color="0.9")
         if of_stage:
@@ -129,16 +135,24 @@ def stages_figure(rows: Sequence[OurRow]) -> Figure:
     return figure
 
 
-def save_figure(figure: Figure, folder: str, name: str, dpi: int = DPI) -> None:
-    """Writes ``<name>.png`` and ``<name>.pdf``, each completely or not at all; equal figures give equal files."""
-    # matplotlib would put the time and its own version into the files
-    metadata: Dict[str, Mapping[str, Optional[str]]] = {
-        "png": {"Software": None},
-        "pdf": {"CreationDate": None, "Producer": None, "Creator": None},
-    }
-    for extension, entries in metadata.items():
-        with replacing(os.path.join(folder, f"{name}.{extension}"), "wb") as file:
-            figure.savefig(file, format=extension, dpi=dpi, metadata=entries)
+def save_figure(figure: Figure, stem: str, pdf: bool = False, dpi: int = DPI) -> None:
+    """Writes ``<stem>.png`` of 256 colours and perhaps ``<stem>.pdf``, completely or not at all; equal figures give equal
+    files."""
+    content = io.BytesIO()
+    figure.savefig(content, format="png", dpi=dpi)
+    with replacing(f"{stem}.png", "wb") as file:
+        Image.open(content).convert("RGB").quantize(256, dither=Image.Dither.NONE).save(file, "PNG", optimize=True)
+    if pdf:
+        with replacing(f"{stem}.pdf", "wb") as file:
+            # matplotlib would put the time and its own version into it
+            figure.savefig(file, format="pdf", metadata={"CreationDate": None, "Producer": None, "Creator": None})
+
+
+def line_style(method: str, number: int) -> Dict[str, object]:
+    """Colour, dashes and width of the ``number``-th of several methods in a plot; ours stands out in each."""
+    if method == OURS:
+        return {"color": OUR_COLOUR, "linestyle": "-", "linewidth": 2.5, "zorder": 3}
+    return {"color": COLOURS[number % len(COLOURS)], "linestyle": LINES[number % len(LINES)], "linewidth": 1.4}
 
 
 def _label(group: Group, x: Estimate) -> str:

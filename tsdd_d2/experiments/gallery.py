@@ -1,22 +1,20 @@
 """
 The paper's Fig. 6 and 8: the same images under several models, or a lesion through the rounds of a run.
 
-A prediction is an entry of a run's predictions, see :func:`tsdd_d2.report.render`.
+A prediction is a record of :class:`~tsdd_d2.experiments.run.Result`.
 """
 
 import os
-from typing import Dict, List, Mapping, NamedTuple, Optional, Sequence, Set, Tuple
+from typing import Dict, List, Mapping, NamedTuple, Optional, Sequence, Set
 
 import numpy as np
 from detectron2.data import DatasetCatalog, MetadataCatalog
 
 from ..data import CLASS_NAMES, ensure_registered
-from ..data.files import read_json
 from ..inference.input_images import read_pixels
 from ..data.roi import rois_xyxy
 from ..errors import InputError
 from ..visualization import Cell, ComparisonRow, annotation_boxes
-from .methods import stage_title, title
 
 Prediction = Mapping[str, object]
 
@@ -36,37 +34,6 @@ class Column(NamedTuple):
     def is_right(self, image_id: int) -> bool:
         x = self.predictions[image_id]
         return (x["malignancy"] >= self.threshold) == (x["label"] == 1)
-
-
-def read_columns(
-    paths: Sequence[str], labels: Optional[Sequence[str]] = None, data_set: Optional[str] = None
-) -> Tuple[str, List[Column]]:
-    """
-    Models from their files of predictions.
-
-    Args:
-        paths: ``predictions.json`` of runs (decided at 0.5), or the ``diagnosis_<data set>.json`` of a
-            :class:`~tsdd_d2.evaluation.DiagnosisEvaluator` (decided at its threshold).
-        labels: titles; by default the method's, or the folder of the file.
-        data_set: test set; by default the only one that all files have.
-    Returns:
-        the test set, and one column for each file.
-    Raises:
-        InputError: a file cannot be used, the number of labels is another one, or the test set is not clear.
-    """
-    if labels and len(labels) != len(paths):
-        raise InputError(f"There are {len(paths)} files of predictions and {len(labels)} labels.")
-    files = [_read_predictions(path) for path in paths]
-    common = sorted(set.intersection(*(set(x.predictions) for x in files)))
-    if data_set is None and len(common) != 1:
-        raise InputError(f"Test sets that all files have: {', '.join(common) or 'none'}. Choose one, or files of one.")
-    data_set = data_set or common[0]
-    if data_set not in common:
-        raise InputError(f"Not all files have predictions for {data_set}; all have: {', '.join(common) or 'none'}.")
-    return data_set, [
-        Column(label, x.threshold, {y["image_id"]: y for y in x.predictions[data_set]})
-        for x, label in zip(files, labels or [x.title for x in files])
-    ]
 
 
 def choose_images(columns: Sequence[Column], count: int, reference: int = -1) -> List[int]:
@@ -164,26 +131,6 @@ def round_rows(rounds: Sequence[Dict], count: int, data_set: str) -> List[Compar
         name = f"{os.path.basename(image['file_name'])}, {CLASS_NAMES[image['category_id'] - 1]}"
         rows.append(ComparisonRow(read_pixels(os.path.join(root, image["file_name"])), name, cells))
     return rows
-
-
-class _File(NamedTuple):
-    title: str
-    threshold: float
-    predictions: Dict[str, Sequence[Prediction]]
-
-
-def _read_predictions(path: str) -> _File:
-    try:
-        content = read_json(path)
-    except (OSError, ValueError) as error:
-        raise InputError(f"{path} cannot be read: {error}") from error
-    predictions = content.get("predictions") if isinstance(content, dict) else None
-    if isinstance(predictions, dict) and "method" in content:
-        stage = content.get("stage")
-        return _File(title(content["method"]) + f", {stage_title(1)}" * (stage == 1), 0.5, predictions)
-    if isinstance(predictions, list) and {"dataset", "threshold"} <= set(content):
-        return _File(os.path.dirname(path) or path, content["threshold"], {content["dataset"]: predictions})
-    raise InputError(f"{path} is neither the predictions.json of an experiment nor a diagnosis_<data set>.json.")
 
 
 def _take(ranked: Sequence[int], count: int, column: Column, patients: Set[str]) -> List[int]:

@@ -1,18 +1,15 @@
-"""The tables of the report: the paper's I to III with its own numbers beside ours, and the tests between methods."""
+"""The tables: the paper's I to III with its own numbers beside ours, and the tests between methods."""
 
-import os
-from typing import Dict, List, Mapping, NamedTuple, Sequence
+from typing import Dict, List, Mapping, NamedTuple, Sequence, Tuple
 
 import numpy as np
 import pandas as pd
 
-from ..data.files import write_text
 from ..evaluation.tables import markdown_table
-from . import paper
-from .methods import position, stage_title, title
-from .paper import PaperRow
-from .results import METRICS, Comparison, Estimate, Gain
-from .runs import Group, share
+from ..method import PAPER_METRICS, PaperRow
+from .groups import Group
+from .metrics import METRICS, Comparison, Estimate, Gain
+from .paper import MARK, STAGE_GAINS, position, title
 
 TITLES = {
     "accuracy": "accuracy (%)",
@@ -21,11 +18,15 @@ TITLES = {
     "youden_index": "YI (%)",
     "AUC": "AUC",
 }
-# the source of a figure that paper.MARK is not
+STAGES = {1: "first stage", 2: "second stage"}
+# the source of a number that MARK is not
 SOFTWARE = "this software"
 NOT_MEASURED = "–"
 # Of a CSV file: more digits would mean nothing, and the last of 17 depends on the processor.
 NUMBER = "%.5g"
+
+# What LaTeX sets as something else, or not at all, in text.
+LATEX = {"±": r"$\pm$", "–": "--", "≥": r"$\geq$", "×": r"$\times$", "<": "$<$", ">": "$>$"}
 
 
 class Table(NamedTuple):
@@ -46,90 +47,99 @@ class Table(NamedTuple):
 
     @property
     def markdown(self) -> str:
-        """The table alone."""
-        return markdown_table(self.rows)
-
-    def write(self, folder: str) -> None:
-        """``<name>.md`` and ``.tex`` as people read it, ``<name>.csv`` with plain numbers."""
-        stem = os.path.join(folder, self.name)
         notes = "".join(f"\n- {note}" for note in self.notes)
-        write_text(f"{stem}.md", f"**{self.caption}**\n\n{self.markdown}\n{notes and notes + chr(10)}")
-        write_text(f"{stem}.tex", _latex(self))
-        write_text(f"{stem}.csv", pd.DataFrame(self.records).to_csv(index=False, lineterminator="\n", float_format=NUMBER))
+        return f"**{self.caption}**\n\n{markdown_table(self.rows)}\n{notes and notes + chr(10)}"
+
+    @property
+    def csv(self) -> str:
+        return pd.DataFrame(self.records).to_csv(index=False, lineterminator="\n", float_format=NUMBER)
+
+    @property
+    def latex(self) -> str:
+        """For the package booktabs."""
+        text = pd.DataFrame(self.rows).to_latex(
+            index=False, escape=True, column_format="l" * len(self.rows[0]), caption=_escape(self.caption),
+            label=f"tab:{self.name}", position="htbp",
+        )  # fmt: skip
+        text = "".join(f"% {note}\n" for note in self.notes) + text
+        for character, code in LATEX.items():
+            text = text.replace(character, code)
+        return text
 
 
-class OurRow(NamedTuple):
-    """A group and its figures, which are empty if none of its runs is finished."""
+class MethodRow(NamedTuple):
+    """A group and its metrics, which are empty if none of its runs is finished."""
 
     group: Group
-    figures: Mapping[str, Estimate]
+    metrics: Mapping[str, Estimate]
 
 
 def methods_table(
-    name: str, caption: str, ours: Sequence[OurRow], papers: Sequence[PaperRow], by_p: bool = False
+    name: str, caption: str, ours: Sequence[MethodRow], papers: Sequence[Tuple[str, PaperRow]] = (), by_p: bool = False
 ) -> Table:
     """
-    Methods and their figures, the paper's row of a method after ours.
+    Methods and their metrics, the paper's row of a method after ours.
 
     Args:
+        papers: methods with what the paper prints of them.
         by_p: order by p first (Table III), else by method.
     """
     entries = [(row.group.method, row.group.p, 0, row) for row in ours]
-    entries += [(row.method, row.p, 1, row) for row in papers]
+    entries += [(method, row.p, 1, row) for method, row in papers]
 
     def order(entry):
         method, p, source, _ = entry
-        return (p, position(method), source) if by_p else (position(method), source, p)
+        place = position(method), method
+        return (p, *place, source) if by_p else (*place, source, p)
 
     rows, records = [], []
     for method, p, _, row in sorted(entries, key=order):
-        describe = _describe_paper if isinstance(row, PaperRow) else _describe_ours
-        texts, numbers = describe(row)
-        stage = row.group.stage if isinstance(row, OurRow) else None
-        mark = f" [{paper.MARK}]" if isinstance(row, PaperRow) else ""
-        rows.append({"method": title(method) + mark, "p": share(p), **texts})
-        records.append({"method": method, "stage": stage, "p": p, **numbers})
-    notes = [f"[{paper.MARK}]: quoted from the paper for orientation; other images, other training."] * bool(papers)
+        quoted = isinstance(row, PaperRow)
+        texts, numbers = (_describe_paper if quoted else _describe_ours)(row)
+        rows.append({"method": f"{title(method)} [{MARK}]" if quoted else title(method), "p": str(p), **texts})
+        records.append({"method": method, "p": p, **numbers})
+    notes = [f"[{MARK}]: quoted from the paper for orientation; other images, other training."] * bool(papers)
     return Table(name, caption, rows, records, notes)
 
 
 def stages_table(
-    name: str, caption: str, ours: Sequence[OurRow], gains: Mapping[tuple, Mapping[str, Estimate]]
+    name: str,
+    caption: str,
+    ours: Sequence[Tuple[int, str, MethodRow]],
+    gains: Mapping[Tuple[int, float], Mapping[str, Estimate]],
 ) -> Table:
     """
     The stages of Fig. 9, and under each what candidate selection gives there.
 
     Args:
-        ours: the two methods in both stages, in the order of the table.
+        ours: stage, method and metrics of the two methods after each stage, in the order of the table.
         gains: (stage, p) -> metric -> the method with candidate selection less the one without.
     """
     rows, records = [], []
 
-    def add(stage, method, p, texts, numbers):
-        rows.append({"method": method, "stage": stage_title(stage), "p": share(p), **texts})
+    def add(stage, p, label, method, texts, numbers):
+        rows.append({"method": label, "stage": STAGES[stage], "p": str(p), **texts})
         records.append({"stage": stage, "method": method, "p": p, **numbers})
 
-    for number, row in enumerate(ours):
-        stage, p = row.group.stage, row.group.p
-        add(stage, title(row.group.method), p, *_describe_ours(row))
-        following = ours[number + 1].group if number + 1 < len(ours) else None
-        if following is not None and (following.stage, following.p) == (stage, p):
+    last_of = {(stage, row.group.p): number for number, (stage, _, row) in enumerate(ours)}
+    for number, (stage, method, row) in enumerate(ours):
+        p = row.group.p
+        add(stage, p, title(method), method, *_describe_ours(row))
+        if last_of[stage, p] != number:
             continue
         if (stage, p) in gains:
-            gain = gains[stage, p]
-            texts = {TITLES[x]: _estimate_text(gain[x], x, sign=True) for x in METRICS}
-            add(stage, "difference", p, {**texts, "folds": ""}, _numbers(SOFTWARE, gain))
-        if p == 1.0 and stage in paper.STAGE_GAINS:
-            gain = {x: Estimate(v / 100, None, np.nan, np.nan) for x, v in paper.STAGE_GAINS[stage].items()}
+            texts = {TITLES[x]: _estimate_text(gains[stage, p][x], x, sign="+") for x in METRICS}
+            add(stage, p, "difference", "difference", {**texts, "folds": ""}, _numbers(SOFTWARE, gains[stage, p]))
+        if p == 1.0 and stage in STAGE_GAINS:
+            gain = {x: Estimate(v / 100, None, np.nan, np.nan) for x, v in STAGE_GAINS[stage].items()}
             texts = {TITLES[x]: f"{100 * gain[x].mean:+.2f}" if x in gain else NOT_MEASURED for x in METRICS}
-            numbers = _numbers(paper.MARK, gain)
-            add(stage, f"difference [{paper.MARK}]", p, {**texts, "folds": "5 folds"}, numbers)
+            add(stage, p, f"difference [{MARK}]", "difference", {**texts, "folds": "5 folds"}, _numbers(MARK, gain))
     notes = [
         "Differences are TSDDNet less TSDDNet-B+SD, in percentage points (AUC: as a fraction), on the folds that both "
         "have, with the interval of the paired difference.",
     ]
-    if any(paper.MARK in row["method"] for row in rows):
-        notes.append(f"[{paper.MARK}]: from the text of the paper's Section V.C.")
+    if any(MARK in row["method"] for row in rows):
+        notes.append(f"[{MARK}]: from the text of the paper's Section V.C.")
     return Table(name, caption, rows, records, notes)
 
 
@@ -140,11 +150,11 @@ def comparisons_table(name: str, caption: str, comparisons: Sequence[Comparison]
         rows.append(
             {
                 "methods": f"{title(x.a.method)} – {title(x.b.method)}",
-                "p": share(x.a.p),
+                "p": str(x.a.p),
                 "folds": ", ".join(map(str, x.folds)),
                 "images (patients)": f"{x.num_images} ({x.num_patients})",
                 "AUC": f"{fraction_text(x.delong.auc_a)} – {fraction_text(x.delong.auc_b)}",
-                "difference (95% interval)": _estimate_text(x.difference, "AUC", sign=True),
+                "difference (95% interval)": _estimate_text(x.difference, "AUC", sign="+"),
                 "DeLong": _p_value(x.delong.p_value),
                 "DeLong, Holm": _p_value(x.delong_holm),
                 "right alone": f"{x.mcnemar.only_a} – {x.mcnemar.only_b}",
@@ -173,6 +183,25 @@ def comparisons_table(name: str, caption: str, comparisons: Sequence[Comparison]
     return Table(name, caption, rows, records, notes)
 
 
+def gains_table(name: str, caption: str, gains: Sequence[Gain]) -> Table:
+    """What each part of a method gives, with and without the others."""
+    rows, records = [], []
+    for x in gains:
+        texts = {TITLES[metric]: _estimate_text(x.differences[metric], metric, sign="+") for metric in METRICS}
+        of_seeds = ", ".join(f"{seed}: {fraction_text(difference, '+')}" for seed, difference in x.of_seeds.items())
+        methods = f"{title(x.a.method)} – {title(x.b.method)}"
+        rows.append({"part": x.part, "methods": methods, "p": str(x.a.p), **texts, "AUC, seed by seed": of_seeds})
+        record = {"part": x.part, "method": x.a.method, "other": x.b.method, "p": x.a.p}
+        numbers = {f"AUC_seed{seed}": difference for seed, difference in x.of_seeds.items()}
+        records.append({**record, **_numbers(SOFTWARE, x.differences), **numbers})
+    notes = [
+        "In percentage points (AUC: as a fraction), on the folds and seeds that both have: the mean, with the interval of "
+        "the paired difference from a bootstrap over patients. It does not hold what another seed would change, which the "
+        "last column shows.",
+    ]
+    return Table(name, caption, rows, records, notes)
+
+
 def probabilities_table(name: str, caption: str, rows: Sequence[tuple]) -> Table:
     """AUC and Brier score: what the figures of ROC and calibration say in numbers.
 
@@ -181,7 +210,7 @@ def probabilities_table(name: str, caption: str, rows: Sequence[tuple]) -> Table
     """
     texts, records = [], []
     for group, auc, brier in rows:
-        entry = {"method": title(group.method), "p": share(group.p), "folds": group.extent}
+        entry = {"method": title(group.method), "p": str(group.p), "folds": group.extent}
         record = {"method": group.method, "p": group.p, "folds": len(group.folds)}
         for label, x in (("AUC", auc), ("Brier score", brier)):
             entry[label] = "missing" if x is None else _estimate_text(x, "AUC")
@@ -205,60 +234,41 @@ def fraction_text(x: float, sign: str = "") -> str:
     return NOT_MEASURED if np.isnan(x) else _fixed(x, ".3f", sign)
 
 
-def gains_table(name: str, caption: str, gains: Sequence[Gain]) -> Table:
-    """What each part of a method gives, with and without the others."""
-    rows, records = [], []
-    for x in gains:
-        texts = {TITLES[metric]: _estimate_text(x.differences[metric], metric, sign=True) for metric in METRICS}
-        of_seeds = ", ".join(f"{seed}: {fraction_text(difference, '+')}" for seed, difference in x.of_seeds.items())
-        methods = f"{title(x.a.method)} – {title(x.b.method)}"
-        rows.append({"part": x.part, "methods": methods, "p": share(x.a.p), **texts, "AUC, seed by seed": of_seeds})
-        record = {"part": x.part, "method": x.a.method, "other": x.b.method, "p": x.a.p}
-        numbers = {f"AUC_seed{seed}": difference for seed, difference in x.of_seeds.items()}
-        records.append({**record, **_numbers(SOFTWARE, x.differences), **numbers})
-    notes = [
-        "In percentage points (AUC: as a fraction), on the folds and seeds that both have: the mean, with the interval of "
-        "the paired difference from a bootstrap over patients. It does not hold what another seed would change, which the "
-        "last column shows.",
-    ]
-    return Table(name, caption, rows, records, notes)
-
-
-def _describe_ours(row: OurRow):
+def _describe_ours(row: MethodRow):
     texts = {}
     for name in METRICS:
-        x = row.figures.get(name)
+        x = row.metrics.get(name)
         texts[TITLES[name]] = "missing" if x is None else _estimate_text(x, name)
     texts["folds"] = row.group.extent
     numbers = {"folds": len(row.group.folds), "planned_folds": len(row.group.planned_folds)}
-    return texts, {**_numbers(SOFTWARE, row.figures), **numbers}
+    return texts, {**_numbers(SOFTWARE, row.metrics), **numbers}
 
 
 def _describe_paper(row: PaperRow):
-    texts = {TITLES[name]: "{:.2f} ± {:.2f}".format(*row.figures[name]) for name in paper.METRICS}
+    texts = {TITLES[name]: "{:.2f} ± {:.2f}".format(*row.metrics[name]) for name in PAPER_METRICS}
     texts[TITLES["AUC"]] = NOT_MEASURED if row.auc is None else f"{row.auc:.3f}"
     texts["folds"] = "5 folds"
-    figures = {x: Estimate(mean / 100, std / 100, np.nan, np.nan) for x, (mean, std) in row.figures.items()}
+    metrics = {x: Estimate(mean / 100, std / 100, np.nan, np.nan) for x, (mean, std) in row.metrics.items()}
     if row.auc is not None:
-        figures["AUC"] = Estimate(row.auc, None, np.nan, np.nan)
-    return texts, {**_numbers(paper.MARK, figures), "folds": 5, "planned_folds": 5}
+        metrics["AUC"] = Estimate(row.auc, None, np.nan, np.nan)
+    return texts, {**_numbers(MARK, metrics), "folds": 5, "planned_folds": 5}
 
 
-def _numbers(source: str, figures: Mapping[str, Estimate]) -> Dict[str, object]:
+def _numbers(source: str, metrics: Mapping[str, Estimate]) -> Dict[str, object]:
     """Fractions, an empty cell for what is unknown."""
     numbers: Dict[str, object] = {"source": source}
     for name in METRICS:
-        x = figures.get(name) or Estimate(*[None] * 4)
+        x = metrics.get(name) or Estimate(*[None] * 4)
         numbers.update({f"{name}_{part}": value for part, value in x._asdict().items()})
     return numbers
 
 
-def _estimate_text(x: Estimate, metric: str, sign: bool = False) -> str:
+def _estimate_text(x: Estimate, metric: str, sign: str = "") -> str:
     """Percent with one decimal, and for an AUC a fraction with three: mean ± std (interval)."""
     if np.isnan(x.mean):
         return NOT_MEASURED
     scale, pattern = (1, ".3f") if metric == "AUC" else (100, ".1f")
-    text = _fixed(scale * x.mean, pattern, "+" * sign)
+    text = _fixed(scale * x.mean, pattern, sign)
     if x.std is not None and not np.isnan(x.std):
         text += f" ± {scale * x.std:{pattern}}"
     return text + interval_text(scale * x.low, scale * x.high, pattern)
@@ -273,23 +283,6 @@ def _p_value(p: float) -> str:
     if np.isnan(p):
         return NOT_MEASURED
     return "< 0.001" if p < 0.001 else f"{p:.3f}"
-
-
-def _latex(table: Table) -> str:
-    """A LaTeX table for the package booktabs."""
-    columns = list(table.rows[0])
-    text = pd.DataFrame(table.rows).to_latex(
-        index=False, escape=True, column_format="l" * len(columns), caption=_escape(table.caption),
-        label=f"tab:{table.name}", position="htbp",
-    )  # fmt: skip
-    notes = "".join(f"% {note}\n" for note in table.notes)
-    for character, code in LATEX.items():
-        text = text.replace(character, code)
-    return notes + text
-
-
-# What LaTeX sets as something else, or not at all, in text.
-LATEX = {"±": r"$\pm$", "–": "--", "≥": r"$\geq$", "×": r"$\times$", "<": "$<$", ">": "$>$"}
 
 
 def _escape(text: str) -> str:
