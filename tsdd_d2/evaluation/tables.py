@@ -1,4 +1,4 @@
-"""The figures of runs and comparisons as Markdown tables."""
+"""What was measured of runs and of candidate selection, as Markdown tables."""
 
 import math
 from typing import Dict, List, Sequence
@@ -16,7 +16,6 @@ FIGURES = (
     ("specificity", "diagnosis", "specificity"),
     ("patient AUC", "diagnosis_patient", "AUC"),
 )
-SUMMARY = ("IoU >= 0.5", "mean IoU", "mean IoU, true box", "AUC", "sensitivity", "specificity", "patient AUC")
 LABELS = ("weights", "data set", "box")
 
 # Title of the column, and the entry of RoundStatistics.
@@ -65,15 +64,6 @@ def results_table(results: Dict[str, Dict]) -> str:
     return _markdown(frame.loc[:, (frame != "").any()])
 
 
-def summary_table(results: Dict[str, Dict]) -> str:
-    """Less of :func:`results_table`: labels that vary, and columns and rows with figures."""
-    frame = _results_frame(results)
-    varying = [label for label in LABELS if frame[label].nunique() > 1]
-    figures = [title for title in SUMMARY if (frame[title] != "").any()]
-    measured = (frame[figures] != "").any(axis=1)
-    return _markdown(frame.loc[measured, varying + figures])
-
-
 def rounds_table(rounds: Sequence[Dict[str, float]]) -> str:
     """What every round did to the ROIs; a figure that no round has gets no column.
 
@@ -85,16 +75,6 @@ def rounds_table(rounds: Sequence[Dict[str, float]]) -> str:
         title: [_figure(statistics.get(key)) for statistics in rounds] for title, key in ROUND_FIGURES.items()
     }
     return _markdown(pd.DataFrame({title: column for title, column in columns.items() if any(column)}))
-
-
-def rankings_table(rankings: Dict[str, Dict[str, float]]) -> str:
-    """How often each ranking of D-Net's boxes chooses the lesion.
-
-    Args:
-        rankings: name -> {"IoU >= 0.5": share of the images, "mean IoU": mean over the images}.
-    """
-    rows = [{"ranking": name, **{k: _figure(v) for k, v in row.items()}} for name, row in rankings.items()]
-    return _markdown(pd.DataFrame(rows))
 
 
 def explanation_tables(candidates: Sequence[Dict], margins: Sequence[Dict]) -> str:

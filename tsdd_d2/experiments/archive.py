@@ -64,7 +64,9 @@ def _split(path: str) -> Tuple[Optional[str], str]:
 @functools.lru_cache(maxsize=4)
 def _members(path: str, _changed: int) -> Dict[str, bytes]:
     try:
-        with tarfile.open(path, "r:xz") as archive:
+        with open(path, "rb") as file:
+            content = io.BytesIO(lzma.decompress(file.read()))  # tarfile would not notice that the end is missing
+        with tarfile.open(fileobj=content) as archive:
             return {x.name: archive.extractfile(x).read() for x in archive if x.isfile()}
     except (tarfile.TarError, lzma.LZMAError, EOFError, OSError, ValueError) as error:
         raise InputError(f"{path} is no archive of predictions: {error}. Copy it again, or remove it.") from error

@@ -4,7 +4,7 @@ The runs of an experiment with what they found, grouped by method.
 The own test set of a run is ``<data>_fold<fold>_test``; predictions on any other set are an external validation.
 """
 
-from typing import Dict, List, NamedTuple, Optional, Sequence, Tuple
+from typing import Dict, Iterable, List, NamedTuple, Optional, Sequence, Tuple
 
 import numpy as np
 
@@ -124,6 +124,11 @@ def read_entries(runs: Sequence[Run], threshold: str = FIXED_THRESHOLD) -> List[
         if limit is None:
             result, status, limit = None, WITHOUT_THRESHOLD, 0.5
         entries.append(Entry(run, status, result, limit))
+    return in_order(entries)
+
+
+def in_order(entries: Iterable[Entry]) -> List[Entry]:
+    """By p, method, fold and seed."""
     return sorted(entries, key=lambda x: (x.run.p, position(x.run.method), x.run.method, x.run.fold, x.run.seed))
 
 

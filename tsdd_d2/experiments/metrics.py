@@ -117,7 +117,8 @@ def brier_score(group: Group, bootstrap: Bootstrap, test_set: Optional[str] = No
     def brier(x: Cases, weights):
         if weights is None:
             return {"Brier": brier_score_loss(x.labels, x.probabilities)}
-        return {"Brier": (weights * (x.probabilities - x.labels) ** 2).sum(-1) / weights.sum(-1)}
+        with np.errstate(invalid="ignore"):  # a fold that a resample left out
+            return {"Brier": (weights * (x.probabilities - x.labels) ** 2).sum(-1) / weights.sum(-1)}
 
     return estimate(brier, _items(group, test_set), bootstrap)["Brier"]
 

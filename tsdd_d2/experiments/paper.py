@@ -1,8 +1,8 @@
 """What arXiv:2306.06982 says beyond the rows that stand in the records of the methods; on private data."""
 
-from typing import Dict, List, NamedTuple, Tuple
+from typing import Dict, List, NamedTuple, Tuple, Union
 
-from ..method import METHODS, PAPER_METRICS, PaperRow, paper_row
+from ..method import METHODS, PAPER_METRICS, Method, PaperRow, paper_row
 
 MARK = "paper, private data"
 OURS = "tsddnet"
@@ -60,7 +60,7 @@ QUOTED = {
 }
 
 
-def _methods() -> Dict[str, object]:
+def _methods() -> Dict[str, Union[Method, Quoted]]:
     """Those of this software and, before TSDDNet and its ablations, those that are quoted only."""
     known = list(METHODS.items())
     first = next((number for number, (name, _) in enumerate(known) if name in (OURS, *ABLATIONS)), len(known))
@@ -74,8 +74,8 @@ def title(method: str) -> str:
 
 def position(method: str) -> int:
     """A sort key: the order of the tables, in which ours is last."""
-    order = [x for x in _methods() if x != OURS] + [OURS]
-    return order.index(method) if method in order else len(order)
+    order = [x for x in _methods() if x != OURS]
+    return len(order) + (method == OURS) if method not in order else order.index(method)
 
 
 def paper_rows(table: str) -> List[Tuple[str, PaperRow]]:

@@ -159,8 +159,8 @@ def _call(command: List[str], log_file: str, environment: Dict[str, str], lock: 
 def _begin_attempt(run: Run, start: float) -> None:
     """Adds an attempt to the run's record, which is made if there is none."""
     record = run.record or {**run.descriptor, "attempts": []}
-    if not run.has_trained:
-        record["overrides"] = list(run.overrides)  # an earlier attempt may have had others
+    if "overrides" not in record or not run.has_trained:  # an earlier attempt may have had others
+        record["overrides"] = list(run.overrides)
     if record["attempts"]:
         previous = record["attempts"][-1]
         previous["kept_seconds"] = _kept_seconds(previous, run.folder)
