@@ -3,7 +3,7 @@
 import math
 from typing import Dict, List, Sequence
 
-import pandas as pd
+from tabulate import tabulate
 
 # Title of the column, and where the evaluators put the figure.
 FIGURES = (
@@ -60,8 +60,15 @@ def results_table(results: Dict[str, Dict]) -> str:
     Args:
         results: weights -> data set -> the box that is diagnosed -> results of the evaluators.
     """
-    frame = _results_frame(results)
-    return _markdown(frame.loc[:, (frame != "").any()])
+    rows: List[Dict[str, str]] = []
+    for weights, by_dataset in results.items():
+        for dataset, by_box in by_dataset.items():
+            for box, result in by_box.items():
+                row = dict(zip(LABELS, (weights, dataset, box)))
+                for title, group, key in FIGURES:
+                    row[title] = _with_interval(result.get(group, {}), key)
+                rows.append(row)
+    return _markdown_of_filled_columns(rows)
 
 
 def rounds_table(rounds: Sequence[Dict[str, float]]) -> str:
@@ -71,10 +78,8 @@ def rounds_table(rounds: Sequence[Dict[str, float]]) -> str:
         rounds: the entries of :class:`~tsdd_d2.refinement.rounds.RoundStatistics` that could be measured, and
             "round"; round 0 is the annotation that training started from.
     """
-    columns = {
-        title: [_figure(statistics.get(key)) for statistics in rounds] for title, key in ROUND_FIGURES.items()
-    }
-    return _markdown(pd.DataFrame({title: column for title, column in columns.items() if any(column)}))
+    rows = [{title: _figure(entry.get(key)) for title, key in ROUND_FIGURES.items()} for entry in rounds]
+    return _markdown_of_filled_columns(rows)
 
 
 def explanation_tables(candidates: Sequence[Dict], margins: Sequence[Dict]) -> str:
@@ -86,7 +91,7 @@ def explanation_tables(candidates: Sequence[Dict], margins: Sequence[Dict]) -> s
     """
     tables = ((EXPLANATION_FIGURES, candidates), (MARGIN_FIGURES, margins))
     return "\n\n".join(
-        _markdown(pd.DataFrame({title: [_figure(row.get(key)) for row in rows] for title, key in figures.items()}))
+        markdown_table([{title: _figure(row.get(key)) for title, key in figures.items()} for row in rows])
         for figures, rows in tables
     )
 
@@ -96,19 +101,10 @@ def markdown_table(rows: Sequence[Dict[str, str]]) -> str:
     Args:
         rows: title of the column -> text, the same columns in each.
     """
-    return _markdown(pd.DataFrame(rows))
-
-
-def _results_frame(results: Dict[str, Dict]) -> pd.DataFrame:
-    rows: List[Dict[str, str]] = []
-    for weights, by_dataset in results.items():
-        for dataset, by_box in by_dataset.items():
-            for box, result in by_box.items():
-                row = dict(zip(LABELS, (weights, dataset, box)))
-                for title, group, key in FIGURES:
-                    row[title] = _with_interval(result.get(group, {}), key)
-                rows.append(row)
-    return pd.DataFrame(rows, columns=[*LABELS, *(title for title, _, _ in FIGURES)])
+    if not rows:
+        return ""
+    # tabulate would read the texts as numbers again and cut their last zeros off
+    return tabulate(rows, headers="keys", tablefmt="pipe", disable_numparse=True, colalign=["left"] * len(rows[0]))
 
 
 def _with_interval(figures: Dict[str, float], key: str) -> str:
@@ -128,6 +124,6 @@ def _figure(value) -> str:
     return f"{value:.3f}" if isinstance(value, float) else str(value)
 
 
-def _markdown(frame: pd.DataFrame) -> str:
-    # tabulate would read the texts as numbers again and cut their last zeros off
-    return frame.to_markdown(index=False, disable_numparse=True)
+def _markdown_of_filled_columns(rows: Sequence[Dict[str, str]]) -> str:
+    titles = [title for title in next(iter(rows), ()) if any(row[title] for row in rows)]
+    return markdown_table([{title: row[title] for title in titles} for row in rows])
