@@ -65,11 +65,12 @@ Keep tables, figures and predictions, and render all experiments from the kept p
 
 
 def defaults() -> str:
-    return "\n".join(
-        f"  {name:12} p {' '.join(map(str, x.p))}, {'all folds' if x.folds is None else 'fold ' + ' '.join(map(str, x.folds))}, "
-        f"seeds {' '.join(map(str, x.seeds))}: {', '.join(x.methods or compared_methods())}"
-        for name, x in EXPERIMENTS.items()
-    )
+    def describe(x):
+        folds = "all folds" if x.folds is None else f"fold {' '.join(map(str, x.folds))}"
+        p, seeds = (" ".join(map(str, values)) for values in (x.p, x.seeds))
+        return f"  {x.name:12} p {p}, {folds}, seeds {seeds}: {', '.join(x.methods or compared_methods())}"
+
+    return "\n".join(map(describe, EXPERIMENTS.values()))
 
 
 def parse(argv):

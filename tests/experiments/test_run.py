@@ -49,10 +49,10 @@ def test_the_result_of_a_run(run):
 def damaged_predictions():
     """Field -> a value that it cannot have; None: it is left out."""
     record = prediction(1, 0, 0.2)
-    wrong = {"label": 2, "malignancy": 1.5, "box": [1, 2, 3], "roi": [0, 0, 1, "x"], "patient_id": 7, "image_id": True}
+    wrong = {"label": 2, "malignancy": 1.5, "box": [1, 2, 3], "roi": [0, 0, 1, "x"], "patient_id": 7, "image_id": True, "file_name": "\ud800"}
     yield from (("predictions", {"tiny_fold1_test": [{**record, field: x}]}) for field, x in wrong.items())
-    yield from (("seconds", x) for x in (None, "10", float("inf"), {}))
-    yield from (("predictions", x) for x in (None, [], {"tiny_fold1_test": {}}, {"tiny_fold1_test": [3]}))
+    yield from (("seconds", x) for x in (None, "10", float("inf"), 10**400, {}))
+    yield from (("predictions", x) for x in (None, [], {"tiny_fold1_test": {}}, {"tiny_fold1_test": [3]}, {"../x": []}))
     yield from (("overrides", "SEED"), ("git_revision", 3), ("youden_threshold", "0.5"), ("fold", 2), ("method", None))
 
 
@@ -66,7 +66,7 @@ def test_predictions_that_cannot_be_used_are_one_message(run, field, value):
 
 
 @pytest.mark.parametrize("name, read", [("predictions.json", "result"), ("experiment.json", "record")])
-@pytest.mark.parametrize("content", [b"", b"[]", b"3", b"{", b"\xff\xfe", b"[" * 100_000, b'{"attempts": [3], "overrides": []}'])
+@pytest.mark.parametrize("content", [b"", b"[]", b"3", b"{", b"\xff\xfe", b"[" * 100_000, b'{"attempts": [3]}'])
 def test_a_file_of_a_run_that_is_none_is_one_message(run, name, read, content):
     os.makedirs(run.folder)
     with open(os.path.join(run.folder, name), "wb") as file:

@@ -65,7 +65,8 @@ def test_pictures_of_images_of_one_name(finished_run, session_datasets, tmp_path
     shutil.copy(finished_run / "config.yaml", run)
     last = read_json(run / "rois" / "round_02.json")
     last["images"] = last["images"][:2]
-    last["annotations"] = [x for x in last["annotations"] if x["image_id"] in (last["images"][0]["id"], last["images"][1]["id"])]
+    ids = {image["id"] for image in last["images"]}
+    last["annotations"] = [x for x in last["annotations"] if x["image_id"] in ids]
     for image, folder in zip(last["images"], ("benign", "malignant")):
         (root / folder).mkdir(parents=True)
         shutil.copy(session_datasets / "tiny" / image["file_name"], root / folder / "1.png")

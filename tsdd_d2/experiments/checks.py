@@ -66,7 +66,7 @@ def _problems_of_configurations(runs: Sequence[Run]) -> Iterator[str]:
     for run in runs:
         own = [key for key in run.overrides[::2] if key in (*OWN_KEYS, *run.own_options)]
         if own:
-            yield f"--overrides {', '.join(own)}: that is part of the name of a run; choose it by --p, --seeds, --folds, --output."
+            yield f"--overrides {', '.join(own)}: part of the name of a run; choose it by --p, --seeds, --folds, --output."
             continue
         try:
             # of the options of a run only these can be unknown, and the message shows them

@@ -7,7 +7,6 @@ A prediction is a record of :class:`~tsdd_d2.experiments.run.Result`.
 import os
 from typing import Dict, List, Mapping, NamedTuple, Optional, Sequence, Set
 
-import numpy as np
 from detectron2.data import DatasetCatalog, MetadataCatalog
 
 from ..data import CLASS_NAMES, ensure_registered

@@ -57,8 +57,8 @@ class Section(NamedTuple):
                 write_text(os.path.join(folder, f"{table.name}.tex"), table.latex)
         if "json" in also:
             content = {"title": self.title, "runs": [_row(x, folder) for x in self.entries]}
-            content["tables"] = [x._asdict() for x in self.tables]
-            write_json(os.path.join(folder, f"{self.name}.json"), {**content, "figures": [x._asdict() for x in self.figures]})
+            content.update({name: [x._asdict() for x in getattr(self, name)] for name in ("tables", "figures")})
+            write_json(os.path.join(folder, f"{self.name}.json"), content)
 
 
 def write_report(sections: Sequence[Section], folder: str, resamples: int, notice: Optional[str] = None) -> str:

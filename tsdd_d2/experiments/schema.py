@@ -1,25 +1,27 @@
 """What the files of a run must hold: whatever stands in one, it is used or refused in one message."""
 
 import json
-import math
+import re
 from typing import Any, Callable, Dict, Mapping, Optional
 
 from ..errors import InputError
 from .archive import read_file
 
 Holds = Callable[[Any], bool]
+NAME = re.compile(r"[\w.+-]{1,100}")
 
 
 def _number(x: Any) -> bool:
-    return isinstance(x, (int, float)) and not isinstance(x, bool) and math.isfinite(x)
+    # false for nan and infinity, and for what no float can hold
+    return isinstance(x, (int, float)) and not isinstance(x, bool) and -1e300 < x < 1e300
 
 
 def _whole(x: Any) -> bool:
-    return isinstance(x, int) and not isinstance(x, bool)
+    return isinstance(x, int) and not isinstance(x, bool) and abs(x) < 2**63
 
 
 def _text(x: Any) -> bool:
-    return isinstance(x, str)
+    return isinstance(x, str) and not re.search("[\ud800-\udfff]", x)  # halves of characters, which no file can hold
 
 
 def _or_none(holds: Holds) -> Holds:
@@ -44,7 +46,8 @@ RESULT: Dict[str, Holds] = {
     "youden_threshold": _or_none(_number),
     "overrides": _list_of(_text),
     "annotation_sha256": _dict_of(_text),
-    "predictions": _dict_of(_list_of(lambda x: isinstance(x, dict))),
+    # the names are parts of file names
+    "predictions": lambda x: _dict_of(_list_of(lambda y: isinstance(y, dict)))(x) and all(map(NAME.fullmatch, x)),
 }
 PREDICTION: Dict[str, Holds] = {
     "image_id": _whole,
