@@ -49,6 +49,9 @@ def add_tsdd_config(cfg: CN) -> None:
     """
     _C = cfg
 
+    # The method that is trained, by name in tsdd_d2/methods; "": the first one with this MODEL.META_ARCHITECTURE.
+    _C.METHOD = ""
+
     # ---- data
     # The validation split: periodic evaluation, best checkpoint, Youden threshold. TEST is looked at only at the end.
     _C.DATASETS.VAL = ()
