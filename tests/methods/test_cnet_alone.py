@@ -1,6 +1,8 @@
 """C-Net on boxes that it is given: which boxes, which images, and what the evaluation calls them."""
 
 
+import os
+
 import pytest
 import torch
 
@@ -66,7 +68,7 @@ def test_what_it_was_given_is_no_localisation(method, boxes, tmp_path, tiny_data
 def test_the_oracle_is_the_first_stages_own(tmp_path):
     """The same C-Net gives the same diagnosis of a ROI here and inside TSDDNet."""
     oracle = build_model(configuration("cnet_oracle", tmp_path)).eval()
-    stage1 = build_model(configuration("tsdd_stage1", tmp_path)).eval()
+    stage1 = build_model(configuration("tsddnet_stage1", tmp_path)).eval()
     assert isinstance(stage1, TSDDNetwork)
     stage1.cnet.load_state_dict(oracle.cnet.state_dict())
     image = torch.randint(0, 256, (3, 64, 72), dtype=torch.uint8)
