@@ -49,8 +49,8 @@ def test_pictures_of_a_run(finished_run, tmp_path):
     (tmp_path / "elsewhere").write_text("kept")
     names = sorted(image["file_name"] for image in read_json(finished_run / "rois" / "round_02.json")["images"])
     os.symlink(tmp_path / "elsewhere", tmp_path / os.path.basename(names[0]))
-    result = run("draw_rois.py", "--run", finished_run, "--output", tmp_path, "--images", len(names))
-    assert result.returncode == 0, result.stderr
+    arguments = ["--run", str(finished_run), "--output", str(tmp_path), "--images", str(len(names))]
+    assert main_of("draw_rois")(arguments) == 0
     pictures = {x for x in os.listdir(tmp_path) if x.endswith(".png")}
     assert pictures == {"rounds.png", *map(os.path.basename, names)}
     assert (tmp_path / "elsewhere").read_text() == "kept"  # a link in the folder is replaced and not followed
@@ -158,10 +158,10 @@ def test_selection_of_a_run_without_its_last_weights(spoil, message, finished_ru
     assert message in capsys.readouterr().err
 
 
-@pytest.mark.parametrize("tool", ["draw_rois.py", "review_rois.py", "explain_selection.py"])
-def test_no_run_to_look_at(tool, tmp_path):
-    result = run(tool, "--run", tmp_path)
-    assert result.returncode == 2 and "config.yaml" in result.stderr and os.listdir(tmp_path) == []
+@pytest.mark.parametrize("tool", ["draw_rois", "review_rois", "explain_selection"])
+def test_no_run_to_look_at(tool, tmp_path, capsys):
+    assert main_of(tool)(["--run", str(tmp_path)]) == 2
+    assert "config.yaml" in capsys.readouterr().err and os.listdir(tmp_path) == []
 
 
 @pytest.mark.parametrize("task", ["round", "dnet-step", "stage2-step", "predict", "export"])
@@ -180,16 +180,11 @@ def test_benchmarks_end_with_their_ratio(task):
 
 @pytest.mark.parametrize(
     "tool",
-    [
-        "train_net.py",
-        "draw_rois.py",
-        "review_rois.py",
-        "benchmark.py",
-        "explain_selection.py",
-        "reproduce.py",
-        "update_readme.py",
-    ],
+    ["train_net", "draw_rois", "review_rois", "benchmark", "explain_selection", "reproduce", "update_readme"],
 )
-def test_help_has_examples(tool):
-    result = run(tool, "--help")
-    assert result.returncode == 0 and "Examples" in result.stdout and f"tools/{tool}" in result.stdout
+def test_help_has_examples(tool, capsys):
+    module = module_of(tool)
+    with pytest.raises(SystemExit) as end:
+        (module.run if tool == "train_net" else module.main)(["--help"])
+    printed = capsys.readouterr().out
+    assert end.value.code == 0 and "Examples" in printed and f"tools/{tool}.py" in printed
