@@ -14,13 +14,11 @@ import torch
 from detectron2.data import transforms as T
 from detectron2.structures import Instances
 
-from ..methods.cnet_alone import CNetOnImage
-from ..methods.detectors import Diagnosing
 from ..data.image_sizes import is_too_narrow
 from .input_images import ImageSource, InputImage, read_images
 from ..errors import InputError
 from ..evaluation.diagnosis import MALIGNANCY_WITHOUT_INSTANCE
-from ..modeling.network import TSDDNetwork
+from ..modeling.network import DiagnosesImages, TSDDNetwork
 
 if TYPE_CHECKING:
     from .model_file import ModelFile
@@ -28,9 +26,6 @@ if TYPE_CHECKING:
 __all__ = ["Candidate", "Prediction", "Predictor"]
 
 Box = Tuple[float, float, float, float]
-
-# The networks that need nothing but the image, and whose boxes have a malignancy.
-DIAGNOSE_IMAGES = (TSDDNetwork, Diagnosing, CNetOnImage)
 
 
 @dataclass(frozen=True)
@@ -102,7 +97,7 @@ class Predictor:
             if value < 1:
                 raise ValueError(f"{name} must be 1 or more, not {value}.")
         self.model = model_file.model
-        if not isinstance(self.model, DIAGNOSE_IMAGES):
+        if not isinstance(self.model, DiagnosesImages):
             raise InputError(
                 f"A {type(self.model).__name__} cannot diagnose an image alone: it needs a ROI, or gives no diagnosis."
             )

@@ -13,7 +13,7 @@ from detectron2.structures import Boxes, ImageList, Instances
 
 from ..modeling.cnet import CNet, add_diagnoses
 from ..method import CLASSES, FA_BOXES, Method, register_method
-from ..modeling.network import output_size, rois_in_tensor
+from ..modeling.network import DiagnosesImages, output_size, rois_in_tensor
 
 
 class CNetAlone(nn.Module):
@@ -108,7 +108,7 @@ class CNetOnROI(CNetAlone):
 
 
 @META_ARCH_REGISTRY.register()
-class CNetOnImage(CNetAlone):
+class CNetOnImage(DiagnosesImages, CNetAlone):
     """C-Net on the whole image: diagnosis without localisation, which needs no ROI and trains on every image."""
 
     needs_rois = False

@@ -8,9 +8,10 @@ from detectron2.config import configurable
 from detectron2.modeling import META_ARCH_REGISTRY, GeneralizedRCNN, RetinaNet
 
 from ..evaluation.detections import diagnose_detections
+from ..modeling.network import DiagnosesImages
 
 
-class Diagnosing:
+class Diagnosing(DiagnosesImages):
     """Mixed into a Detectron2 detector: its boxes leave it with a diagnosis, and it trains in bfloat16 where asked.
 
     The outputs follow the contract of :class:`~tsdd_d2.modeling.network.TSDDNetwork`; the ``malignancy`` is that of

@@ -13,7 +13,11 @@ from .cnet import CNet, add_diagnoses
 from .dnet import DNet
 
 
-class TSDDNetwork(nn.Module):
+class DiagnosesImages:
+    """What a network inherits that diagnoses an image without a given ROI: its inference has a ``malignancy``."""
+
+
+class TSDDNetwork(DiagnosesImages, nn.Module):
     """D-Net and C-Net in one Detectron2 meta-architecture.
 
     Obeys Detectron2's contract: a dict of losses in training, ``[{"instances": Instances}]`` at inference with
