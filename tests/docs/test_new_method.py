@@ -71,7 +71,7 @@ def test_the_page_adds_a_method(package, tiny_environment, tmp_path):
     found = read_json(folder / "predictions.json")
     assert len(found["predictions"]["tiny_fold1_test"]) == 8
     assert found["versions"]["my-peer"] == "0.1"
-    assert "sharp_retinanet" in (tmp_path / "out" / "results" / "table1.md").read_text()
+    assert "Sharp RetinaNet" in (tmp_path / "out" / "results" / "table1.md").read_text()
     # a run is sent to a worker, which is another process
     sent = pickle.dumps(Run(str(tmp_path), "sharp_retinanet", "tiny", "cpu", 1, 0.5, 0))
     worker = "import pickle, sys; print(pickle.loads(sys.stdin.buffer.read()).command)"
