@@ -37,7 +37,7 @@ def second_stage(variants, tiny_cfg, tiny_dataset, tmp_path):
     """The configuration of a second stage on a finished run of a variant of the first one."""
     for split in ("train", "val", "test"):
         ensure_registered(f"tiny_fold1_{split}")
-    tiny_cfg.MODEL.META_ARCHITECTURE, tiny_cfg.MODEL.DNET.RANKING = "MyStage1", "quality+cnet"
+    tiny_cfg.MODEL.META_ARCHITECTURE, tiny_cfg.MODEL.DNET.RANKING = "MyStage1", "quality"
     tiny_cfg.SOLVER.MAX_ITER, tiny_cfg.REFINEMENT.WARMUP_ITER, tiny_cfg.TEST.EVAL_PERIOD = 2, 0, 0
     first = tiny_cfg.clone()
     check_config(first)

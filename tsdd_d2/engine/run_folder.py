@@ -11,10 +11,12 @@ from detectron2.config import CfgNode
 from detectron2.data import MetadataCatalog
 from detectron2.modeling import META_ARCH_REGISTRY
 
+from ..config import without_retired_keys
 from ..data import ensure_registered
 from ..data.files import read_json, write_json
 from ..errors import InputError
 from ..modeling.architectures import class_attribute
+from ..modeling.contract import ScoresCandidates, supports
 from ..refinement import ROIBank, apply_veto_file
 
 RECORD = "run.json"
@@ -148,7 +150,7 @@ def check_first_stage(cfg: CfgNode) -> None:
             f"MODEL.WEIGHTS {run}: a run of {record.architecture}, which nothing here registers: install the package that "
             "it is part of."
         )
-    if not class_attribute(record.architecture, "has_rounds"):
+    if not supports(record.architecture, ScoresCandidates):
         raise InputError(f"MODEL.WEIGHTS {run}: a run of {record.architecture}, not of the first stage: it has no rounds.")
     if record.status != "finished":
         raise InputError(f"MODEL.WEIGHTS {run}: the run is not finished, go on with it by tools/train_net.py --resume.")
@@ -194,9 +196,10 @@ def read_run_config(run: str) -> CfgNode:
         raise InputError(f"{run} is no OUTPUT_DIR of tools/train_net.py: it has no config.yaml.")
     with open(config_file, encoding="utf-8") as file:
         try:
-            return CfgNode.load_cfg(file)
+            cfg = CfgNode.load_cfg(file)
         except (yaml.YAMLError, ValueError, AssertionError) as error:
             raise InputError(f"{config_file} cannot be read: {error}") from error
+    return without_retired_keys(cfg, config_file)
 
 
 def read_rounds(run: str) -> List[Dict]:

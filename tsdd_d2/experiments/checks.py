@@ -119,13 +119,12 @@ def _other_values(run: Run) -> Iterator[str]:
     except yaml.YAMLError as error:
         yield f"{path} cannot be read: {error}: name another --output, or remove the folder."
         return
-    not_compared = NOT_COMPARED + class_attribute(cfg.MODEL.META_ARCHITECTURE, "unused_keys", ())
     described = [
         describe_difference(key, old, new)
         for key, old, new in differences
         # a key that only one of them has came or went with a version of the software
         if ABSENT not in (old, new)
-        and not key.startswith(not_compared)
+        and not key.startswith(NOT_COMPARED)
         # a folder, where the run goes on from another one
         and not (key == "MODEL.WEIGHTS" and run.needs is not None)
     ]
