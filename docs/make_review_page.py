@@ -15,7 +15,7 @@ import numpy as np
 import torch
 from screenshot import require_chromium, take
 
-from tsdd_d2.modeling.stage1 import ScoredBoxes
+from tsdd_d2.modeling.contract import ScoredBoxes
 from tsdd_d2.refinement import refine_rois, select_rois
 from tsdd_d2.review import write_review_page
 

@@ -30,7 +30,7 @@ from tsdd_d2.data.roi import is_fully_annotated, rois_xyxy, to_xyxy
 from tsdd_d2.inference.model_file import load_model_of_run
 from tsdd_d2.engine.run_folder import read_rounds
 from tsdd_d2.errors import InputError, reports_errors
-from tsdd_d2.modeling.architectures import class_attribute
+from tsdd_d2.modeling.contract import ScoresCandidates, supports
 from tsdd_d2.modeling.cnet import jitter_boxes
 from tsdd_d2.refinement import score_all_candidates
 from tsdd_d2.refinement.explanation import candidate_quality, incumbent_advantage, replacement
@@ -67,7 +67,7 @@ def main(argv=None) -> int:
     parser.add_argument("--output", metavar="FILE", help="write the figures to a JSON file")
     args = parser.parse_args(argv)
     cfg, model = load_model_of_run(args.run, "model_final")
-    if not class_attribute(cfg.MODEL.META_ARCHITECTURE, "has_rounds"):
+    if not supports(cfg.MODEL.META_ARCHITECTURE, ScoresCandidates):
         raise InputError(f"{args.run} is a run of {cfg.MODEL.META_ARCHITECTURE}, not of the first stage.")
     if not cfg.DATASETS.VAL:
         raise InputError(f"{args.run} was trained without DATASETS.VAL: there are no unseen images to look at.")

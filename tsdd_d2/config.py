@@ -27,6 +27,37 @@ def get_tsdd_cfg() -> CN:
     return cfg
 
 
+# Keys that older versions had, with the value that changed nothing: a configuration of a run or in a model file may have them.
+RETIRED = {
+    "MODEL.CNET.DIFFERENTIABLE_CROP": False,
+    "MODEL.FNET.SOFT_TARGET_WEIGHT": 0.0,
+    "MODEL.FNET.TEMPERATURE": 3.0,
+    "MODEL.FNET.ROI_LABEL_ITERS": 0,
+}
+
+
+def without_retired_keys(cfg: CN, source: str) -> CN:
+    """A configuration that an older version wrote, less the keys that are gone.
+
+    Args:
+        source: names its file, in errors.
+    Raises:
+        InputError: a key that is gone has a value that mattered.
+    """
+    cfg = cfg.clone()
+    for key, harmless in RETIRED.items():
+        *path, name = key.split(".")
+        node = cfg
+        for part in path:
+            node = node.get(part, CN())
+        if name not in node:
+            continue
+        value = node.pop(name)
+        if value != harmless:
+            raise InputError(f"{source}: {key} {value} is an option that tsdd_d2 no longer has.")
+    return cfg
+
+
 def config_file(name: str) -> str:
     """The path of one of our configuration files, such as "tsdd_stage1_cpu.yaml", wherever this package is installed.
 
@@ -75,9 +106,10 @@ def add_tsdd_config(cfg: CN) -> None:
 
     # ---- D-Net
     _C.MODEL.DNET = CN()
-    # How D-Net's boxes are ranked, by name in tsdd_d2/modeling/ranking.py: expected_iou, quality, consensus, or
-    # one of them followed by +cnet. The first two train a channel that predicts a box's IoU with the ROI, by a loss of
-    # its own beside Eq. (1); consensus needs none.
+    # The localiser of both stages, by its name in Detectron2's META_ARCH_REGISTRY (tsdd_d2/modeling/contract.py).
+    _C.MODEL.DNET.NAME = "DNet"
+    # How D-Net's boxes are ranked, by name in tsdd_d2/modeling/ranking.py: expected_iou, quality or consensus. The first
+    # two train a channel that predicts a box's IoU with the ROI, by a loss of its own beside Eq. (1); consensus needs none.
     _C.MODEL.DNET.RANKING = "expected_iou"
     # D-Net sees the image averaged over this many pixels in each direction; 1 is the paper.
     _C.MODEL.DNET.INPUT_STRIDE = 1
@@ -106,8 +138,6 @@ def add_tsdd_config(cfg: CN) -> None:
     # With this probability the first stage trains C-Net on D-Net's best box in place of the ROI that this box overlaps, if
     # their IoU is at least 0.5: the diagnosis is of D-Net's boxes at test time. 0 is the paper.
     _C.MODEL.CNET.DNET_BOX_PROBABILITY = 0.0
-    # True: the gradient of the crop reaches the box, so that in stage 2 diagnosis trains localisation; False is the paper.
-    _C.MODEL.CNET.DIFFERENTIABLE_CROP = False
 
     # ---- F-Net and self-distillation (paper III.C)
     _C.MODEL.FNET = CN()
@@ -118,12 +148,6 @@ def add_tsdd_config(cfg: CN) -> None:
     _C.MODEL.FNET.HIDDEN = 256
     # The two auxiliary classifiers, L_cls1 and L_cls2 of Eq. (5); False is TSDDNet-B (+CS) of Table II.
     _C.MODEL.FNET.SELF_DISTILLATION = True
-    # Weight and temperature of soft targets from F-Net for both auxiliary classifiers; 0 is the paper.
-    _C.MODEL.FNET.SOFT_TARGET_WEIGHT = 0.0
-    _C.MODEL.FNET.TEMPERATURE = 3.0
-    # In training the crop is the ROI label instead of D-Net's box with a probability that falls linearly from 1 to 0
-    # over this many iterations; 0 (the paper): always D-Net's box.
-    _C.MODEL.FNET.ROI_LABEL_ITERS = 0
 
     # ---- candidate selection (paper III.B)
     _C.REFINEMENT = CN()

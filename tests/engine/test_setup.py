@@ -21,9 +21,7 @@ def test_all_problems_of_a_configuration_in_one_message(tiny_cfg):
     tiny_cfg.MODEL.DNET.RANKING = "objectness"
     tiny_cfg.TEST.YOUDEN_THRESHOLD, tiny_cfg.DATASETS.VAL = True, ()
     tiny_cfg.TEST.AUG.SCALES = (1.0, 0)
-    tiny_cfg.MODEL.FNET.HIDDEN = tiny_cfg.MODEL.FNET.TEMPERATURE = 0
-    tiny_cfg.MODEL.FNET.SOFT_TARGET_WEIGHT, tiny_cfg.MODEL.FNET.SELF_DISTILLATION = 0.5, False
-    tiny_cfg.MODEL.FNET.ROI_LABEL_ITERS = -1
+    tiny_cfg.MODEL.FNET.HIDDEN = 0
     tiny_cfg.SOLVER.BASE_LR = 0.0
     tiny_cfg.TEST.BOOTSTRAP, tiny_cfg.REFINEMENT.IMS_PER_BATCH = -1, 0
     tiny_cfg.SOLVER.MAX_ITER = tiny_cfg.SOLVER.CHECKPOINT_PERIOD = 0
@@ -34,8 +32,7 @@ def test_all_problems_of_a_configuration_in_one_message(tiny_cfg):
     for key in ("DATASETS.P", "SEED", "ROUNDS", "CANDIDATES_PER_ROUND", "RANKING", "YOUDEN_THRESHOLD", "AUG.SCALES", "BOOTSTRAP"):
         assert key in str(error.value)
     assert "REFINEMENT.IMS_PER_BATCH must be above 0" in str(error.value)
-    for key in ("HIDDEN", "TEMPERATURE", "SOFT_TARGET_WEIGHT", "ROI_LABEL_ITERS"):
-        assert f"MODEL.FNET.{key}" in str(error.value)
+    assert "MODEL.FNET.HIDDEN" in str(error.value)
 
 
 @pytest.mark.parametrize("one, other", [("VAL", "TEST"), ("TRAIN", "VAL"), ("TRAIN", "TEST")])
@@ -109,20 +106,11 @@ def test_the_last_checkpoint_must_fit_the_network(tiny_cfg):
             check_network(tiny_cfg, training, resume=True)
 
 
-@pytest.mark.parametrize("architecture", ["TSDDStage2", "DiagnosingRetinaNet"])
-def test_cnet_weighs_in_in_the_first_stage_alone(tiny_cfg, architecture):
-    tiny_cfg.MODEL.DNET.RANKING = "quality+cnet"
-    check_config(tiny_cfg)
-    tiny_cfg.MODEL.META_ARCHITECTURE, tiny_cfg.REFINEMENT.ENABLED = architecture, False
-    with pytest.raises(InputError, match=rf"RANKING quality\+cnet: in {architecture} C-Net does not weigh in"):
-        check_config(tiny_cfg)
-
-
 def test_test_time_augmentation_needs_a_cnet(tiny_cfg):
     tiny_cfg.TEST.AUG.ENABLED = True
     check_network(tiny_cfg)
     tiny_cfg.MODEL.META_ARCHITECTURE = "DiagnosingRetinaNet"
-    with pytest.raises(InputError, match=r"TEST\.AUG\.ENABLED .* DiagnosingRetinaNet has no C-Net"):
+    with pytest.raises(InputError, match=r"TEST\.AUG\.ENABLED.* DiagnosingRetinaNet"):
         check_network(tiny_cfg)
 
 

@@ -41,9 +41,9 @@ def model_file_of(cfg, path):
 
 @pytest.fixture(scope="module")
 def stage2(tmp_path_factory):
-    """A network of the second stage that takes BGR and whose crops are differentiable."""
+    """A network of the second stage that takes BGR."""
     config = os.path.join(ROOT, "tests", "tiny_stage2.yaml")
-    cfg = load_config(config, ["INPUT.FORMAT", "BGR", "MODEL.CNET.DIFFERENTIABLE_CROP", True])
+    cfg = load_config(config, ["INPUT.FORMAT", "BGR"])
     return model_file_of(cfg, tmp_path_factory.mktemp("models") / "model.pth")
 
 
@@ -128,7 +128,6 @@ def test_every_ranking_can_be_exported(name, tmp_path):
 @pytest.mark.parametrize(
     "changes, message",
     [
-        ({"MODEL.DNET.RANKING": "quality+cnet"}, r"ranking quality\+cnet cannot be exported.*expected_iou"),
         ({"MODEL.META_ARCHITECTURE": "DNet"}, "A DNet cannot be exported"),
         ({"MODEL.META_ARCHITECTURE": "DiagnosingRetinaNet"}, "A DiagnosingRetinaNet cannot be exported"),
     ],

@@ -73,6 +73,6 @@ def test_the_oracle_is_the_first_stages_own(tmp_path):
     stage1.cnet.load_state_dict(oracle.cnet.state_dict())
     image = torch.randint(0, 256, (3, 64, 72), dtype=torch.uint8)
     inputs = [{"image": image, "height": 128, "width": 144, "rois": torch.tensor([[10.0, 20, 60, 90]])}]
-    a, b = oracle(inputs)[0]["instances"], stage1.diagnose(inputs)[0]["instances"]
+    a, b = oracle(inputs)[0]["instances"], stage1.diagnose_rois(inputs)[0]["instances"]
     assert a.malignancy.tolist() == pytest.approx(b.malignancy.tolist(), abs=1e-5)
     torch.testing.assert_close(a.pred_boxes.tensor, b.pred_boxes.tensor)

@@ -30,12 +30,9 @@ def test_crop_resamples_the_roi():
     assert crop[0, 0, 0].tolist() == pytest.approx([9.5, 13.5, 17.5, 21.5])
 
 
-def test_roi_align_leaves_the_gradient_of_boxes_alone(cnet):
-    """It has none, and would compute that of the images in its place."""
+def test_the_crop_has_no_gradient_to_the_box(cnet):
     box = torch.tensor([[4.0, 4.0, 20.0, 20.0]], requires_grad=True)
     assert not cnet.crop(torch.rand(1, 3, 40, 40), [box]).requires_grad
-    cnet.differentiable_crop = True
-    assert cnet.crop(torch.rand(1, 3, 40, 40), [box]).requires_grad
 
 
 def test_context_enlarges_about_the_centre():

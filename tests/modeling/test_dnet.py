@@ -7,7 +7,7 @@ from detectron2.modeling import build_model
 from detectron2.modeling.box_regression import Box2BoxTransform
 from detectron2.structures import Boxes, Instances
 from tsdd_d2.modeling.dnet import BoxSubnet, DensePredictions, InputPooling
-from tsdd_d2.modeling.ranking import get_ranking
+from tsdd_d2.modeling import RANKING_REGISTRY
 
 
 @pytest.fixture
@@ -90,7 +90,7 @@ def test_proposals_are_ranked_clipped_and_distinct(dnet):
     anchors = torch.tensor(
         [[10.0, 10.0, 30.0, 30.0], [11.0, 10.0, 31.0, 30.0], [40.0, 20.0, 74.0, 60.0], [0.0, 0.0, 9.0, 9.0]]
     )
-    dnet.rank = get_ranking("quality")
+    dnet.rank = RANKING_REGISTRY.get("quality")
     logits = torch.tensor([[2.0, 3.0, 1.0, -4.0]])
     predictions = DensePredictions(anchors, torch.zeros(1, 4, 4), logits)
     (proposals,) = dnet.propose(predictions, [(64, 72)], max_per_image=3)

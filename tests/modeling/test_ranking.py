@@ -5,7 +5,6 @@ from tsdd_d2.modeling.ranking import (
     RANKING_REGISTRY,
     consensus,
     expected_iou,
-    get_ranking,
     inside_image,
     needs_quality,
     quality,
@@ -61,10 +60,9 @@ def test_consensus_ignores_boxes_that_agree_only_after_clipping():
 
 
 def test_names():
-    assert get_ranking("quality+cnet") is quality
-    assert needs_quality("quality+cnet") and not needs_quality("consensus+cnet")
+    assert needs_quality("quality") and not needs_quality("consensus")
     with pytest.raises(KeyError, match="objectness"):
-        get_ranking("objectness")
+        needs_quality("objectness")
 
 
 def test_expected_iou_by_hand():

@@ -52,7 +52,7 @@ def test_inference_returns_boxes_in_the_original_image(model):
     assert instances.has("scores") and instances.has("pred_classes")
     assert 0 <= instances.malignancy.item() <= 1
     # the same box given as ROI is diagnosed the same
-    (oracle,) = model.diagnose([{**inputs(), "rois": instances.pred_boxes.tensor}])
+    (oracle,) = model.diagnose_rois([{**inputs(), "rois": instances.pred_boxes.tensor}])
     torch.testing.assert_close(oracle["instances"].malignancy, instances.malignancy, atol=1e-5, rtol=1e-4)
 
 
@@ -65,7 +65,7 @@ def test_scored_candidates_are_what_inference_finds_and_diagnoses(model):
     torch.testing.assert_close(
         scored.candidate_probabilities[0, 1], output["instances"].malignancy[0], atol=1e-5, rtol=1e-4
     )
-    (oracle,) = model.diagnose([{**inputs(), "rois": roi}])
+    (oracle,) = model.diagnose_rois([{**inputs(), "rois": roi}])
     torch.testing.assert_close(
         scored.roi_probabilities[:, 1], oracle["instances"].malignancy, atol=1e-5, rtol=1e-4
     )
@@ -77,7 +77,7 @@ def test_a_box_outside_the_image_is_no_candidate(model, k):
     model.dnet.decode = lambda predictions: decode(predictions) * 0 + torch.tensor([-30.0, -30.0, -10.0, -10.0])
     (scored,) = model.eval().score_candidates([{**inputs(), "rois": roi}], k)
     assert [x.shape for x in scored] == [(0, 4), (0, 2), (1, 2)]
-    (oracle,) = model.diagnose([{**inputs(), "rois": roi}])
+    (oracle,) = model.diagnose_rois([{**inputs(), "rois": roi}])
     torch.testing.assert_close(scored.roi_probabilities[:, 1], oracle["instances"].malignancy, atol=1e-5, rtol=1e-4)
 
 
@@ -101,20 +101,6 @@ def test_memory_does_not_grow_with_the_candidates(model):
             assert len(scored.candidate_boxes) == len(scored.candidate_probabilities) == k
             assert [x.untyped_storage().nbytes() for x in scored] == [k * 4 * 4, k * 2 * 4, 2 * 4]
     assert sizes[0] == 6 and max(sizes) <= MAX_BOXES and sum(sizes[1:]) == 3 * 31
-
-
-def test_cnet_can_weigh_in_the_ranking(tiny_cfg):
-    tiny_cfg.MODEL.DNET.RANKING = "quality+cnet"
-    torch.manual_seed(0)
-    model = build_model(tiny_cfg).eval()
-    (output,) = model([inputs()])
-    images = model.dnet.preprocess_image([inputs()])
-    proposals = model.dnet.propose(
-        model.dnet.predict(model.dnet.extract_features(images)), images.image_sizes, 8
-    )[0]
-    confidence = model.cnet.class_probabilities(images.tensor, [proposals.pred_boxes.tensor])[0].max(dim=1).values
-    expected = (proposals.scores * confidence).max()
-    torch.testing.assert_close(output["instances"].scores[0], expected, atol=1e-5, rtol=1e-4)
 
 
 def test_dnets_box_takes_the_place_of_the_roi_that_it_shows():

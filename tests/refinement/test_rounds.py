@@ -3,7 +3,7 @@ import math
 import pytest
 import torch
 
-from tsdd_d2.modeling.stage1 import ScoredBoxes
+from tsdd_d2.modeling.contract import ScoredBoxes
 from tsdd_d2.refinement import (
     SELECTION_RULE_REGISTRY,
     ROIBank,

@@ -14,15 +14,12 @@ from detectron2.utils import comm
 from ..data.files import write_json, write_text
 from ..data.mapper import BBUIMapper
 from ..evaluation import DiagnosisEvaluator, LocalisationEvaluator, load_youden_threshold
-from ..modeling.network import TSDDNetwork
+from ..modeling.contract import FOUND_BOX, MANUAL_ROI, DiagnosesROIs
 from ..evaluation.tables import results_table
 from .checkpoint import TSDDCheckpointer
 from .hooks import WeightsBeforeRefinement
 
 logger = logging.getLogger(__name__)
-
-# What is diagnosed, in the results of a run. A network that is given its boxes has a name of its own for them.
-FOUND_BOX, MANUAL_ROI = "found box", "manual ROI"
 
 
 def checkpoints(cfg) -> Dict[str, str]:
@@ -39,16 +36,11 @@ def checkpoints(cfg) -> Dict[str, str]:
 def on_given_rois(model) -> Iterator[None]:
     """Within this context the network's inference diagnoses the ROIs of the file (C-Net in stage 1, F-Net in stage 2):
     the oracle of localisation."""
-    model.inference, inference = model.diagnose, model.inference
+    model.detect = model.diagnose_rois
     try:
         yield
     finally:
-        model.inference = inference
-
-
-def diagnosed_boxes(model) -> str:
-    """What the network's inference diagnoses: the boxes that it found, or those that it was given."""
-    return getattr(model, "given_boxes", FOUND_BOX)
+        del model.detect
 
 
 def evaluate(
@@ -82,7 +74,7 @@ def evaluate(
     if oracle:
         with on_given_rois(model):
             return inference_on_dataset(model, loader, DatasetEvaluators(evaluators)) or {}
-    if diagnosed_boxes(model) == FOUND_BOX:
+    if model.diagnosed_boxes == FOUND_BOX:
         evaluators.append(
             LocalisationEvaluator(dataset_name, output_dir, bootstrap=cfg.TEST.BOOTSTRAP, seed=cfg.SEED)
         )
@@ -108,12 +100,12 @@ def evaluate_model(cfg, model, output_dir: str) -> Dict[str, Dict]:
         threshold = load_youden_threshold(
             os.path.join(validation_dir, f"diagnosis_{cfg.DATASETS.VAL[0]}.json")
         )
-    oracles = {diagnosed_boxes(model): False}
-    if isinstance(model, TSDDNetwork):
+    oracles = {model.diagnosed_boxes: False}
+    if isinstance(model, DiagnosesROIs):
         oracles[MANUAL_ROI] = True
     augmentations = {"": contextlib.nullcontext}
     if cfg.TEST.AUG.ENABLED:
-        augmentations[", TTA"] = lambda: model.cnet.test_time_augmentation(cfg.TEST.AUG.SCALES, cfg.TEST.AUG.FLIP)
+        augmentations[", TTA"] = lambda: model.test_time_augmentation(cfg.TEST.AUG.SCALES, cfg.TEST.AUG.FLIP)
     results = {name: {} for name in cfg.DATASETS.TEST}
     for name, by_boxes in results.items():
         for (boxes, oracle), (suffix, augmentation) in itertools.product(oracles.items(), augmentations.items()):

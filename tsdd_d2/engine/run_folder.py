@@ -11,12 +11,13 @@ from detectron2.config import CfgNode
 from detectron2.data import MetadataCatalog
 from detectron2.modeling import META_ARCH_REGISTRY
 
+from ..config import without_retired_keys
 from ..data import ensure_registered
 from ..data.files import read_json, write_json
 from ..data.folds import keep_rois
 from ..errors import InputError
 from ..method import METHODS, Method, method_of
-from ..modeling.architectures import class_attribute
+from ..modeling.contract import ScoresCandidates, supports
 from ..refinement import ROIBank, apply_veto_file
 
 RECORD = "run.json"
@@ -119,7 +120,7 @@ def goes_on_from_rounds(method: Method) -> bool:
     """Whether a method takes the ROIs of a run that refined them."""
     if method.starts_from is None:
         return False
-    return class_attribute(METHODS[method.starts_from].architecture, "has_rounds")
+    return supports(METHODS[method.starts_from].architecture, ScoresCandidates)
 
 
 def sha256_of_file(path: str) -> str:
@@ -224,9 +225,10 @@ def read_run_config(run: str) -> CfgNode:
         raise InputError(f"{run} is no OUTPUT_DIR of tools/train_net.py: it has no config.yaml.")
     with open(config_file, encoding="utf-8") as file:
         try:
-            return CfgNode.load_cfg(file)
+            cfg = CfgNode.load_cfg(file)
         except (yaml.YAMLError, ValueError, AssertionError) as error:
             raise InputError(f"{config_file} cannot be read: {error}") from error
+    return without_retired_keys(cfg, config_file)
 
 
 def read_rounds(run: str) -> List[Dict]:

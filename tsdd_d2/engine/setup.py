@@ -24,10 +24,10 @@ from ..data.roi import is_fully_annotated
 from ..data.validation import read_valid_bbui
 from ..errors import BBUIError, InputError
 from ..method import METHODS, PROFILES, method_of
-from ..modeling.architectures import class_attribute
+from ..modeling.contract import ScoresCandidates, SeesViews, supports
 from ..modeling.fnet import DNET_POOLING_REGISTRY
 from ..modeling.imagenet import THAW
-from ..modeling.ranking import CNET_SUFFIX, RANKING_REGISTRY, split_ranking_name
+from ..modeling.ranking import RANKING_REGISTRY
 from ..refinement import SELECTION_RULE_REGISTRY, build_selection_rule
 from .checkpoint import load_trained_weights
 from .run_folder import (
@@ -179,15 +179,9 @@ def _requirements_of_networks(cfg) -> Requirements:
         )
     except InputError as error:
         yield False, str(error)
-    ranking, with_cnet = split_ranking_name(cfg.MODEL.DNET.RANKING)
     yield (
-        ranking in RANKING_REGISTRY,
-        f"MODEL.DNET.RANKING must be one of {names_in(RANKING_REGISTRY)} "
-        f"(or one of them with {CNET_SUFFIX}), not {cfg.MODEL.DNET.RANKING}.",
-    )
-    yield (
-        class_attribute(architecture, "ranks_with_cnet") or not with_cnet,
-        f"MODEL.DNET.RANKING {cfg.MODEL.DNET.RANKING}: in {architecture} C-Net does not weigh in, leave out {CNET_SUFFIX}.",
+        cfg.MODEL.DNET.RANKING in RANKING_REGISTRY,
+        f"MODEL.DNET.RANKING must be one of {names_in(RANKING_REGISTRY)}, not {cfg.MODEL.DNET.RANKING}.",
     )
     depth, fnet = cfg.MODEL.CNET.DEPTH, cfg.MODEL.FNET
     yield depth in CNET_DEPTHS, f"MODEL.CNET.DEPTH must be one of {', '.join(map(str, CNET_DEPTHS))}, not {depth}."
@@ -195,14 +189,7 @@ def _requirements_of_networks(cfg) -> Requirements:
         fnet.DNET_POOLING in DNET_POOLING_REGISTRY,
         f"MODEL.FNET.DNET_POOLING must be one of {names_in(DNET_POOLING_REGISTRY)}, not {fnet.DNET_POOLING}.",
     )
-    for key in ("HIDDEN", "TEMPERATURE"):
-        yield fnet[key] > 0, f"MODEL.FNET.{key} must be above 0, not {fnet[key]}."
-    for key in ("SOFT_TARGET_WEIGHT", "ROI_LABEL_ITERS"):
-        yield fnet[key] >= 0, f"MODEL.FNET.{key} must be 0 or more, not {fnet[key]}."
-    yield (
-        fnet.SELF_DISTILLATION or fnet.SOFT_TARGET_WEIGHT == 0,
-        "MODEL.FNET.SOFT_TARGET_WEIGHT is of the auxiliary classifiers, which MODEL.FNET.SELF_DISTILLATION False removes.",
-    )
+    yield fnet.HIDDEN > 0, f"MODEL.FNET.HIDDEN must be above 0, not {fnet.HIDDEN}."
 
 
 def _requirements_of_refinement(cfg) -> Requirements:
@@ -214,7 +201,7 @@ def _requirements_of_refinement(cfg) -> Requirements:
     )
     if not refinement.ENABLED:
         return
-    yield class_attribute(architecture, "has_rounds"), f"{architecture} has no rounds: REFINEMENT.ENABLED must be False."
+    yield supports(architecture, ScoresCandidates), f"{architecture} has no rounds: REFINEMENT.ENABLED must be False."
     for key in ("ROUNDS", "CANDIDATES_PER_ROUND", "IMS_PER_BATCH"):
         yield (
             refinement[key] > 0,
@@ -385,10 +372,8 @@ def check_network(cfg, training: bool = True, resume: bool = False) -> None:
     A run that goes on from a checkpoint of its own needs no initial weights.
     """
     model = build_network(cfg)
-    if cfg.TEST.AUG.ENABLED and not hasattr(model, "cnet"):
-        raise InputError(
-            f"TEST.AUG.ENABLED shows C-Net several views of a ROI, and {cfg.MODEL.META_ARCHITECTURE} has no C-Net."
-        )
+    if cfg.TEST.AUG.ENABLED and not isinstance(model, SeesViews):
+        raise InputError(f"TEST.AUG.ENABLED: {cfg.MODEL.META_ARCHITECTURE} has no test-time augmentation.")
     if not training or (resume and os.path.isfile(os.path.join(cfg.OUTPUT_DIR, TAG))):
         load_trained_weights(model, cfg, resume)
         return

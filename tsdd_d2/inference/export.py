@@ -8,17 +8,13 @@ from typing import TYPE_CHECKING, Dict, Tuple
 
 import torch
 from torch import Tensor, nn
-from torch.nn import functional as F
 
 import tsdd_d2
-from detectron2.structures import ImageList
 
 from ..data.files import write_bytes
 from ..errors import InputError
 from ..evaluation.diagnosis import MALIGNANCY_WITHOUT_INSTANCE
-from ..modeling.cnet import MALIGNANT
-from ..modeling.network import TSDDNetwork
-from ..modeling.ranking import split_ranking_name
+from ..modeling.contract import DiagnosesTensors
 
 if TYPE_CHECKING:
     import onnx
@@ -39,9 +35,9 @@ OUTPUTS = {
 
 
 class ImagesToDiagnoses(nn.Module):
-    """The network of either stage from tensor to tensor, without lists and ``Instances``, for the single best box."""
+    """A network from tensor to tensor, for the single best box."""
 
-    def __init__(self, network: TSDDNetwork, image_format: str):
+    def __init__(self, network: DiagnosesTensors, image_format: str):
         """
         Args:
             image_format: "RGB" or "BGR", what ``network`` takes.
@@ -55,34 +51,12 @@ class ImagesToDiagnoses(nn.Module):
         Args:
             images: (N, 3, H, W) uint8 RGB, any H and W: they are padded here.
         Returns:
-            boxes (N, 4), absolute XYXY in ``images``; scores (N,), of D-Net's ranking; malignancy (N,), as the
-            evaluation has it where nothing was found (a box without area).
+            boxes (N, 4), absolute XYXY in ``images``; scores (N,); malignancy (N,), as the evaluation has it where
+            nothing was found (a box without area).
         """
-        dnet = self.network.dnet
-        pixels = images.flip(1) if self.image_format == "BGR" else images
-        tensor = (pixels.float() - dnet.pixel_mean) / dnet.pixel_std
-        image_list = ImageList(
-            pad_to_multiple(tensor, dnet.backbone.size_divisibility), [tuple(images.shape[-2:])] * len(images)
-        )
-        features = dnet.extract_features(image_list)
-        proposals = self.network.propose(image_list, features, 1)
-        boxes = [x.pred_boxes.tensor for x in proposals]
-        malignancy = torch.cat(self.network.class_probabilities(image_list, features, boxes))[:, MALIGNANT]
-        boxes = torch.cat(boxes)
+        boxes, scores, malignancy = self.network.diagnose_tensor(images.flip(1) if self.image_format == "BGR" else images)
         found = (boxes[:, 2:] > boxes[:, :2]).all(dim=1)
-        return (
-            boxes,
-            torch.cat([x.scores for x in proposals]),
-            torch.where(found, malignancy, MALIGNANCY_WITHOUT_INSTANCE),
-        )
-
-
-def pad_to_multiple(images: Tensor, divisor: int) -> Tensor:
-    """Zeros below and to the right of (N, C, H, W) until ``divisor`` divides H and W, as ``ImageList`` does."""
-    height, width = images.shape[-2:]
-    # The sum is divided, not -height % divisor taken: the exporter can follow the sizes of the features then.
-    bottom, right = ((side + divisor - 1) // divisor * divisor - side for side in (height, width))
-    return F.pad(images, (0, right, 0, bottom))
+        return boxes, scores, torch.where(found, malignancy, MALIGNANCY_WITHOUT_INSTANCE)
 
 
 def export_model(model_file: "ModelFile", path: str, batch_size: int = 1) -> None:
@@ -110,8 +84,8 @@ def to_onnx(model_file: "ModelFile", batch_size: int = 1) -> "onnx.ModelProto":
         batch_size: images in one call, fixed in the graph.
 
     Raises:
-        InputError: the packages of the extra ``export`` are missing, the batch size is not positive, the network is
-            none of ours, or its ranking or another part of it cannot be exported.
+        InputError: the packages of the extra ``export`` are missing, the batch size is not positive, or the network, its
+            ranking or another part of it cannot be exported.
     """
     missing = [name for name in PACKAGES if importlib.util.find_spec(name) is None]
     if missing:
@@ -119,13 +93,8 @@ def to_onnx(model_file: "ModelFile", batch_size: int = 1) -> "onnx.ModelProto":
     if batch_size < 1:
         raise InputError(f"The batch size must be at least 1, not {batch_size}.")
     network, ranking = model_file.model, model_file.cfg.MODEL.DNET.RANKING
-    if not isinstance(network, TSDDNetwork):
+    if not isinstance(network, DiagnosesTensors):
         raise InputError(f"A {type(network).__name__} cannot be exported; a network of stage 1 or 2 can.")
-    if split_ranking_name(ranking)[1]:
-        raise InputError(
-            f"The ranking {ranking} cannot be exported: how many boxes C-Net weighs depends on the image. "
-            "MODEL.DNET.RANKING must be one without C-Net, such as expected_iou."
-        )
     chain = ImagesToDiagnoses(network, model_file.preprocessing["format"]).eval()
     try:
         proto = _exported(chain, batch_size)
@@ -162,7 +131,7 @@ def largest_differences(model_file: "ModelFile", path: str, images: Tensor) -> D
 
 def _exported(chain: ImagesToDiagnoses, batch_size: int) -> "onnx.ModelProto":
     # Every feature level of the example has several rows and columns, since the exporter takes a side of 1 for fixed.
-    coarsest = max(chain.network.dnet.anchor_generator.strides)
+    coarsest = chain.network.coarsest_stride()
     example = torch.zeros(
         batch_size, 3, 2 * coarsest + 8, 3 * coarsest + 8, dtype=torch.uint8, device=chain.network.device
     )

@@ -12,7 +12,7 @@ import tsdd_d2
 from detectron2.config import CfgNode
 from detectron2.modeling import build_model
 
-from ..config import get_tsdd_cfg
+from ..config import get_tsdd_cfg, without_retired_keys
 from ..data import CLASS_NAMES
 from ..errors import InputError
 from ..evaluation import load_youden_threshold
@@ -210,7 +210,7 @@ def _complete(cfg: CfgNode, source: str) -> CfgNode:
     """A configuration with the defaults of the keys that did not exist yet when it was written."""
     complete = get_tsdd_cfg()
     try:
-        complete.merge_from_other_cfg(cfg)
+        complete.merge_from_other_cfg(without_retired_keys(cfg, source))
     except (KeyError, ValueError, AssertionError) as error:
         raise InputError(f"{source}: its configuration is not one of tsdd_d2 {tsdd_d2.__version__}: {error}") from error
     return complete

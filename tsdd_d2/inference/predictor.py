@@ -18,7 +18,7 @@ from ..data.image_sizes import is_too_narrow
 from .input_images import ImageSource, InputImage, read_images
 from ..errors import InputError
 from ..evaluation.diagnosis import MALIGNANCY_WITHOUT_INSTANCE
-from ..modeling.network import DiagnosesImages, TSDDNetwork
+from ..modeling.contract import MANUAL_ROI, DiagnosisNetwork, SeesViews
 
 if TYPE_CHECKING:
     from .model_file import ModelFile
@@ -87,26 +87,25 @@ class Predictor:
             model_file: from :func:`~tsdd_d2.inference.model_file.load_model`; several predictors may share it.
             batch_size: images read and diagnosed at a time.
             candidates: at most this many boxes for each image.
-            augment: test-time augmentation, see :meth:`~tsdd_d2.modeling.cnet.CNet.test_time_augmentation`, with the
-                model's TEST.AUG.SCALES and TEST.AUG.FLIP.
+            augment: test-time augmentation with the model's TEST.AUG.SCALES and TEST.AUG.FLIP.
         Raises:
-            InputError: the network is none that diagnoses an image without a given ROI, or has no C-Net to augment.
+            InputError: the network is none that diagnoses an image without a given ROI, or has no test-time augmentation.
             ValueError: ``batch_size`` or ``candidates`` is below 1.
         """
         for name, value in (("batch_size", batch_size), ("candidates", candidates)):
             if value < 1:
                 raise ValueError(f"{name} must be 1 or more, not {value}.")
         self.model = model_file.model
-        if not isinstance(self.model, DiagnosesImages):
+        if not isinstance(self.model, DiagnosisNetwork) or self.model.diagnosed_boxes == MANUAL_ROI:
             raise InputError(
                 f"A {type(self.model).__name__} cannot diagnose an image alone: it needs a ROI, or gives no diagnosis."
             )
         self.augmentation = contextlib.nullcontext
         if augment:
-            if not hasattr(self.model, "cnet"):
-                raise InputError(f"Test-time augmentation is C-Net's, and a {type(self.model).__name__} has none.")
+            if not isinstance(self.model, SeesViews):
+                raise InputError(f"A {type(self.model).__name__} has no test-time augmentation.")
             aug = model_file.cfg.TEST.AUG
-            self.augmentation = partial(self.model.cnet.test_time_augmentation, aug.SCALES, aug.FLIP)
+            self.augmentation = partial(self.model.test_time_augmentation, aug.SCALES, aug.FLIP)
         self.candidates = candidates
         self.class_names = model_file.class_names
         self.threshold = model_file.threshold
@@ -168,25 +167,10 @@ class Predictor:
             by_size[x["image"].shape].append(index)
         instances: Dict[int, Instances] = {}
         for indices in by_size.values():
-            with torch.no_grad(), self._boxes_asked_for(), self.augmentation():
-                outputs = self.model([inputs[index] for index in indices])
-            # a detector's diagnosis takes more boxes than are asked for
-            best = [output["instances"][: self.candidates].to("cpu") for output in outputs]
-            instances.update(zip(indices, best))
+            with torch.no_grad(), self.augmentation():
+                outputs = self.model.detect([inputs[index] for index in indices], self.candidates)
+            instances.update(zip(indices, (output["instances"].to("cpu") for output in outputs)))
         return [self._prediction(image, instances[index]) for index, image in enumerate(batch)]
-
-    @contextlib.contextmanager
-    def _boxes_asked_for(self) -> Iterator[None]:
-        """While it lasts, TSDDNet proposes as many boxes as this predictor is asked for."""
-        if not isinstance(self.model, TSDDNetwork):
-            yield
-            return
-        dnet = self.model.dnet
-        before, dnet.max_detections_per_image = dnet.max_detections_per_image, self.candidates
-        try:
-            yield
-        finally:
-            dnet.max_detections_per_image = before
 
     def _preprocess(self, image: InputImage) -> Dict:
         """The model's input for the region of an image, as the mapper makes it for the evaluation."""

@@ -1,40 +1,34 @@
 """C-Net without a detector: the two yardsticks of what localisation is worth."""
 
-from typing import Dict, List
+from typing import ContextManager, Dict, List, Optional, Sequence
 
 import torch
 from torch import Tensor, nn
 
 from detectron2.config import configurable
-from detectron2.layers import move_device_like
 from detectron2.modeling import META_ARCH_REGISTRY, build_roi_heads
 from detectron2.modeling.postprocessing import detector_postprocess
 from detectron2.structures import Boxes, ImageList, Instances
 
 from ..modeling.cnet import CNet, add_diagnoses
 from ..method import CLASSES, FA_BOXES, Method, register_method
-from ..modeling.network import DiagnosesImages, output_size, rois_in_tensor
+from ..modeling.contract import MANUAL_ROI, WHOLE_IMAGE, DiagnosisNetwork
+from ..modeling.network import output_size, rois_in_tensor
+from ..modeling.preprocessing import PreprocessesImages
 
 
-class CNetAlone(nn.Module):
-    """C-Net on boxes that nobody had to find.
+class CNetAlone(DiagnosisNetwork, PreprocessesImages, nn.Module):
+    """C-Net on boxes that nobody had to find, with a score of 1 for each.
 
-    Obeys the contract of :class:`~tsdd_d2.modeling.network.TSDDNetwork`, with a score of 1 for each box. A kind of box
-    defines :meth:`training_boxes` and :meth:`inference_boxes`.
+    A kind of box defines :meth:`training_boxes` and :meth:`inference_boxes`.
     """
-
-    # see modeling/architectures.py
-    needs_rois: bool
-    unused_keys = ("MODEL.FNET.",)
-    # the name of its boxes in the results of a run
-    given_boxes: str
 
     @configurable
     def __init__(self, *, cnet: CNet, pixel_mean: List[float], pixel_std: List[float], bfloat16: bool):
         """
         Args:
             pixel_mean, pixel_std: of the channels, in 0-255.
-            bfloat16: train in bfloat16 mixed precision (autocast), which needs no gradient scaler.
+            bfloat16: see :class:`~tsdd_d2.modeling.contract.DiagnosisNetwork`.
         """
         super().__init__()
         self.cnet = cnet
@@ -51,6 +45,10 @@ class CNetAlone(nn.Module):
             "bfloat16": cfg.SOLVER.AMP.ENABLED,
         }
 
+    @property
+    def device(self) -> torch.device:
+        return self.pixel_mean.device
+
     def training_boxes(self, batched_inputs: List[Dict], images: ImageList) -> List[Instances]:
         """N ``Instances`` in the image tensor with ``gt_boxes`` and ``gt_classes``."""
         raise NotImplementedError
@@ -59,26 +57,20 @@ class CNetAlone(nn.Module):
         """N tensors (Ri, 4), absolute XYXY in the image tensor."""
         raise NotImplementedError
 
-    def forward(self, batched_inputs: List[Dict]):
-        """
-        Args:
-            batched_inputs: outputs of :class:`~tsdd_d2.data.mapper.BBUIMapper`.
-        """
-        pixels = [move_device_like(x["image"], self.pixel_mean) for x in batched_inputs]
-        images = ImageList.from_tensors([(x - self.pixel_mean) / self.pixel_std for x in pixels])
-        if not self.training:
-            return self.inference(batched_inputs, images)
+    def training_losses(self, batched_inputs: List[Dict]) -> Dict[str, Tensor]:
+        images = self.preprocess_image(batched_inputs)
         targets = self.training_boxes(batched_inputs, images)
         # all of them in the fa half of Eq. (3): there is no other
-        partially_annotated = torch.zeros(len(targets), dtype=torch.bool, device=images.tensor.device)
-        with torch.autocast(images.tensor.device.type, torch.bfloat16, enabled=self.bfloat16):
-            boxes = [x.gt_boxes.tensor for x in targets]
-            losses = self.cnet.losses(images.tensor, boxes, targets, partially_annotated)
+        partially_annotated = torch.zeros(len(targets), dtype=torch.bool, device=self.device)
+        boxes = [x.gt_boxes.tensor for x in targets]
+        losses = self.cnet.losses(images.tensor, boxes, targets, partially_annotated)
         return {"loss_cnet": losses["loss_cnet_fa"]}
 
     @torch.no_grad()
-    def inference(self, batched_inputs: List[Dict], images: ImageList) -> List[Dict[str, Instances]]:
-        boxes = self.inference_boxes(batched_inputs, images)
+    def detect(self, batched_inputs: List[Dict], max_per_image: Optional[int] = None) -> List[Dict[str, Instances]]:
+        """The boxes that it was given with their diagnoses."""
+        images = self.preprocess_image(batched_inputs)
+        boxes = [b[:max_per_image] for b in self.inference_boxes(batched_inputs, images)]
         given = [
             Instances(size, pred_boxes=Boxes(b), scores=torch.ones_like(b[:, 0]))
             for b, size in zip(boxes, images.image_sizes)
@@ -89,6 +81,10 @@ class CNetAlone(nn.Module):
             for x, inputs, size in zip(given, batched_inputs, images.image_sizes)
         ]
 
+    def test_time_augmentation(self, scales: Sequence[float], mirror: bool) -> ContextManager[None]:
+        """See :meth:`~tsdd_d2.modeling.cnet.CNet.test_time_augmentation`."""
+        return self.cnet.test_time_augmentation(scales, mirror)
+
 
 @META_ARCH_REGISTRY.register()
 class CNetOnROI(CNetAlone):
@@ -97,27 +93,25 @@ class CNetOnROI(CNetAlone):
     An image without ROI has no diagnosis: the evaluation counts it as one in which nothing was found.
     """
 
-    needs_rois = True
-    given_boxes = "manual ROI"
+    diagnosed_boxes = MANUAL_ROI
 
     def training_boxes(self, batched_inputs: List[Dict], images: ImageList) -> List[Instances]:
-        return [x["instances"].to(images.tensor.device) for x in batched_inputs]
+        return [x["instances"].to(self.device) for x in batched_inputs]
 
     def inference_boxes(self, batched_inputs: List[Dict], images: ImageList) -> List[Tensor]:
         return rois_in_tensor(batched_inputs, images)
 
 
 @META_ARCH_REGISTRY.register()
-class CNetOnImage(DiagnosesImages, CNetAlone):
+class CNetOnImage(CNetAlone):
     """C-Net on the whole image: diagnosis without localisation, which needs no ROI and trains on every image."""
 
-    needs_rois = False
-    given_boxes = "whole image"
+    diagnosed_boxes = WHOLE_IMAGE
 
     def training_boxes(self, batched_inputs: List[Dict], images: ImageList) -> List[Instances]:
         boxes = self.inference_boxes(batched_inputs, images)
         return [
-            Instances(size, gt_boxes=Boxes(b), gt_classes=torch.tensor([inputs["category_id"]], device=b.device))
+            Instances(size, gt_boxes=Boxes(b), gt_classes=torch.tensor([inputs["category_id"]], device=self.device))
             for b, inputs, size in zip(boxes, batched_inputs, images.image_sizes)
         ]
 

@@ -1,32 +1,29 @@
 """Detectron2's own detectors with the classes benign and malignant, as TSDDNet's peers."""
 
-from typing import Dict, List
+from typing import Dict, List, Optional
 
 import torch
+from torch import Tensor
 
 from detectron2.config import configurable
 from detectron2.modeling import META_ARCH_REGISTRY, GeneralizedRCNN, RetinaNet
+from detectron2.structures import Instances
 
 from ..evaluation.detections import diagnose_detections
-from ..modeling.network import DiagnosesImages
+from ..modeling.contract import DiagnosisNetwork
+from ..modeling.preprocessing import PreprocessesImages
 
 
-class Diagnosing(DiagnosesImages):
-    """Mixed into a Detectron2 detector: its boxes leave it with a diagnosis, and it trains in bfloat16 where asked.
-
-    The outputs follow the contract of :class:`~tsdd_d2.modeling.network.TSDDNetwork`; the ``malignancy`` is that of
+class Diagnosing(DiagnosisNetwork, PreprocessesImages):
+    """Mixed into a Detectron2 detector with the classes benign and malignant; the ``malignancy`` of its boxes is that of
     :func:`~tsdd_d2.evaluation.detections.diagnose_detections`.
     """
-
-    # see modeling/architectures.py
-    needs_rois = True
-    unused_keys = ("MODEL.FNET.",)
 
     @configurable
     def __init__(self, *, bfloat16: bool, **detector):
         """
         Args:
-            bfloat16: train in bfloat16 mixed precision (autocast), which needs no gradient scaler.
+            bfloat16: see :class:`~tsdd_d2.modeling.contract.DiagnosisNetwork`.
             detector: see the detector's class.
         """
         super().__init__(**detector)
@@ -37,11 +34,18 @@ class Diagnosing(DiagnosesImages):
     def from_config(cls, cfg):
         return {**super().from_config(cfg), "bfloat16": cfg.SOLVER.AMP.ENABLED}
 
-    def forward(self, batched_inputs: List[Dict]):
-        if self.training:
-            with torch.autocast(self.device.type, torch.bfloat16, enabled=self.bfloat16):
-                return super().forward(batched_inputs)
-        return [{"instances": diagnose_detections(x["instances"])} for x in super().forward(batched_inputs)]
+    def training_losses(self, batched_inputs: List[Dict]) -> Dict[str, Tensor]:
+        return self._detector_forward(batched_inputs)
+
+    @torch.no_grad()
+    def detect(self, batched_inputs: List[Dict], max_per_image: Optional[int] = None) -> List[Dict[str, Instances]]:
+        # all of the detector's boxes decide the diagnosis, not those alone that are asked for
+        outputs = self._detector_forward(batched_inputs)
+        return [{"instances": diagnose_detections(x["instances"])[:max_per_image]} for x in outputs]
+
+    def _detector_forward(self, batched_inputs: List[Dict]):
+        # past the contract's forward, which calls the methods above
+        return super(DiagnosisNetwork, self).forward(batched_inputs)
 
 
 @META_ARCH_REGISTRY.register()

@@ -50,7 +50,6 @@ class CNet(nn.Module):
         beta: float,
         label_smoothing: float = 0.0,
         roi_jitter: float = 0.0,
-        differentiable_crop: bool = False,
     ):
         """
         Args:
@@ -61,10 +60,8 @@ class CNet(nn.Module):
             beta: weight of the partially annotated images, Eq. (3).
             label_smoothing: of the cross-entropy, Eq. (4); 0 is the paper.
             roi_jitter: in training each side of the ROI moves by up to this share of its length; 0 is the paper.
-            differentiable_crop: crop so that the gradient reaches the boxes; ROIAlign's reaches the image alone.
         """
         super().__init__()
-        self.differentiable_crop = differentiable_crop
         self.views: Sequence[View] = (View(),)
         self.input_size = input_size
         self.context = context
@@ -90,7 +87,6 @@ class CNet(nn.Module):
             "beta": cfg.MODEL.CNET.BETA,
             "label_smoothing": cfg.MODEL.CNET.LABEL_SMOOTHING,
             "roi_jitter": cfg.MODEL.CNET.ROI_JITTER,
-            "differentiable_crop": cfg.MODEL.CNET.DIFFERENTIABLE_CROP,
         }
 
     def crop(self, images: Tensor, boxes: List[Tensor], view: View = View()) -> Tensor:
@@ -102,11 +98,10 @@ class CNet(nn.Module):
         Returns:
             (sum of Ri, 3, S, S); what lies outside the image is zero, the mean grey.
         """
-        boxes = [enlarge_boxes(b, self.context * view.scale) for b in boxes]
-        if not self.differentiable_crop:
-            boxes = [b.detach() for b in boxes]
+        # no gradient to the boxes: diagnosis does not train localisation
+        boxes = [enlarge_boxes(b.detach(), self.context * view.scale) for b in boxes]
         if torch.compiler.is_exporting():
-            # the same in one operator of ONNX; torchvision's kernel has one thread on a CPU, and no gradient to the boxes
+            # the same in one operator of ONNX; torchvision's kernel has one thread on a CPU
             crops = roi_align(
                 images.contiguous(), boxes, output_size=self.input_size, sampling_ratio=1, aligned=True
             )
@@ -253,7 +248,7 @@ def jitter_boxes(boxes: Tensor, amount: float) -> Tensor:
 
 
 def bilinear_crop(images: Tensor, boxes: List[Tensor], size: int) -> Tensor:
-    """``roi_align(..., sampling_ratio=1, aligned=True)`` with a gradient to the boxes (arXiv:1506.02025).
+    """``roi_align(..., sampling_ratio=1, aligned=True)``, which on a CPU has one thread and is slower.
 
     One sample for each pixel of the crop: most ROIs are enlarged, and where one is reduced the bilinear sample still
     covers two pixels.

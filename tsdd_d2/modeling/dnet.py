@@ -18,7 +18,8 @@ from detectron2.structures import Boxes, ImageList, Instances, pairwise_iou
 
 from .boxes import clip_boxes, elementwise_iou, sizes_as_tensor
 from .groups import group_size, partially_annotated_images
-from .ranking import get_ranking, needs_quality
+from .preprocessing import PreprocessesImages
+from .ranking import RANKING_REGISTRY, needs_quality
 
 
 class DensePredictions(NamedTuple):
@@ -117,11 +118,11 @@ class InputPooling(Backbone):
 
 
 @META_ARCH_REGISTRY.register()
-class DNet(DenseDetector):
+class DNet(PreprocessesImages, DenseDetector):
     """RetinaNet (arXiv:1708.02002) without its classification subnet.
 
-    Usable alone as a Detectron2 meta-architecture (class-agnostic: ``pred_classes`` is 0), and as the detector
-    inside :class:`~tsdd_d2.modeling.stage1.TSDDStage1`.
+    Usable alone as a Detectron2 meta-architecture (class-agnostic: ``pred_classes`` is 0), and as the
+    :class:`~tsdd_d2.modeling.contract.Localiser` inside the networks of both stages.
     """
 
     @configurable
@@ -160,7 +161,7 @@ class DNet(DenseDetector):
         self.anchor_generator = anchor_generator
         self.box2box_transform = box2box_transform
         self.anchor_matcher = anchor_matcher
-        self.rank = get_ranking(ranking)
+        self.rank = RANKING_REGISTRY.get(ranking)
         self.alpha = alpha
         self.smooth_l1_beta = smooth_l1_beta
         self.nms_thresh = nms_thresh
@@ -208,21 +209,9 @@ class DNet(DenseDetector):
             "pixel_std": cfg.MODEL.PIXEL_STD,
         }
 
-    def preprocess_image(self, batched_inputs: List[Dict[str, Tensor]]) -> ImageList:
-        """Pads, batches and normalises the images, in the memory format of the weights; the padding is zero.
-
-        Detectron2 normalises each image and pads after it; here bytes are padded, and floats are written once.
-        """
-        padded = ImageList.from_tensors(
-            [self._move_to_current_device(x["image"]) for x in batched_inputs],
-            self.backbone.size_divisibility,
-            padding_constraints=self.backbone.padding_constraints,
-        )
-        normalised = torch.zeros_like(padded.tensor, dtype=self.pixel_mean.dtype)
-        for x, image, (height, width) in zip(padded.tensor, normalised, padded.image_sizes):
-            image = image[:, :height, :width]
-            torch.sub(x[:, :height, :width], self.pixel_mean, out=image).div_(self.pixel_std)
-        return ImageList(normalised.contiguous(memory_format=torch.channels_last), padded.image_sizes)
+    def feature_shapes(self) -> List[ShapeSpec]:
+        """Channels and stride of each level of :meth:`extract_features`."""
+        return [self.backbone.output_shape()[name] for name in self.head_in_features]
 
     def predict(self, features: List[Tensor], predictions=None) -> DensePredictions:
         """Runs the box subnet on a list of feature levels, unless its ``predictions`` are given."""

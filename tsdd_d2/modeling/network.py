@@ -1,38 +1,45 @@
 """What the networks of both training stages share: D-Net's boxes, a diagnosis for each, Detectron2's contract."""
 
-from typing import Dict, List
+from typing import ContextManager, Dict, List, Optional, Sequence, Tuple
 
 import torch
 from torch import Tensor, nn
 
+from detectron2.config import CfgNode
+from detectron2.modeling import META_ARCH_REGISTRY
 from detectron2.modeling.postprocessing import detector_postprocess
 from detectron2.structures import Boxes, ImageList, Instances
 from detectron2.utils import comm
 
-from .cnet import CNet, add_diagnoses
-from .dnet import DNet
+from ..errors import InputError
+from .cnet import MALIGNANT, CNet, add_diagnoses
+from .contract import DiagnosisNetwork, Localiser
 
 
-class DiagnosesImages:
-    """What a network inherits that diagnoses an image without a given ROI: its inference has a ``malignancy``."""
+def build_localiser(cfg: CfgNode) -> Localiser:
+    """The localiser that ``MODEL.DNET.NAME`` names in Detectron2's ``META_ARCH_REGISTRY``.
+
+    Raises:
+        InputError: what it names is no localiser.
+    """
+    localiser = META_ARCH_REGISTRY.get(cfg.MODEL.DNET.NAME)(cfg)
+    if not isinstance(localiser, Localiser):
+        raise InputError(f"MODEL.DNET.NAME {cfg.MODEL.DNET.NAME} is no localiser: see tsdd_d2/modeling/contract.py.")
+    return localiser
 
 
-class TSDDNetwork(DiagnosesImages, nn.Module):
-    """D-Net and C-Net in one Detectron2 meta-architecture.
+class TSDDNetwork(DiagnosisNetwork, nn.Module):
+    """D-Net and C-Net in one Detectron2 meta-architecture; the ``scores`` of its boxes are those of D-Net's ranking.
 
-    Obeys Detectron2's contract: a dict of losses in training, ``[{"instances": Instances}]`` at inference with
-    ``pred_boxes`` (original image, absolute XYXY, best first), ``scores`` (D-Net's ranking, in [0, 1]),
-    ``pred_classes`` (0 benign, 1 malignant) and ``malignancy`` (the probability).
-
-    A stage defines :meth:`losses`, :meth:`class_probabilities` and whether the latter takes D-Net's features.
+    A stage defines :meth:`training_losses`, :meth:`class_probabilities` and whether the latter takes D-Net's features.
     """
 
     diagnoses_with_dnet: bool
 
-    def __init__(self, *, dnet: DNet, cnet: CNet, bfloat16: bool):
+    def __init__(self, *, dnet: Localiser, cnet: CNet, bfloat16: bool):
         """
         Args:
-            bfloat16: train in bfloat16 mixed precision (autocast), which needs no gradient scaler.
+            bfloat16: see :class:`~tsdd_d2.modeling.contract.DiagnosisNetwork`.
         """
         super().__init__()
         self.dnet = dnet
@@ -42,10 +49,6 @@ class TSDDNetwork(DiagnosesImages, nn.Module):
     @property
     def device(self):
         return self.dnet.device
-
-    def losses(self, batched_inputs: List[Dict]) -> Dict[str, Tensor]:
-        """The terms of the stage's loss, each by its name."""
-        raise NotImplementedError
 
     def class_probabilities(
         self, images: ImageList, features: List[Tensor], boxes: List[Tensor]
@@ -61,18 +64,6 @@ class TSDDNetwork(DiagnosesImages, nn.Module):
         """
         raise NotImplementedError
 
-    def forward(self, batched_inputs: List[Dict]):
-        """
-        Args:
-            batched_inputs: outputs of the mapper, one dict for each image: ``image`` (3, H, W); in training
-                ``instances`` with ``gt_boxes`` and ``gt_classes``, and ``partially_annotated`` (bool); at inference
-                ``height`` and ``width`` of the output.
-        """
-        if not self.training:
-            return self.inference(batched_inputs)
-        with torch.autocast(self.device.type, torch.bfloat16, enabled=self.bfloat16):
-            return self.losses(batched_inputs)
-
     def propose(
         self, images: ImageList, features: List[Tensor], max_per_image: int
     ) -> List[Instances]:
@@ -80,19 +71,16 @@ class TSDDNetwork(DiagnosesImages, nn.Module):
         return self.dnet.propose(self.dnet.predict(features), images.image_sizes, max_per_image)
 
     @torch.no_grad()
-    def inference(self, batched_inputs: List[Dict]) -> List[Dict[str, Instances]]:
-        """D-Net's boxes with their diagnoses; see the class docstring."""
+    def detect(self, batched_inputs: List[Dict], max_per_image: Optional[int] = None) -> List[Dict[str, Instances]]:
+        """D-Net's boxes with their diagnoses."""
         images = self.dnet.preprocess_image(batched_inputs)
         features = self.dnet.extract_features(images)
-        proposals = self.propose(images, features, self.dnet.max_detections_per_image)
+        proposals = self.propose(images, features, max_per_image or self.dnet.max_detections_per_image)
         return self._diagnosed(batched_inputs, images, features, proposals)
 
     @torch.no_grad()
-    def diagnose(self, batched_inputs: List[Dict]) -> List[Dict[str, Instances]]:
-        """Diagnoses of given ROIs (``rois``, (M, 4) XYXY in the original image): the oracle of the evaluation.
-
-        Returns the inference format, with score 1 for each ROI.
-        """
+    def diagnose_rois(self, batched_inputs: List[Dict]) -> List[Dict[str, Instances]]:
+        """See :class:`~tsdd_d2.modeling.contract.DiagnosesROIs`."""
         images = self.dnet.preprocess_image(batched_inputs)
         features = self.dnet.extract_features(images) if self.diagnoses_with_dnet else []
         given = [
@@ -100,6 +88,22 @@ class TSDDNetwork(DiagnosesImages, nn.Module):
             for boxes, size in zip(rois_in_tensor(batched_inputs, images), images.image_sizes)
         ]
         return self._diagnosed(batched_inputs, images, features, given)
+
+    def test_time_augmentation(self, scales: Sequence[float], mirror: bool) -> ContextManager[None]:
+        """See :meth:`~tsdd_d2.modeling.cnet.CNet.test_time_augmentation`."""
+        return self.cnet.test_time_augmentation(scales, mirror)
+
+    def diagnose_tensor(self, images: Tensor) -> Tuple[Tensor, Tensor, Tensor]:
+        """See :class:`~tsdd_d2.modeling.contract.DiagnosesTensors`."""
+        image_list = self.dnet.preprocess_tensor(images)
+        features = self.dnet.extract_features(image_list)
+        proposals = self.propose(image_list, features, 1)
+        boxes = [x.pred_boxes.tensor for x in proposals]
+        malignancy = torch.cat(self.class_probabilities(image_list, features, boxes))[:, MALIGNANT]
+        return torch.cat(boxes), torch.cat([x.scores for x in proposals]), malignancy
+
+    def coarsest_stride(self) -> int:
+        return max(shape.stride for shape in self.dnet.feature_shapes())
 
     def _diagnosed(self, batched_inputs, images, features, proposals) -> List[Dict[str, Instances]]:
         probabilities = self.class_probabilities(

@@ -15,7 +15,7 @@ image over all levels.
 * ``scores`` (N, R): in [0, 1], higher is better. A box outside the image by more than its tolerance scores 0.
 """
 
-from typing import Callable, Optional, Tuple
+from typing import Optional
 
 import torch
 from torch import Tensor
@@ -27,9 +27,6 @@ from .boxes import elementwise_iou
 
 RANKING_REGISTRY = Registry("DNET_RANKING")
 RANKING_REGISTRY.__doc__ = "Rankings of D-Net's regressed boxes; see :mod:`tsdd_d2.modeling.ranking`."
-
-# "<ranking>+cnet" multiplies a ranking by C-Net's confidence in its own decision on the box.
-CNET_SUFFIX = "+cnet"
 
 # A regressed box may overshoot the image border by this share of its own side and still count as inside.
 BORDER_TOLERANCE = 0.1
@@ -43,24 +40,12 @@ MAX_VOTERS = 2000
 MAX_QUALITY_VOTERS = 200
 
 
-def split_ranking_name(name: str) -> Tuple[str, bool]:
-    """Splits a config value such as ``"quality+cnet"`` into the ranking's name and whether C-Net weighs in."""
-    if name.endswith(CNET_SUFFIX):
-        return name[: -len(CNET_SUFFIX)], True
-    return name, False
-
-
-def get_ranking(name: str) -> Callable[..., Tensor]:
-    """The ranking function of a config value (with or without the C-Net suffix); KeyError names an unknown one."""
-    return RANKING_REGISTRY.get(split_ranking_name(name)[0])
-
-
 def needs_quality(name: str) -> bool:
     """Whether D-Net must have a localisation-quality channel for this ranking.
 
     A ranking that does without says so by its attribute ``needs_quality = False``.
     """
-    return getattr(get_ranking(name), "needs_quality", True)
+    return getattr(RANKING_REGISTRY.get(name), "needs_quality", True)
 
 
 def inside_image(boxes: Tensor, image_sizes: Tensor) -> Tensor:

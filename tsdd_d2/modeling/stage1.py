@@ -1,6 +1,6 @@
 """The network of the first training stage: D-Net and C-Net side by side (paper III.B)."""
 
-from typing import Dict, List, NamedTuple
+from typing import Dict, List
 
 import torch
 from torch import Tensor
@@ -10,29 +10,12 @@ from detectron2.modeling import META_ARCH_REGISTRY, build_roi_heads
 from detectron2.structures import Boxes, ImageList, Instances
 
 from .boxes import elementwise_iou
+from .contract import ScoredBoxes
 from .groups import partially_annotated_images
-from .network import TSDDNetwork, boxes_in_original, rois_in_tensor
-from .dnet import DNet
-from .ranking import split_ranking_name
+from .network import TSDDNetwork, boxes_in_original, build_localiser, rois_in_tensor
 
 # Shorter sides, in pixels of the original image, could become 0 in the two decimals of an annotation file.
 MIN_CANDIDATE_SIDE = 0.01
-
-
-class ScoredBoxes(NamedTuple):
-    """K candidates and M current ROIs of one image with C-Net's class probabilities, all from one pass.
-
-    Boxes are absolute XYXY in the *original* image; each row of probabilities is benign, malignant.
-
-    Attributes:
-        candidate_boxes: (K, 4), best first.
-        candidate_probabilities: (K, 2).
-        roi_probabilities: (M, 2), in the order of the input's ``rois``.
-    """
-
-    candidate_boxes: Tensor
-    candidate_probabilities: Tensor
-    roi_probabilities: Tensor
 
 
 @META_ARCH_REGISTRY.register()
@@ -40,36 +23,29 @@ class TSDDStage1(TSDDNetwork):
     """D-Net and C-Net trained together, each on its own loss; C-Net alone diagnoses D-Net's boxes."""
 
     diagnoses_with_dnet = False
-    # see modeling/architectures.py
-    has_rounds = True
-    ranks_with_cnet = True
-    unused_keys = ("MODEL.FNET.",)
 
     @configurable
-    def __init__(self, *, cnet_weighs_in: bool, dnet_box_probability: float = 0.0, **networks):
+    def __init__(self, *, dnet_box_probability: float = 0.0, **networks):
         """
         Args:
             dnet_box_probability: how often C-Net is trained on D-Net's box instead of the ROI, see
                 :func:`mix_in_dnet_boxes`; 0 is the paper.
-            cnet_weighs_in: multiply D-Net's ranking by C-Net's confidence (rankings named ``...+cnet``).
             networks: see :class:`TSDDNetwork`.
         """
         super().__init__(**networks)
-        self.cnet_weighs_in = cnet_weighs_in
         self.dnet_box_probability = dnet_box_probability
 
     @classmethod
     def from_config(cls, cfg):
-        dnet = DNet(cfg)
+        dnet = build_localiser(cfg)
         return {
             "dnet": dnet,
-            "cnet": build_roi_heads(cfg, dnet.backbone.output_shape()),
-            "cnet_weighs_in": split_ranking_name(cfg.MODEL.DNET.RANKING)[1],
+            "cnet": build_roi_heads(cfg, {}),
             "dnet_box_probability": cfg.MODEL.CNET.DNET_BOX_PROBABILITY,
             "bfloat16": cfg.SOLVER.AMP.ENABLED,
         }
 
-    def losses(self, batched_inputs: List[Dict]) -> Dict[str, Tensor]:
+    def training_losses(self, batched_inputs: List[Dict]) -> Dict[str, Tensor]:
         """The terms of Eq. (1) and (3)."""
         images = self.dnet.preprocess_image(batched_inputs)
         gt_instances = [x["instances"].to(self.device) for x in batched_inputs]
@@ -88,20 +64,6 @@ class TSDDStage1(TSDDNetwork):
     ) -> List[Tensor]:
         """C-Net's; D-Net's features have no part in the first stage."""
         return self.cnet.class_probabilities(images.tensor, boxes)
-
-    def propose(
-        self, images: ImageList, features: List[Tensor], max_per_image: int
-    ) -> List[Instances]:
-        """D-Net's best-ranked boxes, re-ranked by C-Net's confidence if the ranking says so."""
-        if not self.cnet_weighs_in:
-            return super().propose(images, features, max_per_image)
-        proposals = super().propose(images, features, max(max_per_image, RERANKED))
-        boxes = [x.pred_boxes.tensor for x in proposals]
-        reranked = []
-        for x, probabilities in zip(proposals, self.class_probabilities(images, features, boxes)):
-            x.scores = x.scores * probabilities.max(dim=1).values
-            reranked.append(x[x.scores.argsort(descending=True)[:max_per_image]])
-        return reranked
 
     @torch.no_grad()
     def score_candidates(
@@ -138,9 +100,6 @@ class TSDDStage1(TSDDNetwork):
             )
         return results
 
-
-# How many of D-Net's boxes C-Net's confidence may re-order.
-RERANKED = 8
 
 # D-Net's box shows the lesion of a ROI if it overlaps it this much (IoU).
 SAME_LESION_IOU = 0.5

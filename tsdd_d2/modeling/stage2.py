@@ -9,14 +9,11 @@ from torch.nn import functional as F
 from detectron2.config import configurable
 from detectron2.modeling import META_ARCH_REGISTRY, build_roi_heads
 from detectron2.structures import ImageList, Instances
-from detectron2.utils.events import get_event_storage
 
-from .cnet import NUM_CLASSES, jitter_boxes, probabilities_of_boxes
-from .distillation import soft_target_loss
-from .dnet import DNet
+from .cnet import NUM_CLASSES, probabilities_of_boxes
 from .fnet import DNET_POOLING_REGISTRY, FNet, num_pooled_features
 from .groups import fa_and_pa_terms, partially_annotated_images
-from .network import TSDDNetwork
+from .network import TSDDNetwork, build_localiser
 
 
 @META_ARCH_REGISTRY.register()
@@ -28,8 +25,6 @@ class TSDDStage2(TSDDNetwork):
     """
 
     diagnoses_with_dnet = True
-    # see modeling/architectures.py
-    starts_from_first_stage = True
 
     @configurable
     def __init__(
@@ -39,9 +34,6 @@ class TSDDStage2(TSDDNetwork):
         dnet_pooling: str,
         dnet_strides: List[int],
         auxiliary: nn.ModuleDict,
-        soft_target_weight: float,
-        temperature: float,
-        roi_label_iters: int,
         **networks,
     ):
         """
@@ -49,8 +41,6 @@ class TSDDStage2(TSDDNetwork):
             dnet_pooling: a name in :data:`~tsdd_d2.modeling.fnet.DNET_POOLING_REGISTRY`.
             dnet_strides: of D-Net's feature levels, in pixels of the image tensor.
             auxiliary: classifiers ``cls1`` and ``cls2``; empty without self-distillation.
-            soft_target_weight, temperature: of :func:`soft_target_loss` from F-Net to both; 0 is the paper.
-            roi_label_iters: see :func:`roi_label_probability`.
             networks: see :class:`TSDDNetwork`. C-Net gives up its classifier here.
         """
         super().__init__(**networks)
@@ -59,15 +49,12 @@ class TSDDStage2(TSDDNetwork):
         self.pool = DNET_POOLING_REGISTRY.get(dnet_pooling)
         self.dnet_strides = dnet_strides
         self.auxiliary = auxiliary
-        self.soft_target_weight = soft_target_weight
-        self.temperature = temperature
-        self.roi_label_iters = roi_label_iters
 
     @classmethod
     def from_config(cls, cfg):
-        dnet = DNet(cfg)
-        cnet = build_roi_heads(cfg, dnet.backbone.output_shape())
-        levels = [dnet.backbone.output_shape()[name] for name in dnet.head_in_features]
+        dnet = build_localiser(cfg)
+        cnet = build_roi_heads(cfg, {})
+        levels = dnet.feature_shapes()
         num_dnet_features = num_pooled_features(levels)
         auxiliary = {
             "cls1": nn.Linear(num_dnet_features, NUM_CLASSES),
@@ -82,14 +69,11 @@ class TSDDStage2(TSDDNetwork):
             "dnet_pooling": cfg.MODEL.FNET.DNET_POOLING,
             "dnet_strides": [level.stride for level in levels],
             "auxiliary": nn.ModuleDict(auxiliary if cfg.MODEL.FNET.SELF_DISTILLATION else {}),
-            "soft_target_weight": cfg.MODEL.FNET.SOFT_TARGET_WEIGHT,
-            "temperature": cfg.MODEL.FNET.TEMPERATURE,
-            "roi_label_iters": cfg.MODEL.FNET.ROI_LABEL_ITERS,
             "bfloat16": cfg.SOLVER.AMP.ENABLED,
         }
 
-    def losses(self, batched_inputs: List[Dict]) -> Dict[str, Tensor]:
-        """The terms of Eq. (5), each as its fa and its pa half, and those of the options."""
+    def training_losses(self, batched_inputs: List[Dict]) -> Dict[str, Tensor]:
+        """The terms of Eq. (5), each as its fa and its pa half."""
         images = self.dnet.preprocess_image(batched_inputs)
         gt_instances = [x["instances"].to(self.device) for x in batched_inputs]
         is_pa = partially_annotated_images(batched_inputs, self.device)
@@ -98,7 +82,8 @@ class TSDDStage2(TSDDNetwork):
         # L_D-Net of Eq. (5)
         losses = self.dnet.losses(predictions, gt_instances, is_pa)
 
-        boxes = self._boxes_to_crop(self.dnet.best_boxes(predictions, images.image_sizes), gt_instances)
+        # the crop is of D-Net's top-1 box, in training too
+        boxes = list(self.dnet.best_boxes(predictions, images.image_sizes).split(1))
         dnet_features = self.pool(features, self.dnet_strides, boxes, images.image_sizes)
         cnet_features = self.cnet.features(images.tensor, boxes)
         logits = {"fnet": self.fnet(dnet_features, cnet_features).float()}
@@ -115,22 +100,7 @@ class TSDDStage2(TSDDNetwork):
                 x[visible], target, label_smoothing=self.cnet.label_smoothing, reduction="none"
             )
             losses.update(fa_and_pa_terms(f"loss_{name}", loss, is_pa, self.cnet.beta))
-            if name != "fnet" and self.soft_target_weight > 0:
-                loss = soft_target_loss(x[visible], logits["fnet"][visible], self.temperature)
-                loss = self.soft_target_weight * loss
-                losses.update(fa_and_pa_terms(f"loss_soft_{name}", loss, is_pa, self.cnet.beta))
         return losses
-
-    def _boxes_to_crop(self, predicted: Tensor, gt_instances: List[Instances]) -> List[Tensor]:
-        """N tensors (1, 4): D-Net's top-1 box or, early in training, the ROI label."""
-        boxes = list(predicted.split(1))
-        if self.roi_label_iters > 0:
-            probability = roi_label_probability(get_event_storage().iter, self.roi_label_iters)
-            take_label = torch.rand(len(boxes), device=predicted.device) < probability
-            for i, x in enumerate(gt_instances):
-                if take_label[i] and len(x) > 0:
-                    boxes[i] = jitter_boxes(x.gt_boxes.tensor[:1], self.cnet.roi_jitter)
-        return boxes
 
     def class_probabilities(
         self, images: ImageList, features: List[Tensor], boxes: List[Tensor]
@@ -141,8 +111,3 @@ class TSDDStage2(TSDDNetwork):
             return self.fnet(pooled, self.cnet.features(images.tensor, boxes)).float()
 
         return probabilities_of_boxes(class_logits, boxes)
-
-
-def roi_label_probability(iteration: int, roi_label_iters: int) -> float:
-    """How often C-Net is shown the ROI label instead of D-Net's box: from 1 linearly to 0 over ``roi_label_iters``."""
-    return max(0.0, 1 - iteration / roi_label_iters)

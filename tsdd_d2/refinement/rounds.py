@@ -14,7 +14,7 @@ from ..data.categories import CONTIGUOUS_IDS
 from ..data.roi import MANUAL, PSEUDO, REFINED, to_xyxy
 from ..modeling.boxes import elementwise_iou
 from ..modeling.network import share_buffers
-from ..modeling.stage1 import ScoredBoxes
+from ..modeling.contract import ScoredBoxes
 from .selection import ROISlots, Selection, SelectionRule
 
 
