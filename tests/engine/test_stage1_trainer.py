@@ -165,7 +165,7 @@ def test_detectron2s_evaluator_and_visualizer_take_the_output(finished_run, tmp_
     from detectron2.modeling import build_model
     from detectron2.utils.visualizer import Visualizer
     from tsdd_d2.data import ensure_registered
-    from tsdd_d2.engine import Stage1Trainer, load_weights
+    from tsdd_d2.engine import Trainer, load_weights
     from tsdd_d2.engine.setup import load_config
 
     weights = ["MODEL.WEIGHTS", str(finished_run / "model_final.pth")]
@@ -173,7 +173,7 @@ def test_detectron2s_evaluator_and_visualizer_take_the_output(finished_run, tmp_
     ensure_registered("tiny_fold1_test")
     model = build_model(cfg).eval()
     load_weights(model, cfg)
-    loader = Stage1Trainer.build_test_loader(cfg, "tiny_fold1_test")
+    loader = Trainer.build_test_loader(cfg, "tiny_fold1_test")
     results = inference_on_dataset(model, loader, COCOEvaluator("tiny_fold1_test", output_dir=str(tmp_path)))
     assert {"AP", "AP50", "AP-benign", "AP-malignant"} <= set(results["bbox"])
     inputs = next(iter(loader))
