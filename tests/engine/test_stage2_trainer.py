@@ -58,11 +58,11 @@ def test_it_logs_every_term_of_eq_5_and_evaluates(stage2_run):
 
 def test_it_starts_from_both_networks_of_the_first_stage(finished_run):
     from detectron2.modeling import build_model
-    from tsdd_d2.engine import load_weights
+    from tsdd_d2.engine.setup import trainer_of
 
     cfg = load_config(CONFIG, ["MODEL.WEIGHTS", str(finished_run)])
     model = build_model(cfg)
-    load_weights(model, cfg)
+    trainer_of(cfg).initialise(cfg, model)
     first = weights(finished_run)
     state = model.state_dict()
     shared = [k for k in state if k.startswith(("dnet.", "cnet."))]
