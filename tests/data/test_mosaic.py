@@ -74,7 +74,8 @@ def test_boxes_follow_the_pixels():
     pixels = torch.zeros(1, *size, dtype=torch.uint8)
     pixels[:, 10:34, 20:52] = 255
     one = {**tile(0, [20, 10, 52, 34], size), "image": pixels.expand(3, -1, -1)}
-    image, instances = compose([one, tile(0, [], size), tile(0, [], size), tile(0, [], size)], size, (40, 58), True, 1.3, (3.4, -2.2))
+    tiles = [one, tile(0, [], size), tile(0, [], size), tile(0, [], size)]
+    image, instances = compose(tiles, size, (40, 58), True, 1.3, (3.4, -2.2))
     rows, columns = (np.flatnonzero(image[0].numpy().max(axis=axis) > 127) for axis in (1, 0))
     seen = [columns[0], rows[0], columns[-1] + 1, rows[-1] + 1]
     assert boxes_of(instances)[0] == pytest.approx(seen, abs=0.51)

@@ -9,7 +9,7 @@ from detectron2.config import get_cfg
 from detectron2.modeling import build_backbone
 from tsdd_d2.evaluation.detections import malignancy_of_detections
 from tsdd_d2.methods.yolov4 import YOLOv4, YOLOv4Head, assign, overlapping
-from tsdd_d2.modeling.yolo import Targets
+from tsdd_d2.methods.yolo import Targets
 
 
 def resnet():
@@ -55,8 +55,11 @@ def test_the_levels_have_the_strides_of_the_anchors():
 
 
 def test_two_boxes_train_their_best_anchor_and_those_of_like_shape():
-    """COCO's anchors. 40x28: IoU 1 with its own, 0.42 with 19x36, 0.36 with 36x75, 0.27 with 76x55, at most 0.17 with others.
-    150x150: 0.69 with 142x110, 0.48 with 192x243, 0.47 with 72x146, at most 0.19 with others."""
+    """COCO's anchors.
+
+    40x28: IoU 1 with its own, 0.42 with 19x36, 0.36 with 36x75, 0.27 with 76x55, at most 0.17 with others.
+    150x150: 0.69 with 142x110, 0.48 with 192x243, 0.47 with 72x146, at most 0.19 with others.
+    """
     boxes = torch.tensor([[100.0, 50.0, 140.0, 78.0], [0.0, 0.0, 150.0, 150.0]])
     targets = Targets(torch.tensor([0, 1]), boxes, torch.tensor([0, 1]))
     levels = assign(targets, network().anchors, [(20, 20), (10, 10), (5, 5)])

@@ -18,7 +18,7 @@ from tsdd_d2.methods.yolov7 import (
     candidate_cells,
     match,
 )
-from tsdd_d2.modeling.yolo import Targets
+from tsdd_d2.methods.yolo import Targets
 
 TINY = 1 / 16
 
@@ -147,7 +147,8 @@ def authors_weights(scale: int, outputs: int) -> dict:
     weights = {}
 
     def conv(name, into, out, kernel, conv_name="conv", norm_name="bn"):
-        weights[f"{name}.{conv_name}.weight"] = torch.rand(out // scale, into if into == 3 else into // scale, kernel, kernel)
+        given = into if into == 3 else into // scale
+        weights[f"{name}.{conv_name}.weight"] = torch.rand(out // scale, given, kernel, kernel)
         for part in ("weight", "bias", "running_mean", "running_var"):
             weights[f"{name}.{norm_name}.{part}"] = torch.rand(out // scale)
         weights[f"{name}.{norm_name}.num_batches_tracked"] = torch.tensor(7)

@@ -11,15 +11,19 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 from torchvision.ops import box_iou
 
-from detectron2.config import CfgNode as CN
 from detectron2.layers import Conv2d
 from detectron2.modeling import META_ARCH_REGISTRY
 
-from ..modeling.yolo import (
+from ..data.mosaic import MosaicStyle
+from ..method import FA_BOXES, Method, paper_row, register_method
+from .yolo import (
     STRIDES,
+    YOLO,
+    YOLO_PROFILES,
     Positives,
     Targets,
     YOLODetector,
+    YOLOTrainer,
     centres_and_sizes,
     complete_iou,
     conv_block,
@@ -29,7 +33,6 @@ from ..modeling.yolo import (
     shape_iou,
     xyxy,
 )
-from .detectors import Diagnosing
 
 # scale_x_y of stride 8, 16 and 32: a centre reaches the border of its cell
 CENTRE_SCALES = {8: 1.2, 16: 1.1, 32: 1.05}
@@ -38,6 +41,9 @@ POSITIVE_IOU = 0.213
 # A prediction that overlaps a box more than this is no negative.
 IGNORE_IOU = 0.7
 BOX_GAIN = 0.07
+# Of objectness at the start, as in RetinaNet: Adam moves a bias by no more than the learning rate in a step, where darknet's
+# SGD follows the sum over all cells.
+PRIOR = 0.01
 # Sides grow at most this much beyond an anchor's, as in Detectron2: the exponential must not overflow.
 MAX_LOG_SCALE = math.log(1000 / 16)
 
@@ -88,6 +94,9 @@ class YOLOv4Head(nn.Module):
         self.predictors = nn.ModuleList(
             nn.Sequential(conv(c, 2 * c, 3), nn.Conv2d(2 * c, num_anchors * (5 + num_classes), 1)) for c in (c3, c4, c5)
         )
+        with torch.no_grad():
+            for predictor in self.predictors:
+                predictor[-1].bias.view(num_anchors, -1)[:, 4] = math.log(PRIOR / (1 - PRIOR))
 
     def forward(self, features: List[Tensor]) -> List[Tensor]:
         """Levels of stride 8, 16 and 32 -> as many tensors (N, A * (5 + K), Hi, Wi)."""
@@ -101,7 +110,7 @@ class YOLOv4Head(nn.Module):
 
 
 @META_ARCH_REGISTRY.register()
-class YOLOv4(Diagnosing, YOLODetector):
+class YOLOv4(YOLODetector):
     """YOLOv4 (arXiv:2004.10934)."""
 
     @classmethod
@@ -181,9 +190,25 @@ def overlapping(boxes: Tensor, targets: Targets) -> Tensor:
     return result
 
 
-def add_config(cfg) -> None:
-    """Adds the keys of YOLOv4, in place."""
-    cfg.MODEL.YOLOV4 = CN()
-    # Factor of the channels of neck and head; 1 is the original.
-    cfg.MODEL.YOLOV4.WIDTH = 1.0
-    cfg.MODEL.YOLOV4.NMS_THRESH_TEST = 0.45
+class YOLOv4Trainer(YOLOTrainer):
+    @staticmethod
+    def mosaic_style(cfg) -> MosaicStyle:
+        # darknet cuts four images of full size at a point that is not near the border
+        return MosaicStyle(cfg.MODEL.YOLOV4.MOSAIC, centre=(0.2, 0.8), inner=False)
+
+
+register_method(
+    Method(
+        "yolov4",
+        "YOLOv4",
+        "YOLOv4",
+        FA_BOXES,
+        overrides={k: v for k, v in YOLO.items() if k != "MODEL.WEIGHTS"},
+        profiles={
+            "paper": {**YOLO_PROFILES["paper"], "MODEL.BACKBONE.NAME": "build_resnet_backbone"},
+            "cpu": {**YOLO_PROFILES["cpu"], "MODEL.BACKBONE.NAME": "build_resnet_backbone", "MODEL.YOLOV4.WIDTH": 0.25},
+        },
+        trainer=YOLOv4Trainer,
+        paper=(paper_row("table1", 1.0, "84.93±1.21 85.17±1.46 82.46±1.23 67.63±2.38"),),
+    )
+)

@@ -1,23 +1,32 @@
-"""What YOLOv4 and YOLOv7 share: anchors, the detector around their networks, and its detections.
+"""What YOLOv4 and YOLOv7 share: anchors, the detector around their networks, its detections, and its training on mosaics.
 
-Letters in shapes: N images, L levels of A anchors each, (Hi, Wi) cells of level i, K classes, M boxes, B anchors of all levels.
+Letters in shapes: N images, L levels of A anchors each, (Hi, Wi) cells of level i, K classes, M boxes, B anchors of all
+levels.
 """
 
-from typing import Dict, List, NamedTuple, Sequence, Tuple
+from typing import Dict, List, NamedTuple, Optional, Sequence, Tuple
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
 from detectron2.config import configurable
-from detectron2.layers import Conv2d, batched_nms, ciou_loss, get_norm, move_device_like
+from detectron2.data.transforms import ResizeShortestEdge
+from detectron2.layers import Conv2d, batched_nms, ciou_loss, get_norm
 from detectron2.modeling import build_backbone
 from detectron2.modeling.backbone import Backbone
 from detectron2.modeling.postprocessing import detector_postprocess
 from detectron2.structures import Boxes, ImageList, Instances
 
 from ..data.categories import CLASS_NAMES
-from .network import output_size
+from ..data.draws import Stream
+from ..data.mapper import BBUIMapper
+from ..data.mosaic import MosaicMapper, MosaicStyle
+from ..engine.trainer import Trainer
+from ..evaluation.detections import MALIGNANT, diagnose_detections
+from ..modeling.contract import DiagnosisNetwork
+from ..modeling.network import output_size
+from ..modeling.preprocessing import PreprocessesImages, pad_to_multiple
 
 # Those of both originals for COCO; a run replaces them with those of its training set.
 COCO_ANCHORS = ((12, 16), (19, 36), (40, 28), (36, 75), (76, 55), (72, 146), (142, 110), (192, 243), (459, 401))
@@ -59,11 +68,11 @@ class Targets(NamedTuple):
         )
 
 
-class YOLODetector(nn.Module):
-    """A backbone, a network on three of its levels, and what Detectron2 expects of a detector around them.
+class YOLODetector(DiagnosisNetwork, PreprocessesImages, nn.Module):
+    """A backbone, a network on three of its levels, and what :class:`~tsdd_d2.modeling.contract.DiagnosisNetwork` asks for.
 
-    In training a dict of losses, at inference ``[{"instances": Instances}]`` with ``pred_boxes`` (original image, absolute
-    XYXY), ``scores`` (objectness times class probability) and ``pred_classes``.
+    A box's score is objectness times class probability, its ``malignancy`` that of
+    :func:`~tsdd_d2.evaluation.detections.diagnose_detections`.
 
     The anchors are a buffer, so that a checkpoint predicts without the training set. A method defines :meth:`decode` and
     :meth:`losses`.
@@ -80,6 +89,7 @@ class YOLODetector(nn.Module):
         pixel_std: Sequence[float],
         nms_threshold: float,
         max_detections_per_image: int,
+        bfloat16: bool,
     ):
         """
         Args:
@@ -90,8 +100,10 @@ class YOLODetector(nn.Module):
             nms_threshold: IoU from which the lower of two detections of a class goes.
             max_detections_per_image: for all classes together; each class has its share, since the diagnosis needs the top
                 detection of both.
+            bfloat16: see :class:`~tsdd_d2.modeling.contract.DiagnosisNetwork`.
         """
         super().__init__()
+        self.bfloat16 = bfloat16
         self.backbone = backbone
         self.levels = levels_of(backbone)
         self.head = head
@@ -101,6 +113,7 @@ class YOLODetector(nn.Module):
         self.register_buffer("anchors", torch.tensor(COCO_ANCHORS, dtype=torch.float32).view(len(STRIDES), -1, 2))
         self.register_buffer("pixel_mean", torch.tensor(pixel_mean).view(-1, 1, 1), False)
         self.register_buffer("pixel_std", torch.tensor(pixel_std).view(-1, 1, 1), False)
+        self.to(memory_format=torch.channels_last)
 
     @classmethod
     def from_config(cls, cfg):
@@ -110,6 +123,7 @@ class YOLODetector(nn.Module):
             "pixel_mean": cfg.MODEL.PIXEL_MEAN,
             "pixel_std": cfg.MODEL.PIXEL_STD,
             "max_detections_per_image": cfg.TEST.DETECTIONS_PER_IMAGE,
+            "bfloat16": cfg.SOLVER.AMP.ENABLED,
         }
 
     @property
@@ -139,24 +153,40 @@ class YOLODetector(nn.Module):
         """
         raise NotImplementedError
 
-    def forward(self, batched_inputs: List[Dict]):
-        """
-        Args:
-            batched_inputs: outputs of the mapper, one dict for each image: ``image`` (3, H, W); in training ``instances``
-                with ``gt_boxes`` and ``gt_classes``; at inference ``height`` and ``width`` of the output.
-        """
-        images = self.preprocess_image(batched_inputs)
-        predictions = self.predict(images.tensor)
-        if self.training:
-            return self.losses(predictions, Targets.of(batched_inputs, self.device))
-        return [
-            {"instances": detector_postprocess(x, *output_size(inputs, x.image_size))}
-            for x, inputs in zip(self.detect(predictions, images.image_sizes), batched_inputs)
-        ]
+    def preprocess_image(self, batched_inputs: List[Dict[str, Tensor]]) -> ImageList:
+        return _padded(super().preprocess_image(batched_inputs))
 
-    def preprocess_image(self, batched_inputs: List[Dict]) -> ImageList:
-        pixels = [move_device_like(x["image"], self.pixel_mean) for x in batched_inputs]
-        return ImageList.from_tensors([(x - self.pixel_mean) / self.pixel_std for x in pixels], max(STRIDES))
+    def preprocess_tensor(self, images: Tensor) -> ImageList:
+        normalised = (images.float() - self.pixel_mean) / self.pixel_std
+        return _padded(ImageList(normalised, [tuple(images.shape[-2:])] * len(images)))
+
+    def training_losses(self, batched_inputs: List[Dict]) -> Dict[str, Tensor]:
+        predictions = self.predict(self.preprocess_image(batched_inputs).tensor)
+        return self.losses(predictions, Targets.of(batched_inputs, self.device))
+
+    @torch.no_grad()
+    def detect(self, batched_inputs: List[Dict], max_per_image: Optional[int] = None) -> List[Dict[str, Instances]]:
+        images = self.preprocess_image(batched_inputs)
+        boxes, scores = self.boxes_and_scores(self.predict(images.tensor))
+        found = [self._suppressed(b, s, size) for b, s, size in zip(boxes, scores, images.image_sizes)]
+        found = [detector_postprocess(x, *output_size(i, x.image_size)) for x, i in zip(found, batched_inputs)]
+        # all boxes decide the diagnosis, not those alone that are asked for
+        return [{"instances": diagnose_detections(x)[:max_per_image]} for x in found]
+
+    def coarsest_stride(self) -> int:
+        return max(STRIDES)
+
+    def diagnose_tensor(self, images: Tensor) -> Tuple[Tensor, Tensor, Tensor]:
+        """See :class:`~tsdd_d2.modeling.contract.DiagnosesTensors`. The best box of a class outlives every suppression."""
+        image_list = self.preprocess_tensor(images)
+        boxes, scores = self.boxes_and_scores(self.predict(image_list.tensor))
+        height, width = image_list.image_sizes[0]
+        boxes = torch.stack([boxes[..., 0::2].clamp(0, width), boxes[..., 1::2].clamp(0, height)], dim=-1).flatten(-2)
+        scores = scores * (boxes[..., 2:] > boxes[..., :2]).all(dim=-1, keepdim=True)
+        of_class = scores.amax(dim=1)
+        best_score, best = scores.amax(dim=2).max(dim=1)
+        best_box = boxes.gather(1, best[:, None, None].expand(-1, 1, 4))[:, 0]
+        return best_box, best_score, of_class[:, MALIGNANT] / of_class.sum(dim=1)
 
     def predict(self, images: Tensor) -> List[Tensor]:
         """(N, 3, H, W) normalised -> L tensors (N, A, Hi, Wi, 5 + K) of logits in full precision."""
@@ -178,13 +208,11 @@ class YOLODetector(nn.Module):
         cells = torch.stack([positives.x, positives.y], dim=1)
         return self.decode(logits[:, :4], cells, self.anchors[level, positives.anchor], STRIDES[level]), logits
 
-    @torch.no_grad()
-    def detect(self, predictions: List[Tensor], image_sizes: List[Tuple[int, int]]) -> List[Instances]:
-        """The detections of N images in the image tensor."""
+    def boxes_and_scores(self, predictions: List[Tensor]) -> Tuple[Tensor, Tensor]:
+        """All R predictions of each image: (N, R, 4) absolute XYXY in the image tensor, and (N, R, K)."""
         boxes = torch.cat([x.flatten(1, 3) for x in self.decode_all(predictions)], dim=1)
         logits = torch.cat([x.flatten(1, 3) for x in predictions], dim=1)[..., 4:]
-        scores = logits[..., :1].sigmoid() * logits[..., 1:].sigmoid()
-        return [self._suppressed(b, s, size) for b, s, size in zip(boxes, scores, image_sizes)]
+        return boxes, logits[..., :1].sigmoid() * logits[..., 1:].sigmoid()
 
     def _suppressed(self, boxes: Tensor, scores: Tensor, image_size: Tuple[int, int]) -> Instances:
         """``Instances`` of (R, 4) boxes and their (R, K) scores."""
@@ -197,6 +225,11 @@ class YOLODetector(nn.Module):
         keep = batched_nms(boxes, top, classes, self.nms_threshold)
         keep = torch.cat([keep[classes[keep] == c][: self.max_detections_per_class] for c in range(self.num_classes)])
         return Instances(image_size, pred_boxes=Boxes(boxes[keep]), scores=top[keep], pred_classes=classes[keep])
+
+
+def _padded(images: ImageList) -> ImageList:
+    """The levels are joined, so that the coarsest stride must divide the sides, whatever the backbone alone asks for."""
+    return ImageList(pad_to_multiple(images.tensor, max(STRIDES)), images.image_sizes)
 
 
 def conv_block(in_channels: int, out_channels: int, kernel: int, stride: int = 1, activation: nn.Module = None) -> Conv2d:
@@ -255,7 +288,7 @@ def centres_and_sizes(boxes: Tensor) -> Tuple[Tensor, Tensor]:
 
 
 def complete_iou(boxes: Tensor, other: Tensor) -> Tensor:
-    """CIoU of corresponding boxes (arXiv:1911.08287): two (P, 4) XYXY -> (P,), 1 for equal ones, -1 and less for far ones."""
+    """CIoU of corresponding boxes (arXiv:1911.08287): two (P, 4) XYXY -> (P,), 1 for equal ones, below 0 for far ones."""
     return 1 - ciou_loss(boxes, other)
 
 
@@ -287,3 +320,57 @@ def kmeans_anchors(sizes: Tensor, num_anchors: int) -> Tensor:
             break
         anchors = moved
     return anchors[anchors.prod(dim=1).argsort(stable=True)]
+
+
+class YOLOTrainer(Trainer):
+    """Trains on mosaics, with the anchors of the boxes that the run may see. A method defines :meth:`mosaic_style`."""
+
+    @staticmethod
+    def mosaic_style(cfg) -> MosaicStyle:
+        raise NotImplementedError
+
+    @classmethod
+    def initialise(cls, cfg, network: YOLODetector) -> None:
+        super().initialise(cfg, network)
+        network.fit_anchors(box_sizes(cls.initial_rois(cfg), cfg.INPUT.MIN_SIZE_TEST, cfg.INPUT.MAX_SIZE_TEST))
+
+    def streams(self, images: List[Dict]) -> List[Stream]:
+        style = self.mosaic_style(self.cfg)
+        mapper = MosaicMapper(BBUIMapper(self.cfg, is_train=True, read_pixels=self.read_pixels), style)
+        return [Stream(images, self.cfg.SOLVER.IMS_PER_BATCH, mapper, style.composed_of)]
+
+
+def box_sizes(bbui: Dict, min_size: int, max_size: int) -> Tensor:
+    """
+    Args:
+        bbui: the content of a BBUI file.
+        min_size, max_size: pixels of the shorter and at most of the longer side of an image tensor.
+    Returns:
+        (M, 2): width and height of the manual ROIs, in pixels of the image tensor.
+    """
+    scales = {}
+    for image in bbui["images"]:
+        height, width = image["height"], image["width"]
+        new_height, new_width = ResizeShortestEdge.get_output_shape(height, width, min_size, max_size)
+        scales[image["id"]] = (new_width / width, new_height / height)
+    # a pseudo ROI is a guess at what the method may not see
+    manual = [x for x in bbui["annotations"] if x.get("roi_source", "manual") != "pseudo"]
+    sizes = [[side * scale for side, scale in zip(x["bbox"][2:], scales[x["image_id"]])] for x in manual]
+    return torch.tensor(sizes, dtype=torch.float32).view(-1, 2)
+
+
+# Both are trained and tested on these keys; the diagnosis needs more than the one best box.
+YOLO = {"MODEL.WEIGHTS": "", "MODEL.CNET.WEIGHTS": "", "REFINEMENT.ENABLED": False, "TEST.DETECTIONS_PER_IMAGE": 100}
+YOLO_PROFILES = {
+    # as many training images as both stages of TSDDNet draw
+    "paper": {"SOLVER.MAX_ITER": 19000},
+    "cpu": {
+        "INPUT.MIN_SIZE_TRAIN": (240,),
+        "INPUT.MIN_SIZE_TEST": 240,
+        "INPUT.MAX_SIZE_TRAIN": 320,
+        "INPUT.MAX_SIZE_TEST": 320,
+        "SOLVER.MAX_ITER": 2400,
+        # bfloat16 makes narrow convolutions slower on CPUs
+        "SOLVER.AMP.ENABLED": False,
+    },
+}
