@@ -149,6 +149,38 @@ def add_tsdd_config(cfg: CN) -> None:
     # The two auxiliary classifiers, L_cls1 and L_cls2 of Eq. (5); False is TSDDNet-B (+CS) of Table II.
     _C.MODEL.FNET.SELF_DISTILLATION = True
 
+    # ---- YOLOv4 and YOLOv7
+    _C.MODEL.YOLOV4 = CN()
+    # Factor of the channels of neck and head.
+    _C.MODEL.YOLOV4.WIDTH = 1.0
+    # Probability that a training image is a mosaic of four.
+    _C.MODEL.YOLOV4.MOSAIC = 0.5
+    _C.MODEL.YOLOV4.NMS_THRESH_TEST = 0.45
+    _C.MODEL.YOLOV7 = CN()
+    # Factors of the channels, and of the convolutions in a block, also of the backbone build_yolov7_backbone.
+    _C.MODEL.YOLOV7.WIDTH = 1.0
+    _C.MODEL.YOLOV7.DEPTH = 1.0
+    # Probabilities of a mosaic of four, and of a second one over it; the range of the factor by which it is scaled.
+    _C.MODEL.YOLOV7.MOSAIC = 1.0
+    _C.MODEL.YOLOV7.MIXUP = 0.15
+    _C.MODEL.YOLOV7.SCALE = (0.1, 2.0)
+    _C.MODEL.YOLOV7.NMS_THRESH_TEST = 0.65
+
+    # ---- SPA
+    _C.MODEL.SPA = CN()
+    # Channels of the two convolutions before the class maps.
+    _C.MODEL.SPA.HIDDEN = 1024
+    # Weight of the restricted activation, and the share of SOLVER.MAX_ITER after which it begins.
+    _C.MODEL.SPA.RESTRICTION_WEIGHT = 0.5
+    _C.MODEL.SPA.RESTRICTION_START = 0.2
+    # A cell is background below the first value of the variance over the classes, which is scaled to [0, 1] in each image,
+    # and object above the second.
+    _C.MODEL.SPA.RESTRICTION_VARIANCES = (0.2, 0.4)
+    # Cells of the class map up to the first value are seeds of the background, from the second on of the object.
+    _C.MODEL.SPA.SEEDS = (0.05, 0.1)
+    # The box is that of the largest part of the map, in [0, 1], from this value on.
+    _C.MODEL.SPA.THRESHOLD = 0.3
+
     # ---- candidate selection (paper III.B)
     _C.REFINEMENT = CN()
     # False: no rounds; training stays on the fully annotated images.
