@@ -5,4 +5,7 @@ from . import cnet_alone
 from . import detectors
 from . import retinanet
 from . import faster_rcnn
+from . import yolov4
+from . import yolov7
+from . import spa
 from . import tsddnet
