@@ -15,7 +15,8 @@ def test_every_method_has_a_configuration_that_can_be_run(method, profile):
     cfg = load_config(method=method, profile=profile, data="mine", fold=3)
     assert METHODS[method].architecture in META_ARCH_REGISTRY
     assert method_of(cfg) is METHODS[method]
-    assert cfg.DATASETS.TRAIN == ("mine_fold3_train",)
+    assert cfg.DATASETS.TRAIN == ("mine_fold3_train",) and cfg.OUTPUT_DIR == f"output/{method}_mine_fold3"
+    assert cfg.DATASETS.P == 1.0  # nobody's boxes are withheld unasked
     check_config(cfg)
 
 

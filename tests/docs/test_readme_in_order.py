@@ -78,4 +78,4 @@ def test_all_commands_in_order(folder):
     assert {"datasets/prepare_busbra.py", "tools/train_net.py", "tools/reproduce.py"} <= set(done)
     assert {"model.pth", "model.onnx", "out"} <= set(os.listdir(folder))
     assert len((folder / "out" / "predictions.jsonl").read_text().splitlines()) == 2
-    assert os.path.isfile(folder / "output" / "p02" / "review.html")
+    assert os.path.isfile(folder / "output" / "p02" / "tsddnet_stage1" / "review.html")

@@ -82,7 +82,7 @@ def load_config(
         config_file: by default that of the method in the profile; with a file of your own the method's overrides for a
             profile are not used.
         method: a name in :data:`~tsdd_d2.method.METHODS`.
-        data, fold: such as "busbra" and 1.
+        data, fold: such as "busbra" and 1; OUTPUT_DIR is then named after them, unless ``opts`` name another.
 
     Raises:
         InputError: the file is missing or malformed, a key or a method does not exist, or a plug-in cannot be imported.
@@ -95,6 +95,7 @@ def load_config(
         options += METHODS[method].options(None if config_file else profile)
         config_file = config_file or path_of_config(f"{METHODS[method].config}{PROFILES[profile]}.yaml")
     if data is not None:
+        options += ["OUTPUT_DIR", os.path.join("output", f"{method or 'run'}_{data}_fold{fold}")]
         options += [x for split in ("train", "val", "test") for x in (f"DATASETS.{split.upper()}", (f"{data}_fold{fold}_{split}",))]
     try:
         if config_file:

@@ -2,7 +2,6 @@
 
 # isort: off
 from . import cnet_alone
-from . import detectors
 from . import retinanet
 from . import faster_rcnn
 from . import yolov4

@@ -1,4 +1,4 @@
-"""Detectron2's own detectors with the classes benign and malignant, as TSDDNet's peers."""
+"""What makes a detector of Detectron2 a compared method: its boxes leave it with a diagnosis."""
 
 from typing import Dict, List, Optional
 
@@ -6,7 +6,6 @@ import torch
 from torch import Tensor
 
 from detectron2.config import configurable
-from detectron2.modeling import META_ARCH_REGISTRY, GeneralizedRCNN, RetinaNet
 from detectron2.structures import Instances
 
 from ..evaluation.detections import diagnose_detections
@@ -46,27 +45,3 @@ class Diagnosing(DiagnosisNetwork, PreprocessesImages):
     def _detector_forward(self, batched_inputs: List[Dict]):
         # past the contract's forward, which calls the methods above
         return super(DiagnosisNetwork, self).forward(batched_inputs)
-
-
-@META_ARCH_REGISTRY.register()
-class DiagnosingRetinaNet(Diagnosing, RetinaNet):
-    """RetinaNet (arXiv:1708.02002)."""
-
-    # Detectron2 keeps the running normaliser of the loss as a plain attribute, and a run that resumes would start it
-    # anew: as extra state it is in the checkpoint.
-    def get_extra_state(self) -> torch.Tensor:
-        return torch.tensor(getattr(self, "loss_normalizer", 0.0), dtype=torch.float64)  # 0: no step yet
-
-    def set_extra_state(self, state: torch.Tensor) -> None:
-        if state > 0:
-            self.loss_normalizer = state.item()
-
-
-@META_ARCH_REGISTRY.register()
-class DiagnosingRCNN(Diagnosing, GeneralizedRCNN):
-    """Faster R-CNN (arXiv:1506.01497)."""
-
-    def __init__(self, *args, **kwargs):
-        super().__init__(*args, **kwargs)
-        # Detectron2's ROIAlign rounds the boxes to the features' type: in bfloat16 to whole pixels and worse
-        self.backbone.register_forward_hook(lambda _, inputs, features: {k: x.float() for k, x in features.items()})

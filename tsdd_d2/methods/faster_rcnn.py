@@ -1,6 +1,18 @@
 """Faster R-CNN (arXiv:1506.01497): Detectron2's, with the classes benign and malignant."""
 
+from detectron2.modeling import META_ARCH_REGISTRY, GeneralizedRCNN
+
 from ..method import FA_BOXES, Method, paper_row, register_method
+from .detectors import Diagnosing
+
+
+@META_ARCH_REGISTRY.register()
+class DiagnosingRCNN(Diagnosing, GeneralizedRCNN):
+    def __init__(self, *args, **kwargs):
+        super().__init__(*args, **kwargs)
+        # Detectron2's ROIAlign rounds the boxes to the features' type: in bfloat16 to whole pixels and worse
+        self.backbone.register_forward_hook(lambda _, inputs, features: {k: x.float() for k, x in features.items()})
+
 
 # also what the semi-supervised methods are made of
 FASTER_RCNN = {

@@ -1,6 +1,24 @@
 """RetinaNet (arXiv:1708.02002): Detectron2's, with the classes benign and malignant."""
 
+import torch
+
+from detectron2.modeling import META_ARCH_REGISTRY, RetinaNet
+
 from ..method import FA_BOXES, Method, paper_row, register_method
+from .detectors import Diagnosing
+
+
+@META_ARCH_REGISTRY.register()
+class DiagnosingRetinaNet(Diagnosing, RetinaNet):
+    # Detectron2 keeps the running normaliser of the loss as a plain attribute, and a run that resumes would start it
+    # anew: as extra state it is in the checkpoint.
+    def get_extra_state(self) -> torch.Tensor:
+        return torch.tensor(getattr(self, "loss_normalizer", 0.0), dtype=torch.float64)  # 0: no step yet
+
+    def set_extra_state(self, state: torch.Tensor) -> None:
+        if state > 0:
+            self.loss_normalizer = state.item()
+
 
 register_method(
     Method(
