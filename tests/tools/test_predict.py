@@ -87,7 +87,7 @@ def test_a_broken_file_is_reported_and_left_out(predict, images, tmp_path, capsy
     (images / "ab.dcm").write_bytes(b"no DICOM")
     assert predict(images) == 1
     error = capsys.readouterr().err
-    assert "aa.png: the image cannot be read" in error and "ab.dcm: the DICOM file cannot be read" in error
+    assert "aa.png cannot be decoded" in error and "ab.dcm: the DICOM file cannot be read" in error
     assert "2 files or frames of 5 files" in error
     assert len(read_lines(tmp_path / "out")) == 3
 

@@ -52,7 +52,7 @@ def validate_bbui(
 
     Returns:
         list[str]: what may be right but deserves a look: patients with images of both classes and, of decoded images,
-        the same pixels under both classes.
+        the same pixels under both classes, and those with an orientation tag.
 
     Raises:
         BBUIError: with all problems at once.
@@ -62,7 +62,7 @@ def validate_bbui(
     problems, images = _check_content(content)
     file_problems, decoded = _check_image_files(images, os.fspath(image_root), decode_images)
     _raise_if_any(problems + file_problems, source)
-    return _mixed_patients(images) + _same_pixels_of_both_classes(decoded)
+    return _mixed_patients(images) + _turned_images(decoded) + _same_pixels_of_both_classes(decoded)
 
 
 def validate_splits(
@@ -115,7 +115,12 @@ def validate_splits(
     decoded = [
         x._replace(file_name=f"{x.file_name} ({name})") for name, entries in decoded_of_split.items() for x in entries
     ]
-    return mixed + _same_pixels_of_both_classes(decoded) + _same_pixels_in_two_splits(decoded_of_split)
+    return [
+        *mixed,
+        *_turned_images(decoded),
+        *_same_pixels_of_both_classes(decoded),
+        *_same_pixels_in_two_splits(decoded_of_split),
+    ]
 
 
 def _raise_if_any(problems: Sequence[str], source: str) -> None:
@@ -332,6 +337,7 @@ class _DecodedEntry(NamedTuple):
     file_name: str
     category_id: int
     digest: bytes
+    turned: bool
 
 
 def _check_image_files(
@@ -351,12 +357,13 @@ def _check_image_files(
             problems.append(f"{_describe_image(image)}: {decoded}")
         elif decoded.size != (image.get("height"), image.get("width")):
             height, width = decoded.size
+            turned = ", turned upright as its orientation tag says" if decoded.turned else ""
             problems.append(
-                f"{_describe_image(image)}: the file {path} has {width}x{height} pixels, "
+                f"{_describe_image(image)}: the file {path} has {width}x{height} pixels{turned}, "
                 f"the annotation says {image.get('width')}x{image.get('height')}"
             )
         else:
-            entries.append(_DecodedEntry(image["file_name"], image.get("category_id"), decoded.digest))
+            entries.append(_DecodedEntry(image["file_name"], image.get("category_id"), decoded.digest, decoded.turned))
     return problems, entries
 
 
@@ -368,6 +375,17 @@ def _mixed_patients(images: Iterable[Mapping[str, Any]]) -> List[str]:
         f"patient {patient!r} has benign and malignant images"
         for patient, found in sorted(classes.items())
         if len(found) > 1
+    ]
+
+
+def _turned_images(images: Iterable[_DecodedEntry]) -> List[str]:
+    """The format does not say whether the boxes of a file with an orientation tag were drawn upright."""
+    turned = [x.file_name for x in images if x.turned]
+    if not turned:
+        return []
+    return [
+        f"{len(turned)} images have an orientation tag and are read upright, as a viewer shows them; their boxes must be "
+        f"those of the upright image: {_listed(turned)}"
     ]
 
 
