@@ -159,9 +159,18 @@ def test_nothing_is_executed(tmp_path):
     [
         ({"format_version": 2, "package_version": "9.0"}, r"format 2 \(tsdd_d2 9\.0\).*reads format 1"),
         ({"threshold": None, "class_names": "benign"}, "class_names, threshold missing or malformed"),
-        ({"config": "[not: closed"}, "its configuration cannot be read"),
-        ({"config": "MODEL: {NO_SUCH_KEY: 1}"}, r"written by tsdd_d2 .*NO_SUCH_KEY"),
+        ({"threshold": float("nan")}, "threshold"),
+        ({"threshold": 5.0}, "threshold"),
+        ({"class_names": []}, "class_names"),
+        ({"training_set": {"name": 3}}, "training_set"),
+        ({"preprocessing": {}}, "preprocessing"),
+        ({"preprocessing": {"format": "RGB", "min_size": 30000, "max_size": 96}}, "preprocessing"),
+        ({"config": "[not: closed"}, "configuration"),
+        ({"config": "- MODEL"}, "configuration"),
+        ({"config": "MODEL: {NO_SUCH_KEY: 1}"}, r"(?s)written by tsdd_d2 .*NO_SUCH_KEY"),
+        ({"config": "INPUT: {MIN_SIZE_TEST: 30000}"}, r"INPUT\.MIN_SIZE_TEST"),
         ({"model": {}}, "the weights do not fit"),
+        ({"model": {"dnet": 3}}, "model"),
     ],
 )
 def test_what_is_wrong_with_a_file(path, changes, message):

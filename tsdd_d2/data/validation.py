@@ -154,6 +154,8 @@ def _check_content(bbui: Any) -> Tuple[List[str], List[Dict[str, Any]]]:
     # the rounds and the vetoes write to it
     if not isinstance(bbui.get("info", {}), Mapping):
         problems.append("'info' must be a JSON object")
+    elif not isinstance(bbui.get("info", {}).get("vetoes", []), list):
+        problems.append("'vetoes' of 'info' must be a list")
     for key in ("categories", "images", "annotations"):
         entries = bbui.get(key)
         if not isinstance(entries, list):

@@ -1,8 +1,7 @@
 """Checkpoints that are whole or not there, and that fit or are refused."""
 
 import os
-import pickle
-from typing import Dict
+from typing import Any, Dict
 
 import torch
 from torch import nn
@@ -51,6 +50,26 @@ class TSDDCheckpointer(DetectionCheckpointer):
         if self.resumable:
             self.tag_last_checkpoint(os.path.basename(path))
 
+    def get_checkpoint_file(self) -> str:
+        """The path of the last checkpoint, "" if there is none.
+
+        Raises:
+            InputError: the file that names it is damaged, or names one that is not there.
+        """
+        tag = os.path.join(self.save_dir, TAG)
+        if not os.path.isfile(tag):
+            return ""
+        with open(tag, "rb") as file:
+            name = file.read(1000).decode(errors="replace").strip()
+        path = os.path.join(self.save_dir, name)
+        if os.path.basename(name) == name and name.isprintable() and os.path.isfile(path):
+            return path
+        found = sorted(x for x in os.listdir(self.save_dir) if x.endswith(".pth"))
+        raise InputError(
+            f"{tag} names {name!r}, which is no file there. Write the name of the checkpoint to go on from into it "
+            f"({', '.join(found) or 'there is none'}), or remove it."
+        )
+
     def tag_last_checkpoint(self, last_filename_basename: str) -> None:
         write_text(os.path.join(self.save_dir, TAG), last_filename_basename)
 
@@ -86,13 +105,34 @@ class TSDDCheckpointer(DetectionCheckpointer):
 def read_checkpoint(path: str) -> Dict:
     """The content of a ``.pth`` file, on the CPU; nothing but tensors and plain values is unpickled.
 
+    Returns:
+        a dict with at least "model", the weights by their names; of a file with nothing but weights, these.
     Raises:
-        InputError: the file cannot be read; the message names it.
+        InputError: the file cannot be read, or holds no weights; the message names it.
     """
     try:
-        return torch.load(path, map_location="cpu", weights_only=True)
-    except (pickle.UnpicklingError, RuntimeError, EOFError) as error:
-        raise InputError(f"The checkpoint {path} cannot be read: {error}") from error
+        content = torch.load(path, map_location="cpu", weights_only=True)
+    except Exception as error:  # the unpickler may raise anything on a damaged file
+        reason = str(error).partition("\n")[0]
+        raise InputError(f"The checkpoint {path} cannot be read: {type(error).__name__}: {reason}") from error
+    if isinstance(content, dict) and "model" not in content:
+        content = {"model": content}
+    if not isinstance(content, dict) or not are_weights(content["model"]):
+        raise InputError(f"{path} is no checkpoint: it holds no weights by their names.")
+    return content
+
+
+def are_weights(content: Any) -> bool:
+    """Whether it is a dict from names to tensors."""
+    return isinstance(content, dict) and all(
+        isinstance(name, str) and isinstance(value, torch.Tensor) for name, value in content.items()
+    )
+
+
+def require_finite(model: nn.Module, path: str) -> None:
+    """Raises InputError if a network has weights that are no numbers; `path` is where they come from."""
+    if not all(x.isfinite().all() for x in model.state_dict().values()):
+        raise InputError(f"{path}: some weights are not finite numbers; the training diverged.")
 
 
 def load_weights(model, cfg) -> None:
@@ -137,7 +177,16 @@ def load_trained_weights(model, cfg, resume: bool) -> str:
             f"{cfg.OUTPUT_DIR}."
         )
     checkpointer.load(path, checkpointables=[])
+    require_finite(model, path)
     return path
+
+
+def require_resumable(path: str) -> None:
+    """Raises InputError unless a checkpoint says which iteration training is to go on from."""
+    trainer = read_checkpoint(path).get("trainer")
+    iteration = trainer.get("iteration") if isinstance(trainer, dict) else None
+    if type(iteration) is not int or iteration < 0:
+        raise InputError(f"{path} holds weights alone, from which no training is resumed: remove {TAG}, or name another one there.")
 
 
 def load_first_stage(model, run: str) -> None:

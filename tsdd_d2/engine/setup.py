@@ -16,8 +16,9 @@ from detectron2.modeling import META_ARCH_REGISTRY, Backbone, build_model
 from detectron2.utils.registry import Registry
 
 from ..config import get_tsdd_cfg
+from ..config_values import merge_file, merge_options, value_problems
 from ..data import ensure_registered, validate_splits
-from ..data.files import read_json
+from ..data.files import read_json, read_yaml
 from ..data.image_sizes import is_too_narrow
 from ..data.roi import is_fully_annotated
 from ..data.validation import read_valid_bbui
@@ -28,7 +29,7 @@ from ..modeling.imagenet import THAW
 from ..modeling.ranking import CNET_SUFFIX, RANKING_REGISTRY, split_ranking_name
 from ..refinement import SELECTION_RULE_REGISTRY, build_selection_rule
 from . import TRAINERS
-from .checkpoint import load_trained_weights, load_weights
+from .checkpoint import load_trained_weights, load_weights, require_resumable
 from .run_folder import (
     CONFIG_FILE,
     TAG,
@@ -42,9 +43,6 @@ from .stage1_trainer import initial_annotation
 from .trainer import OPTIMIZER_REGISTRY
 
 logger = logging.getLogger(__name__)
-
-# torchvision's ResNets
-CNET_DEPTHS = (18, 34, 50, 101, 152)
 
 # In place of the value of a key that only one of two configurations has.
 ABSENT = "no such key"
@@ -72,15 +70,9 @@ def load_config(config_file: str, opts: List[str] = ()) -> CfgNode:
         InputError: the file is missing or malformed, a key does not exist, or a plug-in cannot be imported.
     """
     cfg = get_tsdd_cfg()
-    try:
-        if config_file:
-            cfg.merge_from_file(config_file, allow_unsafe=False)
-        cfg.merge_from_list(list(opts))
-    except FileNotFoundError as error:
-        raise InputError(f"The configuration file does not exist: {error.filename or error}") from error
-    except (KeyError, ValueError, AssertionError, yaml.YAMLError) as error:
-        message = error.args[0] if error.args else error
-        raise InputError(f"Configuration {config_file} {' '.join(opts)}: {message}") from error
+    if config_file:
+        merge_file(cfg, config_file)
+    merge_options(cfg, opts)
     if cfg.MODEL.DEVICE.startswith("cuda") and not torch.cuda.is_available():
         logger.warning("There is no CUDA device: MODEL.DEVICE is cpu instead of %s.", cfg.MODEL.DEVICE)
         cfg.MODEL.DEVICE = "cpu"
@@ -103,16 +95,21 @@ def cpu_has_bfloat16() -> bool:
 
 def check_config(cfg, num_processes: int = 1, training: bool = True) -> None:
     """Raises InputError with every problem of the configuration's values, for training in so many processes."""
-    requirements = (
-        *_requirements_of_data(cfg, training),
-        *_requirements_of_training(cfg, num_processes),
-        *_requirements_of_networks(cfg),
-        *_requirements_of_refinement(cfg),
-        *_requirements_of_evaluation(cfg),
-    )
-    problems = [message for fulfilled, message in requirements if not fulfilled]
+    problems = value_problems(cfg)
+    for requirements in (
+        _requirements_of_data(cfg, training),
+        _requirements_of_training(cfg, num_processes),
+        _requirements_of_networks(cfg),
+        _requirements_of_refinement(cfg),
+        _requirements_of_evaluation(cfg),
+    ):
+        try:
+            problems += [message for fulfilled, message in requirements if not fulfilled]
+        except (TypeError, ValueError) as error:  # of values that are told above
+            if not problems:
+                raise InputError(f"The configuration cannot be run: {error}") from error
     if problems:
-        raise InputError("The configuration cannot be run:\n  " + "\n  ".join(problems))
+        raise BBUIError("The configuration cannot be run:", problems)
     if cfg.REFINEMENT.ENABLED:
         build_selection_rule(cfg)  # a rule knows what its own keys may be
 
@@ -126,8 +123,8 @@ def _requirements_of_data(cfg, training: bool) -> Requirements:
     yield len(cfg.DATASETS.VAL) <= 1, "DATASETS.VAL must name one validation set or none."
     for name, keys in keys_of_data_sets(cfg).items():
         yield not training or len(keys) == 1, f"{name} stands in {' and '.join(keys)}: they must not share patients."
-    yield 0 <= cfg.DATASETS.P <= 1, f"DATASETS.P must be a share in [0, 1], not {cfg.DATASETS.P}."
-    yield cfg.SEED >= 0, "SEED must be 0 or more: it decides the images, the augmentation and the patients that keep ROIs."
+    range_is_one = cfg.INPUT.MIN_SIZE_TRAIN_SAMPLING != "range" or len(cfg.INPUT.MIN_SIZE_TRAIN) == 2
+    yield range_is_one, "INPUT.MIN_SIZE_TRAIN must be two sizes with INPUT.MIN_SIZE_TRAIN_SAMPLING range."
 
 
 def _requirements_of_training(cfg, num_processes: int) -> Requirements:
@@ -140,9 +137,10 @@ def _requirements_of_training(cfg, num_processes: int) -> Requirements:
         solver.OPTIMIZER in OPTIMIZER_REGISTRY,
         f"SOLVER.OPTIMIZER must be one of {names_in(OPTIMIZER_REGISTRY)}, not {solver.OPTIMIZER}.",
     )
-    for key in ("BASE_LR", "MAX_ITER", "CHECKPOINT_PERIOD"):
-        yield solver[key] > 0, f"SOLVER.{key} must be above 0, not {solver[key]}."
-    yield 0 <= solver.EMA_DECAY < 1, f"SOLVER.EMA_DECAY must be in [0, 1), not {solver.EMA_DECAY}."
+    yield (
+        solver.LR_SCHEDULER_NAME != "WarmupCosineLR" or solver.BASE_LR_END <= solver.BASE_LR,
+        f"SOLVER.BASE_LR_END must not be above SOLVER.BASE_LR, {solver.BASE_LR}, not {solver.BASE_LR_END}.",
+    )
 
 
 def _requirements_of_networks(cfg) -> Requirements:
@@ -162,16 +160,11 @@ def _requirements_of_networks(cfg) -> Requirements:
         class_attribute(architecture, "ranks_with_cnet") or not with_cnet,
         f"MODEL.DNET.RANKING {cfg.MODEL.DNET.RANKING}: in {architecture} C-Net does not weigh in, leave out {CNET_SUFFIX}.",
     )
-    depth, fnet = cfg.MODEL.CNET.DEPTH, cfg.MODEL.FNET
-    yield depth in CNET_DEPTHS, f"MODEL.CNET.DEPTH must be one of {', '.join(map(str, CNET_DEPTHS))}, not {depth}."
+    fnet = cfg.MODEL.FNET
     yield (
         fnet.DNET_POOLING in DNET_POOLING_REGISTRY,
         f"MODEL.FNET.DNET_POOLING must be one of {names_in(DNET_POOLING_REGISTRY)}, not {fnet.DNET_POOLING}.",
     )
-    for key in ("HIDDEN", "TEMPERATURE"):
-        yield fnet[key] > 0, f"MODEL.FNET.{key} must be above 0, not {fnet[key]}."
-    for key in ("SOFT_TARGET_WEIGHT", "ROI_LABEL_ITERS"):
-        yield fnet[key] >= 0, f"MODEL.FNET.{key} must be 0 or more, not {fnet[key]}."
     yield (
         fnet.SELF_DISTILLATION or fnet.SOFT_TARGET_WEIGHT == 0,
         "MODEL.FNET.SOFT_TARGET_WEIGHT is of the auxiliary classifiers, which MODEL.FNET.SELF_DISTILLATION False removes.",
@@ -193,8 +186,6 @@ def _requirements_of_refinement(cfg) -> Requirements:
             refinement[key] > 0,
             f"REFINEMENT.{key} must be above 0 with refinement on; REFINEMENT.ENABLED False switches it off.",
         )
-    bound = refinement.MIN_IOU_WITH_MANUAL
-    yield 0 <= bound <= 1, f"REFINEMENT.MIN_IOU_WITH_MANUAL must be an IoU in [0, 1], not {bound}."
     yield (
         0 <= refinement.WARMUP_ITER <= cfg.SOLVER.MAX_ITER - max(refinement.ROUNDS, 1),
         "REFINEMENT.WARMUP_ITER and at least one iteration for each round must fit in SOLVER.MAX_ITER.",
@@ -203,12 +194,6 @@ def _requirements_of_refinement(cfg) -> Requirements:
 
 def _requirements_of_evaluation(cfg) -> Requirements:
     yield not cfg.TEST.YOUDEN_THRESHOLD or bool(cfg.DATASETS.VAL), "TEST.YOUDEN_THRESHOLD needs DATASETS.VAL."
-    scales = cfg.TEST.AUG.SCALES
-    yield (
-        len(scales) > 0 and all(scale > 0 for scale in scales),
-        f"TEST.AUG.SCALES must be one factor above 0 or more, not {scales}.",
-    )
-    yield cfg.TEST.BOOTSTRAP >= 0, f"TEST.BOOTSTRAP must be 0 or more, not {cfg.TEST.BOOTSTRAP}."
 
 
 def names_in(registry: Registry) -> str:
@@ -363,7 +348,9 @@ def check_network(cfg, training: bool = True, resume: bool = False) -> None:
             f"TEST.AUG.ENABLED shows C-Net several views of a ROI, and {cfg.MODEL.META_ARCHITECTURE} has no C-Net."
         )
     if not training or (resume and os.path.isfile(os.path.join(cfg.OUTPUT_DIR, TAG))):
-        load_trained_weights(model, cfg, resume)
+        path = load_trained_weights(model, cfg, resume)
+        if training:
+            require_resumable(path)
         return
     if class_attribute(cfg.MODEL.META_ARCHITECTURE, "starts_from_first_stage"):
         check_first_stage(cfg)
@@ -405,6 +392,8 @@ def build_network(cfg) -> nn.Module:
         raise InputError(f"The network cannot be built: nothing is known by {error}{whose}.") from error
     except (ValueError, AssertionError) as error:
         raise InputError(f"The network cannot be built: {error}") from error
+    except Exception as error:  # of torch and Detectron2, on values that nothing has refused yet
+        raise InputError(f"The network cannot be built: {type(error).__name__}: {error}") from error
 
 
 def check_output_dir(cfg, resume: bool, overwrite: bool, training: bool = True) -> None:
@@ -425,12 +414,10 @@ def check_output_dir(cfg, resume: bool, overwrite: bool, training: bool = True) 
     config_file = os.path.join(cfg.OUTPUT_DIR, CONFIG_FILE)
     if not os.path.exists(config_file):
         return
-    try:
-        with open(config_file) as file:
-            # empty where Detectron2 was killed as it wrote it
-            found = yaml.safe_load(file) or {}
-    except yaml.YAMLError as error:
-        raise InputError(f"{config_file} cannot be read: {error}") from error
+    # empty where Detectron2 was killed as it wrote it
+    found = read_yaml(config_file) or {}
+    if not isinstance(found, dict):
+        raise InputError(f"{config_file} cannot be read: it holds no keys with values.")
     differences = config_differences(found, yaml.safe_load(cfg.dump()))
     listed = [describe_difference(*difference) for difference in differences]
     if training and not resume:
