@@ -13,7 +13,7 @@ from PIL import Image
 from tqdm import tqdm
 
 from tsdd_d2 import Predictor, load_model
-from tsdd_d2.inference.dicom import number_of_frames
+from tsdd_d2.inference.dicom import WithoutImage, number_of_frames
 from tsdd_d2.data.files import read_json, write_json, write_text
 from tsdd_d2.inference.input_images import find_image_files, picture_name, read_images
 from tsdd_d2.engine.run_folder import sha256_of_file
@@ -40,7 +40,8 @@ predicted_class (by the model's threshold), candidates (box, score and malignanc
 After an interruption the same command goes on with --resume: the files of out/predictions.jsonl are not read again, but
 for those of which a frame is missing.
 
-A file or frame that cannot be read is reported and left out; the exit code is then 1. It is 2 for unusable arguments and
+A DICOM file that holds no image, such as a report, is left out. A file or frame that cannot be read is reported and left
+out; the exit code is then 1. It is 2 for unusable arguments and
 where the output cannot be written, and 130 after an interruption.
 This is research software and must not be used for diagnosis.
 """
@@ -111,6 +112,9 @@ def predict_files(predictor: Predictor, files: List[str], output: str, finished:
     errors = []
 
     def report(error: InputError) -> None:
+        if isinstance(error, WithoutImage):
+            tqdm.write(f"left out: {error}", file=sys.stderr)
+            return
         errors.append(error)
         tqdm.write(f"error: {error}", file=sys.stderr)
 

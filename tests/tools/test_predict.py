@@ -5,6 +5,7 @@ import os
 import shutil
 
 import numpy as np
+import pydicom
 import pytest
 from PIL import Image
 
@@ -90,6 +91,16 @@ def test_a_broken_file_is_reported_and_left_out(predict, images, tmp_path, capsy
     assert "aa.png cannot be decoded" in error and "ab.dcm: the DICOM file cannot be read" in error
     assert "2 files or frames of 5 files" in error
     assert len(read_lines(tmp_path / "out")) == 3
+
+
+def test_a_report_among_dicom_files_is_left_out(predict, tmp_path, capsys):
+    (tmp_path / "study").mkdir()
+    save_dicom(tmp_path / "study" / "IM0001", np.random.RandomState(0).randint(0, 256, (64, 72), dtype=np.uint8))
+    report = pydicom.dcmread(save_dicom(tmp_path / "study" / "IM0002", np.zeros((64, 72), np.uint8)))
+    del report.PixelData, report.Rows, report.Columns
+    report.save_as(tmp_path / "study" / "IM0002")
+    assert predict(tmp_path / "study") == 0
+    assert "IM0002" in capsys.readouterr().err and len(read_lines(tmp_path / "out")) == 1
 
 
 def test_an_image_too_narrow_is_reported_and_left_out(predict, images, tmp_path, capsys):
