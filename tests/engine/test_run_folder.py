@@ -22,6 +22,7 @@ WRITTEN = [
     "inference/config.yaml",
     "inference/diagnosis_tiny_fold1_val.json",
     "inference/model_final/found_box/localisation_tiny_fold1_test.json",
+    "inference/model_final/found_box/tiny_fold1_test/coco_instances_results.json",
     "log.txt",
     "log.txt.rank1",
     "metrics.json",

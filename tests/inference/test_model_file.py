@@ -10,6 +10,7 @@ import torch
 import tsdd_d2
 from detectron2.modeling import META_ARCH_REGISTRY, build_model
 from tsdd_d2.engine.checkpoint import TSDDCheckpointer
+from tsdd_d2.engine.seen_patients import seen_patients
 from tsdd_d2.inference.model_file import FIELDS, load_model, save_model, save_model_of_run
 from tsdd_d2.engine.setup import load_config
 from tsdd_d2.errors import InputError
@@ -49,7 +50,7 @@ def spoil(path, **changes):
 def test_one_file_holds_it_all(saved):
     content = torch.load(saved, weights_only=True)
     assert os.listdir(saved.parent) == ["model.pth"]
-    assert content.keys() == {"format_version", *FIELDS}
+    assert content.keys() == {"format_version", "patients", *FIELDS}
     assert content["config"] == load_config(TINY_CONFIG).dump()
     assert content["preprocessing"] == {
         "format": "RGB",
@@ -143,6 +144,12 @@ def test_a_missing_file_is_named(tmp_path):
         load_model(tmp_path / "model.pth")
 
 
+def test_a_file_of_before_the_patients_were_kept_is_read(path):
+    spoil(path, patients=None)
+    load_model(path)
+    assert seen_patients(str(path)) is None
+
+
 def test_nothing_is_executed(tmp_path):
     class Payload:
         def __reduce__(self):
@@ -207,6 +214,7 @@ def test_the_model_of_a_run(finished_run, session_datasets, tmp_path):
         "sha256": hashlib.sha256(annotation).hexdigest(),
     }
     assert loaded.threshold == 0.5
+    assert seen_patients(str(tmp_path / "model.pth")) == seen_patients(str(finished_run / "model_final.pth"))
 
 
 def test_a_checkpoint_of_the_run_is_not_replaced(finished_run):

@@ -8,7 +8,7 @@ import itertools
 import math
 import numbers
 import os
-from collections import defaultdict
+from collections import Counter, defaultdict
 from typing import Any, Dict, Iterable, List, Mapping, NamedTuple, Optional, Sequence, Tuple, Union
 
 from ..errors import BBUIError
@@ -20,6 +20,13 @@ from .roi import REFINED, ROI_SOURCES
 __all__ = ["box_problems", "read_valid_bbui", "validate_bbui", "validate_splits"]
 
 Path = Union[str, os.PathLike]
+
+# Beyond it float32 tells no two coordinates of a large image apart, in which Detectron2's evaluation has them.
+SMALLEST_SIDE = 0.01  # pixels
+# COCO's evaluation looks at no more boxes of an image.
+MOST_ROIS = 100
+# What every reader of JSON holds exactly.
+LARGEST_ID = 2**53 - 1
 
 # A box clipped to the image in float32 XYXY and stored as XYWH can exceed the border by a rounding error.
 BORDER_TOLERANCE = 0.01  # pixels
@@ -168,7 +175,8 @@ def _check_content(bbui: Any) -> Tuple[List[str], List[Dict[str, Any]]]:
 
     found = [(category.get("id"), category.get("name")) for category in categories]
     expected = [(category["id"], category["name"]) for category in CATEGORIES]
-    if sorted(found, key=repr) != expected:
+    # as they are written: true and 1.0 are equal to 1
+    if sorted(map(repr, found)) != sorted(map(repr, expected)):
         problems.append(f"'categories' must be 1 benign and 2 malignant, found {found}")
     if not images:
         problems.append("'images' is empty")
@@ -178,6 +186,12 @@ def _check_content(bbui: Any) -> Tuple[List[str], List[Dict[str, Any]]]:
     for annotation in annotations:
         label = _describe_annotation(annotation, images_by_id)
         problems += [f"{label}: {problem}" for problem in _annotation_problems(annotation, images_by_id)]
+    rois_of = Counter(annotation["image_id"] for annotation in annotations if _is_integer(annotation.get("image_id")))
+    problems += [
+        f"{_describe_image(image)}: {rois_of[key]} ROIs; COCO's evaluation looks at {MOST_ROIS} boxes of an image"
+        for key, image in images_by_id.items()
+        if rois_of[key] > MOST_ROIS
+    ]
     problems += _duplicates("image id", (image.get("id") for image in images))
     problems += _duplicates("annotation id", (annotation.get("id") for annotation in annotations))
     problems += _duplicates(
@@ -189,8 +203,8 @@ def _check_content(bbui: Any) -> Tuple[List[str], List[Dict[str, Any]]]:
 
 def _image_problems(image: Mapping[str, Any]) -> List[str]:
     problems = []
-    if not _is_integer(image.get("id")):
-        problems.append("'id' is missing or no integer")
+    if not _is_id(image.get("id"), 0):
+        problems.append(f"'id' is missing or no integer from 0 to {LARGEST_ID}")
     if not _is_text(image.get("file_name")):
         problems.append("'file_name' is missing or no text")
     elif not _is_writable(image["file_name"]):
@@ -213,8 +227,9 @@ def _image_problems(image: Mapping[str, Any]) -> List[str]:
 
 def _annotation_problems(annotation: Mapping[str, Any], images: Mapping[int, Mapping[str, Any]]) -> List[str]:
     problems = []
-    if not _is_integer(annotation.get("id")):
-        problems.append("'id' is missing or no integer")
+    if not _is_id(annotation.get("id"), 1):
+        # pycocotools takes a match with id 0 for none: a perfect box would count as missed
+        problems.append(f"'id' is missing or no integer from 1 to {LARGEST_ID}; number annotations from 1 on")
     image = _image_of(annotation, images)
     if image is None:
         problems.append("its image is not in 'images'")
@@ -237,7 +252,9 @@ def _annotation_problems(annotation: Mapping[str, Any], images: Mapping[int, Map
     # pycocotools' evaluation reads both keys of every annotation; a box without an area is told above.
     if not (_is_positive(annotation.get("area")) or _is_flat(annotation.get("bbox"))):
         problems.append(f"'area' must be a number above 0, found {annotation.get('area')!r}")
-    if annotation.get("iscrowd") != 0:
+    elif image is not None and not _size_problems(image) and annotation.get("area", 0) > 1.01 * image["width"] * image["height"]:
+        problems.append(f"'area' {annotation['area']!r} is larger than the image; COCO's evaluation would leave it out")
+    if not _is_integer(annotation.get("iscrowd")) or annotation["iscrowd"] != 0:
         problems.append(f"'iscrowd' must be 0, found {annotation.get('iscrowd')!r}")
     if annotation.get("roi_source", "manual") not in ROI_SOURCES:
         problems.append(f"'roi_source' must be one of {ROI_SOURCES}, found {annotation['roi_source']!r}")
@@ -284,7 +301,7 @@ def box_problems(key: str, box: Any, image: Optional[Mapping[str, Any]]) -> List
         return [f"'{key}' {list(box)} has a NaN, infinite or far too large value"]
     x, y, width, height = box
     if _is_flat(box):
-        return [f"'{key}' {list(box)} has no area: width and height must be above 0"]
+        return [f"'{key}' {list(box)} has no area: width and height must be {SMALLEST_SIDE} pixels or more"]
     if image is None or _size_problems(image):
         return []
     if (
@@ -451,7 +468,7 @@ def _is_box(value: Any) -> bool:
 
 def _is_flat(value: Any) -> bool:
     """Whether it is a box, XYWH, without an area."""
-    return _is_box(value) and (value[2] <= 0 or value[3] <= 0)
+    return _is_box(value) and not (value[2] >= SMALLEST_SIDE and value[3] >= SMALLEST_SIDE)
 
 
 def _is_text(value: Any) -> bool:
@@ -473,6 +490,10 @@ def _printable(file_name: Any) -> Any:
 
 def _is_integer(value: Any) -> bool:
     return isinstance(value, int) and not isinstance(value, bool)
+
+
+def _is_id(value: Any, first: int) -> bool:
+    return _is_integer(value) and first <= value <= LARGEST_ID
 
 
 def _is_count(value: Any) -> bool:

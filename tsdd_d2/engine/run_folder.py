@@ -26,7 +26,7 @@ WRITTEN = re.compile(
     rf"{TAG}|{CONFIG_FILE}|{RECORD}|metrics\.json|events\.out\.tfevents\..*|log\.txt(\.rank\d+)?|results\.(json|md)"
     r"|model_(\d{7}|round_00|best|final)\.pth"
     r"|rois/round_\d+\.json"
-    r"|inference/(config\.yaml|log\.txt(\.rank\d+)?|results\.json|(.+/)?(diagnosis|localisation)_[^/]+\.json)"
+    r"|inference/(config\.yaml|log\.txt(\.rank\d+)?|results\.json|(.+/)?(diagnosis|localisation)_[^/]+\.json|(.+/)?coco_instances_results\.json)"
 )
 # the name of a file while :func:`tsdd_d2.data.files.replacing` writes it
 TEMPORARY = re.compile(r"\.(.+)\.\d+\.tmp")

@@ -39,6 +39,7 @@ from .run_folder import (
     read_run_config,
     run_files,
 )
+from .seen_patients import check_independence
 from .stage1_trainer import initial_annotation
 from .trainer import OPTIMIZER_REGISTRY
 
@@ -338,7 +339,8 @@ def _files_of(name: str) -> Tuple[str, str]:
 
 def check_network(cfg, training: bool = True, resume: bool = False) -> None:
     """Raises InputError if the network cannot be built or tested as configured, or its weights are missing or do not fit
-    it or, in stage 2, the data: the initial ones, or those that are evaluated.
+    it or, in stage 2, the data: the initial ones, or those that are evaluated; or if the latter were trained on patients of
+    the test sets.
 
     A run that goes on from a checkpoint of its own needs no initial weights.
     """
@@ -351,6 +353,8 @@ def check_network(cfg, training: bool = True, resume: bool = False) -> None:
         path = load_trained_weights(model, cfg, resume)
         if training:
             require_resumable(path)
+        else:
+            check_independence(path, cfg.DATASETS.TEST)
         return
     if class_attribute(cfg.MODEL.META_ARCHITECTURE, "starts_from_first_stage"):
         check_first_stage(cfg)

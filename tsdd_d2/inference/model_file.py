@@ -2,7 +2,7 @@
 
 import os
 from dataclasses import dataclass
-from typing import Any, Dict, Optional, Tuple
+from typing import Any, Dict, Iterable, Optional, Tuple
 
 import torch
 from torch import nn
@@ -19,6 +19,7 @@ from ..errors import BBUIError, InputError
 from ..evaluation import load_youden_threshold
 from ..engine.checkpoint import TSDDCheckpointer, are_weights, require_finite
 from ..engine.run_folder import RunRecord, read_run_config, run_files
+from ..engine.seen_patients import seen_patients_of_run
 
 __all__ = ["ModelFile", "load_model", "load_model_of_run", "save_model", "save_model_of_run"]
 
@@ -61,7 +62,15 @@ class ModelFile:
     package_version: str
 
 
-def save_model(path: str, cfg, model: nn.Module, *, threshold: float, training_set: Dict[str, str]) -> None:
+def save_model(
+    path: str,
+    cfg,
+    model: nn.Module,
+    *,
+    threshold: float,
+    training_set: Dict[str, str],
+    patients: Optional[Iterable[str]] = None,
+) -> None:
     """
     Writes a model file, completely or not at all; missing folders are made.
 
@@ -70,6 +79,8 @@ def save_model(path: str, cfg, model: nn.Module, *, threshold: float, training_s
         cfg: the whole configuration of ``model``.
         threshold: in [0, 1]; an image with ``malignancy >= threshold`` is called malignant.
         training_set: ``name`` and ``sha256``, of its annotation file.
+        patients: the keys of the patients of the training set, see :mod:`tsdd_d2.engine.seen_patients`, by which an
+            evaluation tells whether it is independent; None: unknown.
 
     Raises:
         InputError: another suffix, a threshold that is no probability, or an INPUT.FORMAT without three channels.
@@ -90,6 +101,7 @@ def save_model(path: str, cfg, model: nn.Module, *, threshold: float, training_s
         class_names=list(CLASS_NAMES),
         threshold=float(threshold),
         training_set=dict(training_set),
+        patients=None if patients is None else sorted(patients),
         package_version=tsdd_d2.__version__,
     )
 
@@ -183,7 +195,9 @@ def save_model_of_run(
         threshold = _threshold_of_run(cfg, run, checkpoint)
     record = RunRecord.read(run)
     training_set = {"name": record.dataset, "sha256": record.annotation_sha256}
-    save_model(path, cfg, model, threshold=threshold, training_set=training_set)
+    seen = seen_patients_of_run(run)
+    patients = seen and seen.keys
+    save_model(path, cfg, model, threshold=threshold, training_set=training_set, patients=patients)
 
 
 def _usable(device: Optional[str]) -> str:
