@@ -30,27 +30,21 @@ demo: export DETECTRON2_DATASETS = $(DEMO)/datasets
 demo: $(INSTALLED)  ## generate the phantom data, train all rounds of stage 1, draw the ROIs, make the review page
 	$(BIN)/python datasets/prepare_phantom.py --root $(DEMO)/datasets/phantom
 	$(BIN)/python tools/train_net.py --config-file configs/tsdd_stage1_demo.yaml --resume OUTPUT_DIR $(DEMO)/stage1
-	$(BIN)/python tools/visualize_rois.py --run $(DEMO)/stage1
-	$(BIN)/python tools/compare_figures.py --run $(DEMO)/stage1
+	$(BIN)/python tools/draw_rois.py --run $(DEMO)/stage1
 	$(BIN)/python tools/review_rois.py --run $(DEMO)/stage1
 
-# The experiments in results/; the commands share runs. REPRODUCE_ARGS='--jobs 2' goes to each of them. results/README.md
-# has the commands of what these targets leave out: results/stage1/ and results/table2_global_pooling/.
+# The experiments in results/; the commands share runs. REPRODUCE_ARGS='--jobs 2' goes to each of them.
 ablation: $(INSTALLED)  ## Table II on BUS-BRA in DETECTRON2_DATASETS: 10 hours of a core; it goes on where it was stopped
-	$(REPRODUCE) table2 --folds 1 2 3 4 --p 0.2 --results results
-	$(REPRODUCE) table2 --folds 1 --p 0.2 --seeds 0 1 2 --results results/table2_seeds
-	$(REPRODUCE) table2 --folds 1 --p 1.0 --results results/p1.0
+	$(REPRODUCE) table2 --folds 1 2 3 4 --p 0.2
+	$(REPRODUCE) table2 --folds 1 --p 1.0
+	$(REPRODUCE) table2_seeds
 
 experiments: ablation  ## Tables I to III, Fig. 6 to 9 on folds 1 to 4: 26 hours of a core, with those of ablation
-	$(REPRODUCE) table1 --folds 1 2 3 4 --p 0.2 --results results
-	$(REPRODUCE) roc --folds 1 2 3 4 --p 0.2 --results results
-	$(REPRODUCE) table1 --folds 1 --p 1.0 --results results/p1.0
-	$(REPRODUCE) roc --folds 1 --p 1.0 --results results/p1.0
-	$(REPRODUCE) table3 --folds 1 --results results
-	$(REPRODUCE) fig6 --folds 1 --p 0.2 --results results
-	$(REPRODUCE) fig8 --folds 1 --p 0.2 --results results
-	$(REPRODUCE) fig9 --folds 1 2 3 4 --p 0.2 --results results
-	$(REPRODUCE) fig9 --folds 1 --p 1.0 --results results/p1.0
+	$(REPRODUCE) table1 --folds 1 2 3 4 --p 0.2
+	$(REPRODUCE) table1 --folds 1 --p 1.0
+	$(REPRODUCE) table3
+	$(REPRODUCE) all --no-train --results results
+	$(BIN)/python tools/update_readme.py
 
 # Few images and steps: it shows that all parts work together, not what the methods are worth.
 reproduce-small: export DETECTRON2_DATASETS = $(SMALL)/datasets

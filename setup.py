@@ -17,7 +17,7 @@ setup(
     # tsdd_d2/configs is a link: the files stand where users of Detectron2 look for them, and are installed too
     package_data={
         "tsdd_d2": ["configs/*.yaml"],
-        "tsdd_d2.report": ["templates/*"],
+        "tsdd_d2.experiments": ["templates/*"],
         "tsdd_d2.review": ["templates/*"],
     },
     # Detectron2 is needed but not listed. PyPI has no distribution of that name (the official one

@@ -1,5 +1,5 @@
 #!/usr/bin/env python
-"""Makes a table or figure of the paper: trains what is missing, and renders it from the predictions of the runs.
+"""Makes tables and figures of the paper: trains what is missing, and renders them from the predictions of the runs.
 
 The plan is printed first. A finished run is never repeated, an interrupted one goes on, a failed one is reported and
 does not stop the others. The same command goes on where it was stopped, also on another machine that has the folder of
@@ -14,6 +14,7 @@ import time
 START = time.time()  # what follows takes seconds, which count
 
 import argparse
+import dataclasses
 import functools
 import os
 import re
@@ -24,29 +25,19 @@ from tabulate import tabulate
 from tqdm import tqdm
 
 from tsdd_d2.errors import InputError, reports_errors
-from tsdd_d2.experiments import (
-    EXECUTORS,
-    EXPERIMENTS,
-    METHODS,
-    PROFILES,
-    Outcome,
-    Resources,
-    check_plan,
-    compared_methods,
-    copy_predictions,
-    duration,
-    evaluate_run_on,
-    execute,
-    existing_folds,
-    expected_times,
-    folds_of_runs,
-    read_predictions,
-    runs_to_train,
-    shown_runs,
-    train_run,
-    training_environment,
-)
+from tsdd_d2.experiments.catalogue import EXPERIMENTS, View, render
+from tsdd_d2.experiments.checks import check_plan
+from tsdd_d2.experiments.execution import execute
+from tsdd_d2.experiments.executors import EXECUTORS, Resources
+from tsdd_d2.experiments.groups import THRESHOLDS, read_entries
+from tsdd_d2.experiments.page import write_report
+from tsdd_d2.experiments.plan import compared_methods, duration, expected_times, planned_runs, runs_to_train
+from tsdd_d2.experiments.predictions import keep_predictions
+from tsdd_d2.experiments.training import Outcome, evaluate_run_on, train_run, training_environment
+from tsdd_d2.method import METHODS, PROFILES
 from tsdd_d2.plugins import load_plugins
+
+ARCHIVE = "predictions.tar.xz"
 
 EPILOG = """
 Examples:
@@ -67,45 +58,46 @@ On Slurm, and on a Ray cluster that is up:
 Every model of Table I on another data set, without training:
     $ python tools/reproduce.py --experiment table1 --data busbra --no-train --test-data busi_fold1_test
 
-Keep the predictions, and render from them alone:
+Keep tables, figures and predictions, and render all experiments from the kept predictions alone:
     $ python tools/reproduce.py --experiment table1 --data busbra --no-train --results results
-    $ python tools/reproduce.py --experiment table1 --data busbra --no-train --output results/runs --results results
+    $ python tools/reproduce.py --experiment all --no-train --output results/predictions.tar.xz --results results
 """
 
+
 def defaults() -> str:
-    return "\n".join(
-        f"  {name:8} {x.title:10} p {' '.join(map(str, x.p))}, "
-        f"{'all folds' if x.folds is None else 'fold ' + ' '.join(map(str, x.folds))}: "
-        f"{', '.join(x.methods or compared_methods())}"
-        for name, x in EXPERIMENTS.items()
-    )
+    def describe(x):
+        folds = "all folds" if x.folds is None else f"fold {' '.join(map(str, x.folds))}"
+        p, seeds = (" ".join(map(str, values)) for values in (x.p, x.seeds))
+        return f"  {x.name:12} p {p}, {folds}, seeds {seeds}: {', '.join(x.methods or compared_methods())}"
+
+    return "\n".join(map(describe, EXPERIMENTS.values()))
 
 
 def parse(argv):
     parser = argparse.ArgumentParser(
-        description=f"{__doc__}\nWithout --methods, --folds, --p and --seeds (default: 0):\n{defaults()}\n",
+        description=f"{__doc__}\nWithout --methods, --folds, --p and --seeds:\n{defaults()}\n",
         epilog=EPILOG,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     add = parser.add_argument
-    add("--experiment", required=True, choices=EXPERIMENTS)
+    add("--experiment", required=True, nargs="+", choices=[*EXPERIMENTS, "all"], metavar="NAME", help="one or more, or all")
     add("--data", default="busbra", metavar="NAME", help="see datasets/README.md (default: busbra)")
     add("--profile", default="cpu", choices=PROFILES, help="cpu: configs/*_cpu.yaml; paper: its values (default: cpu)")
-    add("--methods", nargs="+", choices=[x.name for x in METHODS.values() if x.stage != 1], metavar="NAME")
+    add("--methods", nargs="+", choices=[x.name for x in METHODS.values() if not x.is_part], metavar="NAME")
     add(
         "--folds",
         nargs="+",
         type=int,
         metavar="K",
         help="test folds; where the list above says all folds: those with a test split in the data set's annotations/ or, "
-        "with --no-train and without the data set, those with a run",
+        "with --no-train, those with a run",
     )
     add("--p", nargs="+", type=float, help="shares of the training patients that keep their ROIs")
     add("--seeds", nargs="+", type=int, metavar="SEED")
     add(
         "--threshold",
         default="0.5",
-        choices=["0.5", "youden-val"],
+        choices=THRESHOLDS,
         help="malignancy from which on an image is called malignant; youden-val: the best on a run's validation split",
     )
     add(
@@ -115,13 +107,18 @@ def parse(argv):
         metavar="NAME",
         help="evaluate the models on these too: busi_fold1_test; for the tables and roc",
     )
-    add("--output", default="output/experiments", metavar="DIR", help="folder of the runs (default: %(default)s)")
+    add(
+        "--output",
+        default="output/experiments",
+        metavar="DIR",
+        help="folder of the runs, or with --no-train an archive of predictions (default: %(default)s)",
+    )
     add(
         "--results",
         metavar="DIR",
-        help="folder of tables and figures (default: OUTPUT/results), where an experiment replaces its earlier files; if "
-        "given, the predictions are copied to DIR/runs, and logs are linked if DIR is in OUTPUT or around it",
+        help=f"folder of tables and figures (default: OUTPUT/results); if given, its {ARCHIVE} takes the predictions",
     )
+    add("--also", nargs="+", default=[], choices=["tex", "pdf", "json"], help="beside Markdown, CSV and PNG")
     add("--dry-run", action="store_true", help="print the plan, and stop")
     add("--no-train", action="store_true", help="render what is finished; the rest is shown as missing")
     add("--overrides", nargs="+", default=[], metavar="KEY VALUE", help="of the configuration, for every run")
@@ -140,9 +137,12 @@ def parse(argv):
     args = parser.parse_args(argv)
     if args.jobs < 1:
         parser.error("--jobs must be 1 or more")
-    if args.test_data and not EXPERIMENTS[args.experiment].external:
-        external = ", ".join(name for name, x in EXPERIMENTS.items() if x.external)
-        parser.error(f"--test-data goes with {external}: {args.experiment} shows the test fold alone")
+    args.experiment = list(EXPERIMENTS) if "all" in args.experiment else list(dict.fromkeys(args.experiment))
+    alone = [name for name in args.experiment if not EXPERIMENTS[name].external]
+    if args.test_data and alone:
+        parser.error(f"--test-data is not shown by {', '.join(alone)}")
+    if os.path.isfile(args.output) and not (args.no_train and args.results):
+        parser.error("of an archive --output needs --no-train and --results")
     if not all("=" in x for x in args.executor_options):
         parser.error("--executor-options takes KEY=VALUE")
     return args
@@ -159,16 +159,15 @@ def main(argv=None) -> int:
 
 
 def reproduce(args) -> int:
+    plans = {}
     chosen = {"methods": args.methods, "folds": args.folds, "p": args.p, "seeds": args.seeds}
-    experiment = EXPERIMENTS[args.experiment]._replace(**{key: value for key, value in chosen.items() if value})
-    if experiment.methods is None:
-        experiment = experiment._replace(methods=compared_methods())
-    if experiment.folds is None:
-        experiment = experiment._replace(folds=all_folds(args))
-    if experiment.stages and not set(experiment.methods) & set(EXPERIMENTS[args.experiment].methods):
-        raise InputError(f"{args.experiment} shows the stages of {' and '.join(EXPERIMENTS[args.experiment].methods)} alone.")
-    shown = shown_runs(experiment, args.output, args.data, args.profile, args.overrides)
-    runs = list(dict.fromkeys(run for _, run in shown))
+    for name in args.experiment:
+        experiment = dataclasses.replace(EXPERIMENTS[name], **{key: tuple(x) for key, x in chosen.items() if x})
+        runs = planned_runs(experiment, args.output, args.data, args.profile, args.overrides, not args.no_train)
+        if not runs:
+            raise InputError(f"{args.output} has no run of {name}: leave out --no-train, or name its --folds.")
+        plans[experiment] = runs
+    runs = list(dict.fromkeys(run for planned in plans.values() for run in planned))
     to_train = [] if args.no_train else runs_to_train(runs)
     check_plan(runs, to_train, args.test_data)
     print_plan(list(dict.fromkeys((*to_train, *runs))), to_train)
@@ -176,27 +175,26 @@ def reproduce(args) -> int:
         return 0
     outcomes = train_and_evaluate(args, runs, to_train)
     print_times(outcomes, time.time() - START)
-    results = args.results or os.path.join(args.output, "results")
-    if args.results:
-        first_stages = [run.needs for run in runs if run.needs is not None]
-        copy_predictions(dict.fromkeys((*runs, *first_stages)), os.path.join(results, "runs"))
-    render(args.experiment, shown, args.output, results, args.threshold)
+    print(f"Written: {render_all(args, plans)}")
     failed = {run.id: outcome.error for run, outcome in outcomes.items() if outcome.error}
     for name, error in failed.items():
         print(f"failed: {name}: {error}", file=sys.stderr)
     return int(bool(failed))
 
 
-def all_folds(args):
-    """Of the data set or, where it is not on this machine and nothing is to be trained, of the runs."""
-    try:
-        return existing_folds(args.data)
-    except InputError:
-        folds = folds_of_runs(args.output, args.data, args.profile) if args.no_train else []
-        if not folds:
-            raise
-        print(f"{args.data} is not on this machine: shown are the folds of which there are runs, {', '.join(map(str, folds))}.")
-        return folds
+def render_all(args, plans) -> str:
+    """Writes the files of the experiments; returns the path of the page."""
+    folder = args.results or os.path.join(args.output, "results")
+    sections = []
+    for experiment, runs in plans.items():
+        view = View(experiment, read_entries(runs, args.threshold), folder, args.threshold, "pdf" in args.also)
+        sections.append(render(view))
+        sections[-1].write(folder, args.also)
+    if args.results:
+        runs = [run for planned in plans.values() for run in planned]
+        first_stages = [run.needs for run in runs if run.needs is not None]
+        keep_predictions(dict.fromkeys((*runs, *first_stages)), os.path.join(folder, ARCHIVE))
+    return write_report(sections, folder, view.bootstrap.resamples)
 
 
 def train_and_evaluate(args, runs, to_train):
@@ -226,12 +224,12 @@ def train_and_evaluate(args, runs, to_train):
 
 
 def executor_option(text: str):
-    """Key and value of KEY=VALUE: a whole number, true or false, a YAML list or mapping, or else the text.
+    """Key and value of KEY=VALUE: a number, true or false, a YAML list or mapping, or else the text.
 
     YAML alone would make 43200 of the time 12:00:00, and 5349 of the account 012345.
     """
     key, value = text.split("=", 1)
-    return key, yaml.safe_load(value) if re.fullmatch(r"-?(0|[1-9]\d*)|true|false|[\[{].*", value) else value
+    return key, yaml.safe_load(value) if re.fullmatch(r"-?(0|[1-9]\d*)(\.\d+)?|true|false|[\[{].*", value) else value
 
 
 class Progress:
@@ -262,7 +260,7 @@ def print_plan(runs, to_train) -> None:
     rows = [
         [
             run.id,
-            "fa, pa" if run.definition.uses_pa_images else "fa",
+            "fa, pa" if run.definition.sees.pa_images else "fa",
             run.status,
             duration(expected[run].seconds) if run in to_train and expected[run] else "",
         ]
@@ -298,29 +296,6 @@ def print_times(outcomes, wall: float) -> None:
         f"{len(busy)} training processes took {duration(total)}, the whole {duration(wall)}; none of them ran in "
         f"{(wall - covered) / wall:.1%} of it."
     )
-
-
-def render(experiment: str, shown, output: str, results: str, threshold: str) -> None:
-    """Hands what was planned and what is finished to the report."""
-    # drawing packages, which training does without
-    from tsdd_d2 import report
-
-    planned, finished = [], []
-    # a link to a log leads somewhere as long as the page and the runs stay in one folder
-    folders = [os.path.abspath(output), os.path.abspath(results)]
-    together = os.path.commonpath(folders) in folders
-    # beside what is shown, the list of runs has the first stages; predictions may have been kept without them
-    first_stages = [
-        (name, run.needs)
-        for name, run in shown
-        if run.needs is not None and (run.needs.status == "finished" or run.status != "finished")
-    ]
-    for name, run in dict.fromkeys((*shown, *first_stages)):
-        log = os.path.relpath(run.log, results) if together and os.path.isfile(run.log) else None
-        planned.append({**run.descriptor, "method": name, "status": run.status, "log": log})
-        if run.status == "finished":
-            finished.append({**read_predictions(run), "method": name})
-    print(f"Written: {report.render(experiment, planned, finished, results, threshold)}")
 
 
 if __name__ == "__main__":

@@ -1,5 +1,5 @@
 #!/usr/bin/env python
-"""Trains and evaluates TSDDNet, with the conventions of Detectron2's own tools/train_net.py."""
+"""Trains and evaluates TSDDNet and the methods that it is compared with, with the conventions of Detectron2's own tool."""
 
 import os
 import sys
@@ -12,70 +12,88 @@ from detectron2.utils.logger import setup_logger
 import tsdd_d2  # noqa: F401 (registers our parts)
 from tsdd_d2.data import ensure_registered
 from tsdd_d2.data.files import write_json
-from tsdd_d2.engine import TRAINERS, load_trained_weights
+from tsdd_d2.engine import load_trained_weights
 from tsdd_d2.engine.final_evaluation import evaluate_model, evaluate_run
 from tsdd_d2.engine.memory import keep_freed_memory
-from tsdd_d2.engine.run_folder import remove_run
+from tsdd_d2.engine.run_folder import is_finished, remove_run
 from tsdd_d2.engine.setup import (
+    build_network,
     check_config,
     check_data,
     check_network,
     check_output_dir,
     data_sets,
     load_config,
+    trainer_of,
 )
 from tsdd_d2.errors import InputError
 from tsdd_d2.evaluation.tables import results_table
+from tsdd_d2.method import METHODS, PROFILES
 
 EPILOG = """
 Examples (the data set is looked up below $DETECTRON2_DATASETS; datasets/README.md tells how to prepare it):
 
-Train the first stage on two CPU cores, with the ROIs of a fifth of the patients:
-    $ python tools/train_net.py --config-file configs/tsdd_stage1_cpu.yaml DATASETS.P 0.2 OUTPUT_DIR output/p02
+Train TSDDNet, both stages one after the other, on two CPU cores, with the ROIs of a fifth of the patients:
+    $ python tools/train_net.py --data busbra --fold 1 DATASETS.P 0.2 OUTPUT_DIR output/p02
 
 Go on after an interruption:
-    $ python tools/train_net.py --config-file configs/tsdd_stage1_cpu.yaml --resume DATASETS.P 0.2 OUTPUT_DIR output/p02
+    $ python tools/train_net.py --data busbra --fold 1 --resume DATASETS.P 0.2 OUTPUT_DIR output/p02
+
+Train another method, or the first stage alone:
+    $ python tools/train_net.py --method retinanet --data busbra --fold 1 DATASETS.P 0.2
+    $ python tools/train_net.py --method tsddnet_stage1 --data busbra --fold 1 DATASETS.P 0.2 OUTPUT_DIR output/stage1
 
 Train the second stage on the networks and the ROIs of a first-stage run:
-    $ python tools/train_net.py --config-file configs/tsdd_stage2_cpu.yaml DATASETS.P 0.2 \\
-        MODEL.WEIGHTS output/p02 OUTPUT_DIR output/p02_stage2
+    $ python tools/train_net.py --data busbra --fold 1 DATASETS.P 0.2 MODEL.WEIGHTS output/stage1 OUTPUT_DIR output/stage2
 
 Evaluate a checkpoint on another data set:
-    $ python tools/train_net.py --config-file configs/tsdd_stage1_cpu.yaml --eval-only \\
-        MODEL.WEIGHTS output/p02/model_final.pth DATASETS.TEST "('busi_fold1_test',)" OUTPUT_DIR output/p02_busi
+    $ python tools/train_net.py --eval-only MODEL.WEIGHTS output/p02/model_final.pth \\
+        DATASETS.TEST "('busi_fold1_test',)" OUTPUT_DIR output/p02_busi
 
-Evaluate the last checkpoint of a run:
-    $ python tools/train_net.py --config-file configs/tsdd_stage1_cpu.yaml --eval-only --resume OUTPUT_DIR output/p02
-
-Two processes (on two GPUs, or on the CPU where MODEL.DEVICE is cpu):
-    $ python tools/train_net.py --config-file configs/tsdd_stage1_cpu.yaml --num-gpus 2 OUTPUT_DIR output/two_processes
+Two processes (on two GPUs, or on the CPU where MODEL.DEVICE is cpu), with the paper's values:
+    $ python tools/train_net.py --profile paper --data busbra --fold 1 --num-gpus 2 OUTPUT_DIR output/two_processes
 """
 
 
 def main(args):
-    cfg = load_config(args.config_file, args.opts)
-    for name in data_sets(cfg, training=not args.eval_only):
-        ensure_registered(name)  # a process that was spawned knows none; the data themselves are checked before
+    runs = configurations(args)
+    for cfg in runs:
+        for name in data_sets(cfg, training=not args.eval_only):
+            ensure_registered(name)  # a process that was spawned knows none; the data themselves are checked before
     keep_freed_memory()
     if args.eval_only:
-        # a training run's own config.yaml and log stay as they are
-        set_up(cfg_with_output_dir(cfg, os.path.join(cfg.OUTPUT_DIR, "inference")), args)
-        model = build_model(cfg)
-        weights = load_trained_weights(model, cfg, args.resume)
-        results = evaluate_model(cfg, model, os.path.join(cfg.OUTPUT_DIR, "inference"))
-        if comm.is_main_process():
-            write_json(os.path.join(cfg.OUTPUT_DIR, "inference", "results.json"), results)
-            print(results_table({weights: results}))
-        return results
+        return evaluate(runs[0], args)
+    for cfg in runs[:-1]:
+        if not (args.resume and is_finished(cfg.OUTPUT_DIR)):
+            train(cfg, args)
+    if len(runs) > 1:  # only now is there what it starts from
+        check_network(runs[-1], resume=args.resume)
+    return train(runs[-1], args)
+
+
+def train(cfg, args):
     if args.overwrite:
         if comm.is_main_process():
             remove_run(cfg.OUTPUT_DIR)
         comm.synchronize()  # the other ranks open log files of their own there
     set_up(cfg, args)
-    trainer = TRAINERS[cfg.MODEL.META_ARCHITECTURE](cfg)
+    trainer = trainer_of(cfg)(cfg)
     trainer.resume_or_load(resume=args.resume)
     trainer.train()
     return evaluate_run(cfg)
+
+
+def evaluate(cfg, args):
+    folder = os.path.join(cfg.OUTPUT_DIR, "inference")
+    # a training run's own config.yaml and log stay as they are
+    set_up(with_output_dir(cfg, folder), args)
+    model = build_model(cfg)
+    weights = load_trained_weights(model, cfg, args.resume)
+    results = evaluate_model(cfg, model, folder)
+    if comm.is_main_process():
+        write_json(os.path.join(folder, "results.json"), results)
+        print(results_table({weights: results}))
+    return results
 
 
 def set_up(cfg, args):
@@ -84,7 +102,7 @@ def set_up(cfg, args):
     setup_logger(cfg.OUTPUT_DIR, distributed_rank=comm.get_rank(), name="tsdd_d2")
 
 
-def cfg_with_output_dir(cfg, output_dir):
+def with_output_dir(cfg, output_dir):
     cfg = cfg.clone()
     cfg.defrost()
     cfg.OUTPUT_DIR = output_dir
@@ -92,29 +110,71 @@ def cfg_with_output_dir(cfg, output_dir):
     return cfg
 
 
-def run(argv=None) -> int:
+def configurations(args):
+    """What is trained one after the other: the run that the method starts from, unless MODEL.WEIGHTS names one, and its own."""
+    method = args.method or (None if args.config_file else "tsddnet")
+    return _with_first_run(args, method, args.opts)
+
+
+def _with_first_run(args, method, opts):
+    def load(*more):
+        return load_config(
+            args.config_file, [*opts, *more], method=method, profile=args.profile, data=args.data, fold=args.fold
+        )
+
+    cfg = load()
+    first = METHODS[method].starts_from if method else None
+    if first is None or cfg.MODEL.WEIGHTS or args.eval_only:
+        return [cfg]
+    folder = os.path.join(cfg.OUTPUT_DIR, first)
+    return [*_with_first_run(args, first, [*opts, "OUTPUT_DIR", folder]), load("MODEL.WEIGHTS", folder)]
+
+
+def parse(argv):
     parser = default_argument_parser(EPILOG)
-    parser.add_argument(
+    add = parser.add_argument
+    add(
         "--overwrite",
         action="store_true",
         help="start again in an OUTPUT_DIR that holds a run; all that the run wrote is removed",
     )
+    add("--method", metavar="NAME", help="what is trained (default: tsddnet, unless there is a --config-file)")
+    add("--profile", default="cpu", choices=PROFILES, help="small compute, or the paper's values (default: cpu)")
+    add("--data", metavar="NAME", help="the data set, a folder below $DETECTRON2_DATASETS")
+    add("--fold", type=int, metavar="K", help="its fold: <NAME>_fold<K>_train, _val and _test (default: 1)")
     args = parser.parse_args(argv)
     if args.overwrite and (args.resume or args.eval_only):
         parser.error("--overwrite removes the run that --resume and --eval-only need")
+    if args.fold is not None and args.data is None:
+        parser.error("--fold is of a --data set")
+    args.fold = args.fold or 1
+    return args
+
+
+def check(cfg, args, starts_from_checked_run):
+    training = not args.eval_only
+    # evaluation takes no minibatches; 0 GPUs are one process
+    num_processes = 1 if args.eval_only else max(1, args.num_gpus * args.num_machines)
+    check_config(cfg, num_processes, training)
+    check_output_dir(cfg, args.resume, args.overwrite, training)
+    check_data(cfg, training)
+    if starts_from_checked_run:
+        build_network(cfg)  # its weights are not there yet
+    else:
+        check_network(cfg, training, args.resume)
+
+
+def run(argv=None) -> int:
+    args = parse(argv)
     # without launch(), so that an error of a training keeps its traceback
     try:
-        cfg = load_config(args.config_file, args.opts)
-        # evaluation takes no minibatches; 0 GPUs are one process
-        num_processes = 1 if args.eval_only else max(1, args.num_gpus * args.num_machines)
-        check_config(cfg, num_processes, training=not args.eval_only)
-        check_output_dir(cfg, args.resume, args.overwrite, training=not args.eval_only)
-        check_data(cfg, training=not args.eval_only)
-        check_network(cfg, training=not args.eval_only, resume=args.resume)
+        runs = configurations(args)
+        for number, cfg in enumerate(runs):
+            check(cfg, args, starts_from_checked_run=number > 0)
     except InputError as error:
         print(f"error: {error}", file=sys.stderr)
         return 2
-    if cfg.MODEL.DEVICE == "cpu":
+    if runs[0].MODEL.DEVICE == "cpu":
         # launch() lets its processes talk by NCCL, which has no tensors on the CPU, wherever they see a GPU
         os.environ["CUDA_VISIBLE_DEVICES"] = ""
     launch(

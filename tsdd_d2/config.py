@@ -138,6 +138,9 @@ def add_tsdd_config(cfg: CN) -> None:
     RANGES.update(DETECTRON2_RANGES)
     key = functools.partial(add_key, cfg)
 
+    # The method that is trained, by name in tsdd_d2/methods; "": the first one with this MODEL.META_ARCHITECTURE.
+    key("METHOD", "", A_TEXT)
+
     # ---- data
     # The validation split: periodic evaluation, best checkpoint, Youden threshold. TEST is looked at only at the end.
     key("DATASETS.VAL", (), each(A_NAME, 0))

@@ -127,9 +127,9 @@ def comparison_figure(columns: Sequence[str], rows: Sequence[ComparisonRow], roi
     figure.get_layout_engine().set(w_pad=0.02, h_pad=0.02, wspace=0.01, hspace=0.01)
     grid = figure.subplots(len(rows), len(columns), squeeze=False, height_ratios=heights)
     for axis, title in zip(grid[0], columns):
-        axis.set_title(f"{textwrap.fill(title, 18)}\n", fontsize=10, fontweight="bold")
+        axis.set_title(f"{textwrap.fill(title, 18)}\n", fontsize=10, fontweight="bold", parse_math=False)
     for axes, row in zip(grid, rows):
-        title = axes[0].text(0, 1.01, row.title, transform=axes[0].transAxes, fontsize=8, va="bottom")
+        title = axes[0].text(0, 1.01, row.title, transform=axes[0].transAxes, fontsize=8, va="bottom", parse_math=False)
         title.set_in_layout(False)  # it may reach over the next columns
         for axis, cell in zip(axes, row.cells, strict=True):
             axis.imshow(row.pixels)

@@ -1,6 +1,6 @@
 import numpy as np
 
-from tsdd_d2.data.draws import DrawSampler, ShardedBatchSampler, TrainingDraws, numpy_seed
+from tsdd_d2.data.draws import DrawSampler, ShardedBatchSampler, Stream, StreamDraws, StreamMapper, TrainingDraws, numpy_seed
 
 IMAGES = [{"image_id": i, "width": 10 + i, "height": 10} for i in range(5)]
 
@@ -60,3 +60,39 @@ def test_seeding_is_undone():
     assert [first, np.random.rand()] == expected.tolist()
     with numpy_seed([5, 6]):
         assert np.random.rand() == inside
+
+
+UNLABELLED = [{"image_id": 100 + i, "width": 10, "height": 10} for i in range(7)]
+
+
+def test_every_batch_has_its_part_of_each_stream_on_every_rank():
+    streams = [Stream(IMAGES, 2, name="labelled"), Stream(UNLABELLED, 4, name="unlabelled")]
+    draws = StreamDraws(streams, seed=3, num_batches=5)
+    assert len(draws) == 30
+    for rank in (0, 1):
+        share = [draws[i]["stream"] for i in DrawSampler(0, len(draws), rank, 2)]
+        assert share == ["labelled", "unlabelled", "unlabelled"] * 5
+    unlabelled = [draws[i]["image_id"] for i in range(30) if draws[i]["stream"] == "unlabelled"]
+    assert all(100 <= i < 107 for i in unlabelled) and len(set(unlabelled)) == 7
+    # a draw is a function of seed and number, and the streams draw independently
+    assert StreamDraws(streams, seed=3, num_batches=5)[17] == draws[17]
+    assert len({tuple(draws[i]["draw_seed"]) for i in range(30)}) == 30
+
+
+def test_one_stream_draws_as_it_would_alone():
+    draws = StreamDraws([Stream(IMAGES, 2)], seed=3, num_batches=4)
+    alone = TrainingDraws(IMAGES, seed=3, num_draws=8, batch_size=2)
+    assert [draws[i] for i in range(8)] == [{**alone[i], "stream": ""} for i in range(8)]
+
+
+def test_an_image_may_be_composed_of_several():
+    draws = StreamDraws([Stream(IMAGES, 2, composed_of=4)], seed=0, num_batches=3)
+    assert all(len(draws[i]["composed_with"]) == 3 for i in range(6))
+    assert draws[4] == draws[4] and {x["image_id"] for i in range(6) for x in draws[i]["composed_with"]} <= set(range(5))
+
+
+def test_each_stream_has_its_mapper():
+    streams = [Stream(IMAGES, 1, name="a"), Stream(IMAGES, 1, mapper=lambda x: ["weak", "strong"], name="b")]
+    mapper = StreamMapper(streams, mapper=lambda x: x["image_id"])
+    assert mapper({"stream": "a", "image_id": 7}) == 7
+    assert mapper({"stream": "b", "image_id": 7}) == ["weak", "strong"]

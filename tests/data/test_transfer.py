@@ -48,3 +48,7 @@ def test_a_worker_sends_a_batch_in_one_piece():
 def test_without_workers_it_is_a_list_of_the_images():
     (batch,) = DataLoader(MappedImages(), 6, collate_fn=PackedBatch)
     assert [x["image_id"] for x in batch] == [0, 1, 2, 3, 4, 5]
+
+
+def test_views_of_an_image_stand_side_by_side_in_a_batch():
+    assert PackedBatch.of_views([{"image": 1}, [{"image": 2}, {"image": 3}]]) == [{"image": 1}, {"image": 2}, {"image": 3}]

@@ -2,6 +2,7 @@
 
 import pytest
 
+from detectron2.evaluation.testing import flatten_results_dict
 from detectron2.modeling import build_model
 from tsdd_d2.data import ensure_registered
 from tsdd_d2.data.files import read_json, write_json
@@ -36,11 +37,14 @@ def test_test_time_augmentation_comes_beside_the_plain_evaluation(tiny_cfg, tiny
     both = evaluate_model(tiny_cfg, model, str(tmp_path / "both"))["tiny_fold1_test"]
 
     assert list(both) == ["found box", "found box, TTA", "manual ROI", "manual ROI, TTA"]
-    assert both["found box"] == plain["found box"] and both["manual ROI"] == plain["manual ROI"]
+    for box in ("found box", "manual ROI"):
+        assert flatten_results_dict(both[box]) == pytest.approx(flatten_results_dict(plain[box]), abs=1e-3)
     # the boxes are the same ones, their diagnoses are not
-    assert both["found box, TTA"]["localisation"] == plain["found box"]["localisation"]
+    localisation = plain["found box"]["localisation"]
+    assert both["found box, TTA"]["localisation"] == pytest.approx(localisation, abs=1e-3)
     first, augmented = (
         read_json(tmp_path / "both" / folder / "diagnosis_tiny_fold1_test.json")["predictions"][0]
         for folder in ("found_box", "found_box_tta")
     )
-    assert first["box"] == augmented["box"] and first["malignancy"] != augmented["malignancy"]
+    assert first["box"] == pytest.approx(augmented["box"], abs=1e-3)
+    assert abs(first["malignancy"] - augmented["malignancy"]) > 1e-5

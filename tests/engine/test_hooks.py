@@ -61,3 +61,20 @@ def test_statistics_of_batch_normalisation_are_averaged():
         model.running_mean.fill_(mean)
         averaging.after_step()
     assert averaging.averaged.running_mean.item() == pytest.approx(2 / 11 * 1 + 9 / 11 * 3)
+
+
+def test_a_teacher_copies_the_student_until_the_burn_in_is_over():
+    model = nn.Linear(1, 1, bias=False)
+    averaging = WeightAveraging(model, decay=0.5, burn_in=2, predicts=False)
+    averaging.before_train()
+    assert averaging.predicting is model
+    steps(averaging, [1.0, 5.0])
+    assert averaging.averaged.weight.item() == 5
+    steps(averaging, [9.0])  # decay_at(0, 0.5)
+    assert averaging.averaged.weight.item() == pytest.approx(0.1 * 5 + 0.9 * 9)
+    state = averaging.state_dict()
+    again = WeightAveraging(nn.Linear(1, 1, bias=False), decay=0.5, burn_in=2, predicts=False)
+    again.model.load_state_dict(model.state_dict())  # the checkpoint's "model"
+    again.load_state_dict(state)
+    again.before_train()
+    assert torch.equal(again.averaged.weight, averaging.averaged.weight)

@@ -8,9 +8,8 @@ from detectron2.data import DatasetCatalog
 from tsdd_d2.data import ensure_registered
 from tsdd_d2.data.files import read_json, write_json
 from tsdd_d2.engine import TSDDCheckpointer
-from tsdd_d2.engine.run_folder import RunRecord
+from tsdd_d2.engine.run_folder import RunRecord, initial_annotation
 from tsdd_d2.engine.setup import check_config, check_data, check_network, check_output_dir, load_config
-from tsdd_d2.engine.stage1_trainer import initial_annotation
 from tsdd_d2.errors import BBUIError, InputError
 
 
@@ -132,7 +131,7 @@ def test_a_network_that_cannot_be_built_names_the_key(tiny_cfg, key, value, chec
     "key, names",
     [
         ("SOLVER.OPTIMIZER", "Adam, AdamW"),
-        ("MODEL.META_ARCHITECTURE", "TSDDStage1, TSDDStage2, Diagnosing"),
+        ("MODEL.META_ARCHITECTURE", "CNetOnImage, CNetOnROI, Diagnosing"),
         ("MODEL.DNET.RANKING", "quality, expected_iou, consensus"),
         ("MODEL.FNET.DNET_POOLING", "global, roi"),
         ("REFINEMENT.RULE", "class_guided, pseudo_label"),

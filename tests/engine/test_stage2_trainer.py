@@ -12,7 +12,7 @@ import torch
 
 from tsdd_d2.data import ensure_registered
 from tsdd_d2.data.files import read_json, write_json
-from tsdd_d2.engine.run_folder import RunRecord, check_first_stage, read_refined_rois
+from tsdd_d2.engine.run_folder import RunRecord, check_first_run, read_refined_rois
 from tsdd_d2.engine.setup import check_network, load_config
 from tsdd_d2.errors import InputError
 from tsdd_d2.refinement import ROIBank, veto
@@ -120,13 +120,13 @@ def test_vetoes_reject_rois_of_the_first_stage(session_datasets, tmp_path):
     entry = veto(bbui["images"][1], pseudo)
     write_json(path, {"data_set": "tiny_fold1_train", "run": "r", "vetoes": [entry]})
     RunRecord.of(cfg)._replace(status="finished", architecture="TSDDStage1", rounds=1).write(str(run))
-    check_first_stage(cfg)
+    check_first_run(cfg)
     rois = read_refined_rois(cfg)
     assert rois["annotations"] == [manual] and rois["images"][1] == {**bbui["images"][1], "roi_veto": True}
 
     write_json(path, {"data_set": "tiny_fold1_train", "run": "r", "vetoes": [{**entry, "image_id": 99}]})
     with pytest.raises(InputError, match=r"vetoes\.json: 1 of them.*\n.*image 99"):
-        check_first_stage(cfg)
+        check_first_run(cfg)
 
 
 @pytest.mark.parametrize(
@@ -142,7 +142,7 @@ def test_a_first_stage_on_something_else_is_refused(finished_run, overrides, mes
     cfg = load_config(CONFIG, ["MODEL.WEIGHTS", str(finished_run), *overrides])
     ensure_registered(cfg.DATASETS.TRAIN[0])
     with pytest.raises(InputError) as error:
-        check_first_stage(cfg)
+        check_first_run(cfg)
     assert message in str(error.value) and str(finished_run) in str(error.value)
 
 
@@ -172,7 +172,7 @@ def test_a_folder_that_is_no_finished_first_stage_is_refused(finished_run, tmp_p
     cfg = load_config(CONFIG, ["MODEL.WEIGHTS", str(run)])
     ensure_registered(cfg.DATASETS.TRAIN[0])
     with pytest.raises(InputError, match=message):
-        check_first_stage(cfg)
+        check_first_run(cfg)
 
 
 def test_without_a_first_stage_nothing_is_written(tmp_path):

@@ -8,7 +8,7 @@ from detectron2.config import CfgNode
 from detectron2.engine import launch
 from detectron2.utils import comm
 from tsdd_d2.data.files import read_json, write_json
-from tsdd_d2.engine import TSDDTrainer
+from tsdd_d2.engine import Trainer
 
 
 def validate_on_a_rank(folder):
@@ -18,12 +18,12 @@ def validate_on_a_rank(folder):
     seen = lambda cfg, network: network.running_mean.tolist()  # noqa: E731
     cfg = CfgNode({"DATASETS": {"VAL": ("val",), "TEST": ()}, "TEST": {"BOOTSTRAP": 9}})
     trainer = types.SimpleNamespace(cfg=cfg, network=network, test=seen)
-    write_json(f"{folder}/{comm.get_rank()}.json", TSDDTrainer.validate(trainer))
+    write_json(f"{folder}/{comm.get_rank()}.json", Trainer.validate(trainer))
 
 
 def test_detectron2s_keys_for_biases_hold(tiny_cfg):
     tiny_cfg.merge_from_list(["SOLVER.BIAS_LR_FACTOR", 2.0, "SOLVER.WEIGHT_DECAY_BIAS", 0.5])
-    optimizer = TSDDTrainer.build_optimizer(tiny_cfg, nn.Linear(3, 1))
+    optimizer = Trainer.build_optimizer(tiny_cfg, nn.Linear(3, 1))
     groups = {group["params"][0].shape: (group["lr"], group["weight_decay"]) for group in optimizer.param_groups}
     rate, decay = tiny_cfg.SOLVER.BASE_LR, tiny_cfg.SOLVER.WEIGHT_DECAY
     assert groups == {(1, 3): (rate, decay), (1,): (2 * rate, 0.5)}

@@ -1,14 +1,16 @@
 """Variants of both stages, as a plug-in adds them: subclasses with a trainer are treated as the stages that they vary."""
 
+from dataclasses import replace
+
 import pytest
 from torch import nn
 
 from detectron2.modeling import META_ARCH_REGISTRY
 from tsdd_d2.data import ensure_registered
-from tsdd_d2.engine import TRAINERS, Stage1Trainer, Stage2Trainer
-from tsdd_d2.engine.run_folder import RunRecord, check_first_stage, differences_of_files
-from tsdd_d2.engine.setup import check_config, check_network
+from tsdd_d2.engine.run_folder import RunRecord, check_first_run, differences_of_files
+from tsdd_d2.engine.setup import check_config, check_network, trainer_of
 from tsdd_d2.errors import InputError
+from tsdd_d2.method import METHODS
 from tsdd_d2.modeling import TSDDStage1, TSDDStage2
 from tsdd_d2.refinement import ROIBank
 
@@ -27,9 +29,10 @@ class MyStage2(TSDDStage2):
 
 @pytest.fixture
 def variants(monkeypatch):
-    for variant, trainer in ((MyStage1, Stage1Trainer), (MyStage2, Stage2Trainer)):
-        monkeypatch.setitem(META_ARCH_REGISTRY._obj_map, variant.__name__, variant)
-        monkeypatch.setitem(TRAINERS, variant.__name__, trainer)
+    for variant, of in ((MyStage1, "tsddnet_stage1"), (MyStage2, "tsddnet")):
+        name = variant.__name__
+        monkeypatch.setitem(META_ARCH_REGISTRY._obj_map, name, variant)
+        monkeypatch.setitem(METHODS, name, replace(METHODS[of], name=name, architecture=name))
 
 
 @pytest.fixture
@@ -37,12 +40,12 @@ def second_stage(variants, tiny_cfg, tiny_dataset, tmp_path):
     """The configuration of a second stage on a finished run of a variant of the first one."""
     for split in ("train", "val", "test"):
         ensure_registered(f"tiny_fold1_{split}")
-    tiny_cfg.MODEL.META_ARCHITECTURE, tiny_cfg.MODEL.DNET.RANKING = "MyStage1", "quality+cnet"
+    tiny_cfg.MODEL.META_ARCHITECTURE, tiny_cfg.MODEL.DNET.RANKING = "MyStage1", "quality"
     tiny_cfg.SOLVER.MAX_ITER, tiny_cfg.REFINEMENT.WARMUP_ITER, tiny_cfg.TEST.EVAL_PERIOD = 2, 0, 0
     first = tiny_cfg.clone()
     check_config(first)
     check_network(first)
-    trainer = TRAINERS["MyStage1"](first)
+    trainer = trainer_of(first)(first)
     trainer.resume_or_load(resume=False)
     trainer.train()
     (tmp_path / "run" / "config.yaml").write_text(first.dump())
@@ -63,7 +66,7 @@ def test_a_variant_of_the_second_stage_goes_on_from_a_variant_of_the_first(secon
     check_network(second_stage)
     record = RunRecord.of(second_stage)
     assert (record.architecture, record.rule, record.rounds) == ("MyStage2", "class_guided", 0)
-    trainer = TRAINERS["MyStage2"](second_stage)
+    trainer = trainer_of(second_stage)(second_stage)
     trainer.resume_or_load(resume=False)
     record.write(second_stage.OUTPUT_DIR)
     assert differences_of_files(second_stage) == []
@@ -76,7 +79,7 @@ def test_a_variant_of_the_second_stage_goes_on_from_a_variant_of_the_first(secon
         check_network(second_stage)
     monkeypatch.delitem(META_ARCH_REGISTRY._obj_map, "MyStage1")
     with pytest.raises(InputError, match="a run of MyStage1, which nothing here registers"):
-        check_first_stage(second_stage)
+        check_first_run(second_stage)
     assert main_of("explain_selection")(["--run", run]) == 2
 
 

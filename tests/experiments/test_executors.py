@@ -9,9 +9,10 @@ import threading
 import pytest
 
 from tsdd_d2.errors import InputError
-from tsdd_d2.experiments import EXECUTORS, Outcome, Resources, execute
 from tsdd_d2.experiments import execution
-from tsdd_d2.experiments.executors import Resumable
+from tsdd_d2.experiments.execution import execute
+from tsdd_d2.experiments.executors import EXECUTORS, Resources, Resumable
+from tsdd_d2.experiments.training import Outcome
 
 
 def stages(run):
@@ -163,7 +164,7 @@ def test_slurm_submits_a_lost_run_again_so_many_times(lost, retries, submitted, 
 
     monkeypatch.setattr(submitit.AutoExecutor, "submit", lambda self, *arguments: Job())
     executor = EXECUTORS["slurm"](Resources(retries=retries), str(tmp_path), {"cluster": "local"})
-    handle = executor.submit(print)
+    handle = executor.submit(print, None)
     ((ended, result),) = executor.wait([handle], None)
     assert ended == handle and len(jobs) == submitted
     assert result == "done" if lost <= retries else isinstance(result, submitit.core.utils.UncompletedJobError)
@@ -172,18 +173,51 @@ def test_slurm_submits_a_lost_run_again_so_many_times(lost, retries, submitted, 
 def test_slurm_gets_the_resources_of_a_run(tmp_path, monkeypatch):
     submitit = pytest.importorskip("submitit", reason="the extra [slurm] is not installed")
     asked = {}
-    monkeypatch.setattr(submitit.AutoExecutor, "__init__", lambda self, folder, cluster: asked.update(cluster=cluster))
+    monkeypatch.setattr(submitit.AutoExecutor, "__init__", lambda self, cluster, **_: asked.update(cluster=cluster))
     monkeypatch.setattr(submitit.AutoExecutor, "update_parameters", lambda self, **parameters: asked.update(parameters))
     options = {"slurm_partition": "gpu", "timeout_min": 90}
     EXECUTORS["slurm"](Resources(cpus=3, gpus=1), str(tmp_path), options)
     assert asked == {"cluster": "slurm", "name": "tsdd_d2", "cpus_per_task": 3, "gpus_per_node": 1, **options}
 
 
-def test_slurm_calls_a_preempted_run_again(run):
+@pytest.mark.parametrize("name", ["max_num_timeout", "slurm_max_num_timeout"])
+def test_slurm_gets_what_belongs_to_its_constructor(name, tmp_path, monkeypatch):
+    submitit = pytest.importorskip("submitit", reason="the extra [slurm] is not installed")
+    asked = {}
+    monkeypatch.setattr(submitit.AutoExecutor, "__init__", lambda self, folder, **options: asked.update(options))
+    monkeypatch.setattr(submitit.AutoExecutor, "update_parameters", lambda self, **parameters: None)
+    EXECUTORS["slurm"](Resources(), str(tmp_path), {name: 9})
+    assert asked == {"cluster": "slurm", "slurm_max_num_timeout": 9}
+
+
+@pytest.mark.parametrize("options", [{"timeout_min": "2h"}, {"mem_gb": "8 GB"}, {"slurm_nothing": 1}])
+def test_slurm_refuses_what_submitit_does_not_take(options, tmp_path):
     pytest.importorskip("submitit", reason="the extra [slurm] is not installed")
-    function = Resumable(lambda run: run.id)
-    again = function.checkpoint(run)
-    assert again.function(*again.args, **again.kwargs) == function(run) == run.id
+    with pytest.raises(InputError, match=next(iter(options)).removeprefix("slurm_")):
+        EXECUTORS["slurm"](Resources(), str(tmp_path), {"cluster": "local", **options})
+
+
+def test_slurm_takes_half_a_gigabyte(tmp_path):
+    pytest.importorskip("submitit", reason="the extra [slurm] is not installed")
+    EXECUTORS["slurm"](Resources(), str(tmp_path), {"cluster": "local", "mem_gb": 7.5})
+
+
+def test_slurm_calls_a_stopped_run_again_if_it_moved_forward(run):
+    pytest.importorskip("submitit", reason="the extra [slurm] is not installed")
+
+    def one_checkpoint(run):
+        os.makedirs(run.folder, exist_ok=True)
+        with open(os.path.join(run.folder, "last_checkpoint"), "a") as file:
+            file.write("x")
+        return run.id
+
+    moves, stands = Resumable(one_checkpoint), Resumable(lambda run: run.id)
+    assert moves(run) == run.id
+    again = moves.checkpoint(run)
+    assert again.function(*again.args, **again.kwargs) == run.id
+    stands(run)
+    with pytest.raises(RuntimeError, match=run.id):
+        stands.checkpoint(run)
 
 
 def test_what_an_executor_does_not_know_is_refused(tmp_path):

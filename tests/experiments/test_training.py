@@ -1,6 +1,5 @@
 """One run with a stand-in for the training tool: attempts, records, predictions, and lost parents."""
 
-import json
 import multiprocessing
 import os
 import time
@@ -9,9 +8,9 @@ import pytest
 
 from tsdd_d2.data.files import read_json, write_json
 from tsdd_d2.errors import InputError
-from tsdd_d2.experiments import Outcome, check_plan, evaluate_run_on, read_predictions, train_run, training
-from tsdd_d2.experiments.predictions import copy_predictions
-from tsdd_d2.experiments.training import is_taken, training_environment
+from tsdd_d2.experiments import training
+from tsdd_d2.experiments.checks import check_plan
+from tsdd_d2.experiments.training import Outcome, evaluate_run_on, is_taken, train_run, training_environment
 
 from .conftest import calls
 
@@ -22,12 +21,16 @@ def record(run):
     return read_json(os.path.join(run.folder, "experiment.json"))
 
 
+def predictions(run):
+    return read_json(os.path.join(run.folder, "predictions.json"))
+
+
 def test_a_finished_run_leaves_its_record_and_is_not_repeated(run):
     assert train_run(run, {}).error is None
     assert train_run(run, {}) == Outcome() and calls(run) == 1
-    content = read_predictions(run)
+    content = predictions(run)
     assert {key: content[key] for key in run.descriptor} == {
-        "method": "retinanet", "stage": None, "data": "tiny", "profile": "cpu", "fold": 1, "p": 0.5, "seed": 0,
+        "method": "retinanet", "data": "tiny", "profile": "cpu", "fold": 1, "p": 0.5, "seed": 0,
     }  # fmt: skip
     assert content["youden_threshold"] == 0.43 and content["seconds"] > 0
     assert {"torch", "numpy", "detectron2", "tsdd_d2", "python"} <= set(content["versions"])
@@ -46,7 +49,7 @@ def test_a_finished_run_keeps_its_last_model_and_no_periodic_checkpoint(run):
 
 def test_predictions_are_those_of_the_networks_own_boxes_one_image_on_a_line(run):
     train_run(run, {})
-    first, second = read_predictions(run)["predictions"]["tiny_fold1_test"]
+    first, second = predictions(run)["predictions"]["tiny_fold1_test"]
     assert first == {
         "image_id": 21, "file_name": "images/021.png", "patient_id": "p10", "label": 0, "malignancy": 0.12346,
         "box": [1.2346, 2, 30, 123.46], "score": 0.98765, "roi": [30, 20, 56, 40],
@@ -73,7 +76,7 @@ def test_the_record_has_the_configuration_of_the_attempt_that_trained(run):
     train_run(run._replace(overrides=("SOLVER.MAX_ITER", "3")), {})
     os.remove(run.folder + ".fails")
     train_run(run, {})
-    assert record(run)["overrides"] == read_predictions(run)["overrides"] == []
+    assert record(run)["overrides"] == predictions(run)["overrides"] == []
 
 
 def test_remains_of_an_attempt_that_trained_nothing_are_removed(run):
@@ -90,7 +93,7 @@ def test_a_run_that_another_configuration_trained_meanwhile_is_left_alone(run):
     train_run(run, {})
     before = record(run)
     outcome = train_run(run._replace(overrides=("SOLVER.MAX_ITER", "3")), {})
-    assert "was made with overrides [], not ['SOLVER.MAX_ITER', '3']" in outcome.error
+    assert run.folder in outcome.error and "SOLVER.MAX_ITER" in outcome.error
     assert record(run) == before and calls(run) == 1
 
 
@@ -99,23 +102,22 @@ def test_damaged_predictions_are_one_clear_error(run):
     path = os.path.join(run.folder, "predictions.json")
     with open(path, "r+") as file:
         file.truncate(100)
-    for read in (read_predictions, lambda x: check_plan([x], [])):
-        with pytest.raises(InputError, match="predictions.json is not a JSON file"):
-            read(run)
+    with pytest.raises(InputError, match="predictions.json"):
+        check_plan([run], [])
 
 
 def test_seconds_leave_out_what_an_interruption_made_it_repeat(run):
     """An attempt of 100 s whose last checkpoint was written after 60 s, then the one that ended the run."""
     started = time.time() - 1000
-    attempts = [{"started": started, "seconds": None, "exit_code": None}]
-    content = {**run.descriptor, **run.configuration, "attempts": attempts}
+    attempts = [{"started": started, "seconds": None, "exit_code": None, "versions": {}, "git_revision": None}]
+    content = {**run.descriptor, "overrides": [], "attempts": attempts}
     write_json(os.path.join(run.folder, "experiment.json"), content)
     checkpoint = os.path.join(run.folder, "last_checkpoint")
     open(checkpoint, "w").close()
     os.utime(checkpoint, (started + 60, started + 60))
     train_run(run, {})
     last = record(run)["attempts"][-1]["seconds"]
-    assert read_predictions(run)["seconds"] == pytest.approx(60 + last, abs=0.2) and last < 30
+    assert predictions(run)["seconds"] == pytest.approx(60 + last, abs=0.2) and last < 30
 
 
 def test_a_run_whose_parent_was_killed_is_waited_for_and_not_repeated(run):
@@ -132,14 +134,14 @@ def test_a_run_whose_parent_was_killed_is_waited_for_and_not_repeated(run):
     while is_taken(run):
         time.sleep(0.01)
     assert train_run(run, {}).error is None and calls(run) == 1
-    assert record(run)["attempts"][0]["exit_code"] == 0 and read_predictions(run)["seconds"] >= 1.4
+    assert record(run)["attempts"][0]["exit_code"] == 0 and predictions(run)["seconds"] >= 1.4
 
 
 def test_other_data_sets_are_added_once_without_training(run, monkeypatch):
     train_run(run, {})
-    before = read_predictions(run)
+    before = predictions(run)
     assert evaluate_run_on(run, ["tiny_fold1_val"], {}).error is None
-    after = read_predictions(run)
+    after = predictions(run)
     assert list(after["predictions"]) == ["tiny_fold1_test", "tiny_fold1_val"] and calls(run) == 1
     assert after["predictions"]["tiny_fold1_val"][0]["malignancy"] == 0.1
     for values in (after["predictions"], after["annotation_sha256"]):
@@ -163,15 +165,7 @@ def test_what_another_process_evaluated_meanwhile_is_not_repeated(run, monkeypat
 
     monkeypatch.setattr(training, "_only_one", lock_after_another)
     assert evaluate_run_on(run, ["tiny_fold1_val"], {}) == Outcome()
-    assert read_predictions(run)["predictions"]["tiny_fold1_val"] == []
-
-
-def test_copied_predictions_are_a_finished_run(run, tmp_path):
-    train_run(run, {})
-    copy_predictions([run, run._replace(fold=2)], str(tmp_path / "kept"))
-    kept = run._replace(output=str(tmp_path / "kept"))
-    assert kept.status == "finished" and read_predictions(kept) == read_predictions(run)
-    assert os.listdir(tmp_path / "kept") == [run.id] and json.dumps(os.listdir(kept.folder)) == '["predictions.json"]'
+    assert predictions(run)["predictions"]["tiny_fold1_val"] == []
 
 
 def test_training_processes_get_the_threads_and_the_place_of_the_data(monkeypatch, tmp_path):

@@ -1,6 +1,5 @@
 """C-Net on boxes that it is given: which boxes, which images, and what the evaluation calls them."""
 
-import os
 
 import pytest
 import torch
@@ -8,29 +7,24 @@ import torch
 from detectron2.modeling import build_model
 from detectron2.structures import ImageList
 from tsdd_d2.data import ensure_registered
-from tsdd_d2.engine import TRAINERS
 from tsdd_d2.engine.final_evaluation import evaluate_model
-from tsdd_d2.engine.setup import load_config
+from tsdd_d2.engine.setup import load_config, trainer_of
 from tsdd_d2.modeling.network import TSDDNetwork
 
-from ..conftest import ROOT
-from .tiny import tiny_overrides
+from .tiny import images_trained_on, tiny_overrides
 
 
 def configuration(method, tmp_path):
-    path = os.path.join(ROOT, "configs", f"{method}_cpu.yaml")
-    return load_config(path, [*tiny_overrides(), "OUTPUT_DIR", str(tmp_path)])
+    return load_config(opts=[*tiny_overrides(), "OUTPUT_DIR", str(tmp_path)], method=method)
 
 
 @pytest.mark.parametrize("method, num_images", [("cnet_oracle", 8), ("cnet_whole_image", 16)])
-def test_which_images_it_trains_on(method, num_images, tmp_path, tiny_dataset, monkeypatch):
+def test_which_images_it_trains_on(method, num_images, tmp_path, tiny_dataset):
     cfg = configuration(method, tmp_path)
     ensure_registered("tiny_fold1_train")
-    trainer = TRAINERS[cfg.MODEL.META_ARCHITECTURE](cfg)
+    trainer = trainer_of(cfg)(cfg)
     trainer.resume_or_load(resume=False)
-    seen = []
-    monkeypatch.setattr(trainer, "load_images", lambda dataset_dicts, *_: seen.extend(dataset_dicts))
-    trainer.before_train()
+    seen = images_trained_on(trainer)
     assert len(seen) == num_images
 
 
@@ -79,4 +73,4 @@ def test_the_oracle_is_the_first_stages_own(tmp_path):
     inputs = [{"image": image, "height": 128, "width": 144, "rois": torch.tensor([[10.0, 20, 60, 90]])}]
     a, b = oracle(inputs)[0]["instances"], stage1.diagnose(inputs)[0]["instances"]
     assert a.malignancy.tolist() == pytest.approx(b.malignancy.tolist(), abs=1e-5)
-    assert a.pred_boxes.tensor.tolist() == b.pred_boxes.tensor.tolist()
+    torch.testing.assert_close(a.pred_boxes.tensor, b.pred_boxes.tensor)

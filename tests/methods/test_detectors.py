@@ -8,24 +8,21 @@ import torch
 
 from detectron2.modeling import build_model
 from tsdd_d2.evaluation.detections import malignancy_of_detections
-from tsdd_d2.engine import TRAINERS
-from tsdd_d2.engine.setup import check_data, load_config
+from tsdd_d2.engine.setup import check_data, load_config, trainer_of
 
-from ..conftest import ROOT
-from .tiny import tiny_overrides
+from .tiny import images_trained_on, tiny_overrides
 
 METHODS = ["retinanet", "faster_rcnn"]
 
 
 def configuration(method, output_dir, *overrides):
-    path = os.path.join(ROOT, "configs", f"{method}_cpu.yaml")
-    return load_config(path, [*tiny_overrides(), "OUTPUT_DIR", str(output_dir), *overrides])
+    return load_config(opts=[*tiny_overrides(), "OUTPUT_DIR", str(output_dir), *overrides], method=method)
 
 
 def train(cfg, resume=False):
     os.makedirs(cfg.OUTPUT_DIR, exist_ok=True)
     check_data(cfg)
-    trainer = TRAINERS[cfg.MODEL.META_ARCHITECTURE](cfg)
+    trainer = trainer_of(cfg)(cfg)
     trainer.resume_or_load(resume)
     trainer.train()
     return trainer
@@ -62,14 +59,12 @@ def test_a_resumed_run_ends_with_the_weights_of_an_uninterrupted_one(method, tmp
     assert all(torch.equal(a["model"][key], b["model"][key]) for key in a["model"])
 
 
-def test_training_sees_the_fully_annotated_images_alone(tmp_path, tiny_dataset, monkeypatch):
+def test_training_sees_the_fully_annotated_images_alone(tmp_path, tiny_dataset):
     cfg = configuration("retinanet", tmp_path)
     check_data(cfg)
-    trainer = TRAINERS["DiagnosingRetinaNet"](cfg)
+    trainer = trainer_of(cfg)(cfg)
     trainer.resume_or_load(resume=False)
-    seen = []
-    monkeypatch.setattr(trainer, "load_images", lambda dataset_dicts, *_: seen.extend(dataset_dicts))
-    trainer.before_train()
+    seen = images_trained_on(trainer)
     # p = 0.5 of 8 patients keep the ROIs of their 2 images
     assert len(seen) == 8 and all(x["annotations"] for x in seen)
 

@@ -22,3 +22,11 @@ def tiny_overrides(p: float = 0.5, iterations: int = 4) -> list:
         "TEST.BOOTSTRAP": 5,
     }
     return [str(x) for pair in values.items() for x in pair]
+
+
+def images_trained_on(trainer) -> list:
+    """The dataset dicts that a trainer hands to its streams, round 0 of its ROIs being there."""
+    seen, streams = [], trainer.streams
+    trainer.streams = lambda images: seen.extend(images) or streams(images)
+    trainer.before_train()
+    return seen

@@ -130,4 +130,5 @@ def test_box_subnet_shares_its_weights_between_levels():
     head = BoxSubnet(in_channels=8, num_anchors=2, num_convs=1, with_quality=False)
     x = torch.rand(1, 8, 5, 5)
     deltas, quality = head([x, x])
-    assert torch.equal(deltas[0], deltas[1]) and quality == []
+    torch.testing.assert_close(deltas[0], deltas[1])
+    assert quality == []

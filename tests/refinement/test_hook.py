@@ -31,7 +31,7 @@ def test_memory_does_not_grow_with_the_rounds(tiny_cfg, tiny_dataset, tmp_path):
         bank=bank,
         schedule=RoundSchedule(warmup_iter=1, max_iter=5, rounds=4),
         build_round_loader=lambda dataset_dicts: round_loader(tiny_cfg, dataset_dicts),
-        reset_train_loader=loaded.append,
+        use_rois=lambda round_number, _: loaded.append(round_number),
         candidates_per_round=3,
     )
     hook.trainer = SimpleNamespace(model=model, storage=EventStorage(), start_iter=0)
@@ -52,7 +52,7 @@ def test_rounds_of_an_earlier_training_are_not_taken_for_its_own(tiny_cfg, tiny_
 
     def begin(bank, start_iter=0):
         hook = CandidateSelectionHook(
-            tiny_cfg, model=None, bank=bank, build_round_loader=None, reset_train_loader=lambda _: None
+            tiny_cfg, model=None, bank=bank, build_round_loader=None, use_rois=lambda *_: None
         )
         hook.trainer = SimpleNamespace(start_iter=start_iter)
         hook.before_train()

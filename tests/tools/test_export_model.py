@@ -101,7 +101,7 @@ def test_differences_are_measured(model_file, exported, monkeypatch):
     with torch.no_grad():
         monkeypatch.setattr(model_file.model.cnet.classifier, "bias", torch.nn.Parameter(torch.tensor([0.0, 9.0])))
     other = largest_differences(model_file, exported, images)
-    assert other["malignancy"] > 0.01 and other["boxes"] == same["boxes"]
+    assert other["malignancy"] > 0.01 and other["boxes"] < BOX_TOLERANCE
 
 
 @pytest.mark.parametrize("options", [["--output", "model.pb"], ["--batch-size", "0"], ["--model", "missing.pth"]])

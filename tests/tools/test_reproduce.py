@@ -1,13 +1,12 @@
 """tools/reproduce.py with a stand-in for the training tool, and once with the real one."""
 
+import csv
+import itertools
 import os
 import runpy
-import sys
-import types
 
 import pytest
 
-import tsdd_d2
 from tsdd_d2.data.files import read_json
 
 from ..methods.tiny import tiny_overrides
@@ -18,124 +17,113 @@ TOOL = os.path.join(ROOT, "tools", "reproduce.py")
 
 
 @pytest.fixture
-def rendered(monkeypatch):
-    """What the report was asked to render, instead of a report."""
-    calls = []
-    report = types.ModuleType("tsdd_d2.report")
-    report.render = lambda *arguments: calls.append(arguments) or "report.html"
-    monkeypatch.setitem(sys.modules, "tsdd_d2.report", report)
-    monkeypatch.setattr(tsdd_d2, "report", report, raising=False)
-    return calls
-
-
-@pytest.fixture
-def reproduce(tmp_path, rendered, stand_in):  # noqa: F811
+def reproduce(tmp_path, stand_in):  # noqa: F811
     """The tool in this process, on the tiny data set; returns its exit code."""
     main = runpy.run_path(TOOL)["main"]
 
-    def call(experiment, *arguments, output="out"):
-        options = ["--experiment", experiment, "--data", "tiny", "--output", str(tmp_path / output)]
-        return main([*options, *arguments])
+    def call(*arguments, output="out"):
+        names = list(itertools.takewhile(lambda x: not x.startswith("--"), arguments))
+        options = ["--data", "tiny", "--output", str(tmp_path / output)]
+        return main(["--experiment", *names, *options, *arguments[len(names) :]])
 
     return call
 
 
-def test_dry_run_prints_the_plan_and_writes_nothing(reproduce, rendered, tmp_path, capsys):
+def table_of(folder, name="table1"):
+    with open(folder / f"{name}.csv", newline="") as file:
+        return {row["method"]: row for row in csv.DictReader(file) if row.get("source") != "paper, private data"}
+
+
+def test_dry_run_prints_the_plan_and_writes_nothing(reproduce, tmp_path, capsys):
     assert reproduce("table2", "--p", "0.5", "--dry-run") == 0
     printed = capsys.readouterr().out
     assert printed.count("missing") == 6 and "tsdd_b_stage1_tiny_cpu_fold1_p0.5_seed0" in printed
-    assert "6 runs, 6 to train: unknown for tsddnet_stage1, tsddnet" in printed
-    assert not (tmp_path / "out").exists() and rendered == []
+    assert not (tmp_path / "out").exists()
 
 
-def test_without_the_data_set_folds_are_those_of_the_runs(reproduce, rendered, tiny_dataset, tmp_path, capsys):
+def test_without_training_folds_are_those_of_the_runs(reproduce, tiny_dataset, tmp_path, capsys):
     assert reproduce("table1", "--methods", "retinanet", "--p", "0.5") == 0
     tiny_dataset.rename(tmp_path / "elsewhere")
     assert reproduce("table1", "--methods", "retinanet", "--p", "0.5", "--no-train") == 0
-    assert rendered[1][1] == rendered[0][1] and [x["fold"] for x in rendered[1][1]] == [1]
-    assert "shown are the folds of which there are runs, 1." in capsys.readouterr().out
+    assert table_of(tmp_path / "out" / "results")["retinanet"]["folds"] == "1"
     assert reproduce("table1", "--methods", "retinanet", "--p", "0.5") == 2
     assert "prepare_csv.py" in capsys.readouterr().err
     assert reproduce("table1", "--no-train", output="empty") == 2
 
 
-def test_a_table_from_its_runs_and_another_from_the_same(reproduce, rendered, tmp_path, capsys):
-    assert reproduce("table1", "--methods", "tsddnet", "retinanet", "--p", "0.5", "--jobs", "2") == 0
+def test_several_tables_share_their_runs(reproduce, tmp_path, capsys):
+    arguments = ["--methods", "tsddnet", "--p", "0.5", "--folds", "1"]
+    assert reproduce("table1", "fig9", *arguments, "--jobs", "2", "--also", "pdf") == 0
     printed = capsys.readouterr().out
-    assert "3 training processes took" in printed and "none of them ran in" in printed
-    (experiment, planned, runs, folder, threshold), = rendered
-    assert (experiment, folder, threshold) == ("table1", str(tmp_path / "out" / "results"), "0.5")
-    assert [(x["method"], x["stage"], x["status"]) for x in planned] == [
-        ("tsddnet", 2, "finished"), ("retinanet", None, "finished"), ("tsddnet", 1, "finished"),
-    ]  # fmt: skip
-    assert planned[1]["log"] == "../retinanet_tiny_cpu_fold1_p0.5_seed0/console.log"
-    assert [run["predictions"]["tiny_fold1_test"][0]["malignancy"] for run in runs] == [0.12346] * 3
-    # the estimate is from what has finished
-    assert reproduce("fig9", "--methods", "tsddnet", "--p", "0.5", "--threshold", "youden-val") == 0
+    assert "2 runs, 2 to train" in printed and "2 training processes took" in printed
+    results = tmp_path / "out" / "results"
+    assert {"table1.md", "table1.csv", "fig9.md", "fig9.csv", "fig9_p0.5.png", "fig9_p0.5.pdf", "report.html"} == set(
+        os.listdir(results)
+    )
+    page = (results / "report.html").read_text()
+    assert 'id="table1"' in page and 'id="fig9"' in page and "tsddnet_tiny_cpu_fold1_p0.5_seed0/console.log" in page
+    assert reproduce("fig9", *arguments, "--threshold", "youden-val") == 0  # the estimate is from what has finished
     assert "0 to train: nothing" in capsys.readouterr().out
-    experiment, planned, runs, _, threshold = rendered[1]
-    assert [(x["method"], x["stage"]) for x in planned] == [(x["method"], x["stage"]) for x in runs] == [
-        ("tsddnet", 1), ("tsddnet", 2),
-    ]  # fmt: skip
-    assert threshold == "youden-val"
+    assert 'id="table1"' not in (results / "report.html").read_text()
 
 
-def test_a_failed_run_is_reported_and_stops_no_other(reproduce, rendered, tmp_path, capsys):
+def test_a_failed_run_is_reported_and_stops_no_other(reproduce, tmp_path, capsys):
     os.makedirs(tmp_path / "out")
     (tmp_path / "out" / "tsddnet_stage1_tiny_cpu_fold1_p0.5_seed0.fails").write_text("")
     assert reproduce("table1", "--methods", "tsddnet", "retinanet", "--p", "0.5") == 1
     assert "failed: tsddnet_stage1_tiny_cpu_fold1_p0.5_seed0: exit code 2" in capsys.readouterr().err
-    _, planned, runs, _, _ = rendered[0]
-    # tsddnet, retinanet, and the first stage, for the list of runs
-    assert [x["status"] for x in planned] == ["missing", "finished", "failed"] and len(runs) == 1
-    assert planned[2]["log"] == "../tsddnet_stage1_tiny_cpu_fold1_p0.5_seed0/console.log"
+    rows = table_of(tmp_path / "out" / "results")
+    assert (rows["tsddnet"]["folds"], rows["retinanet"]["folds"]) == ("0", "1")
 
 
-def test_kept_predictions_render_without_training(reproduce, rendered, tmp_path):
-    kept = str(tmp_path / "kept")
-    assert reproduce("table1", "--methods", "tsddnet", "--p", "0.5", "--results", kept) == 0
-    assert {x["log"] for x in rendered[0][1]} == {None}  # the runs are elsewhere
-    arguments = ["--no-train", "--methods", "tsddnet", "faster_rcnn", "--p", "0.5", "--results", kept]
-    assert reproduce("table1", *arguments, output="kept/runs") == 0
-    assert [x["status"] for x in rendered[1][1]] == ["finished", "missing", "finished"]
-    assert rendered[1][2] == rendered[0][2]
+def test_kept_predictions_render_without_training(reproduce, tmp_path):
+    kept = tmp_path / "kept"
+    arguments = ["--methods", "tsddnet", "--p", "0.5", "--results", str(kept)]
+    assert reproduce("table1", *arguments) == 0
+    before = {name: (kept / name).read_bytes() for name in os.listdir(kept)}
+    assert {"predictions.tar.xz", "table1.md"} <= set(before)
+    assert reproduce("table1", *arguments, "--no-train", output="kept/predictions.tar.xz") == 0
+    assert before == {name: (kept / name).read_bytes() for name in os.listdir(kept)}
+    assert reproduce("fig9", *arguments, "--no-train", output="kept/predictions.tar.xz") == 0  # the first stage is there too
+    assert {x["planned_folds"] for x in table_of(kept, "fig9").values()} == {"1"}
 
 
-def test_external_validation_of_every_stored_model(reproduce, rendered, tiny_dataset, capsys):
+@pytest.mark.parametrize("more", [[], ["--no-train"], ["--results", "x"]])
+def test_nothing_is_trained_into_an_archive(reproduce, tmp_path, more):
+    (tmp_path / "out").write_bytes(b"")
+    with pytest.raises(SystemExit):
+        reproduce("table1", *more)
+
+
+def test_external_validation_of_every_stored_model(reproduce, tiny_dataset, tmp_path, capsys):
     make_tiny_dataset(tiny_dataset.parent / "other")
     arguments = ["--methods", "retinanet", "--p", "0.5", "--test-data"]
     assert reproduce("roc", *arguments, "other_fold1_val") == 0
-    assert list(rendered[0][2][0]["predictions"]) == ["tiny_fold1_test", "other_fold1_val"]
+    assert (tmp_path / "out" / "results" / "roc_on_other_fold1_val.csv").exists()
     assert reproduce("roc", *arguments, "tiny_fold1_val") == 2
-    assert "tiny_fold1_val: 2 of its 2 patients" in capsys.readouterr().err and len(rendered) == 1
+    assert "tiny_fold1_val" in capsys.readouterr().err
 
 
-def test_a_misspelt_override_leaves_the_folder_as_it_was(reproduce, rendered, tmp_path, capsys):
+def test_a_misspelt_override_leaves_the_folder_as_it_was(reproduce, tmp_path, capsys):
     arguments = ["--methods", "retinanet", "--p", "0.5"]
     assert reproduce("table1", *arguments, "--overrides", "SOLVER.MAXITER", "3") == 2
     assert "SOLVER.MAXITER" in capsys.readouterr().err and not (tmp_path / "out").exists()
     assert reproduce("table1", *arguments) == 0
 
 
-def test_methods_that_a_figure_of_stages_does_not_show(reproduce, rendered, tmp_path, capsys):
-    assert reproduce("fig9", "--methods", "retinanet", "--p", "0.5") == 2
-    assert "fig9 shows the stages of tsddnet and tsdd_b_sd alone" in capsys.readouterr().err
-    assert not (tmp_path / "out").exists()
-
-
 def test_executor_options_are_text_unless_they_are_plainly_something_else():
     option = runpy.run_path(TOOL)["executor_option"]
     texts = ["slurm_time=12:00:00", "slurm_account=012345", "slurm_partition=gpu", "a=b=c", "slurm_mem=4GB"]
     assert [option(x) for x in texts] == [tuple(x.split("=", 1)) for x in texts]
-    assert [option(f"x={value}")[1] for value in ("90", "-1", "true", "{a: 1}", "[1, b]")] == [
-        90, -1, True, {"a": 1}, [1, "b"],
+    assert [option(f"x={value}")[1] for value in ("90", "-1", "7.5", "true", "{a: 1}", "[1, b]")] == [
+        90, -1, 7.5, True, {"a": 1}, [1, "b"],
     ]  # fmt: skip
 
 
-def test_other_data_only_where_they_are_shown(reproduce, rendered, capsys):
+def test_other_data_only_where_they_are_shown(reproduce, capsys):
     with pytest.raises(SystemExit):
         reproduce("fig9", "--test-data", "other_fold1_test")
-    assert "fig9 shows the test fold alone" in capsys.readouterr().err
+    assert "--test-data" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize(
@@ -146,19 +134,18 @@ def test_other_data_only_where_they_are_shown(reproduce, rendered, capsys):
         (["--executor-options", "slurm_partition=gpu"], "slurm_partition"),
     ],
 )
-def test_bad_input_exits_with_2_and_trains_nothing(reproduce, rendered, tmp_path, capsys, arguments, message):
+def test_bad_input_exits_with_2_and_trains_nothing(reproduce, tmp_path, capsys, arguments, message):
     assert reproduce("table1", *arguments) == 2
-    assert message in capsys.readouterr().err and not (tmp_path / "out").exists() and rendered == []
+    assert message in capsys.readouterr().err and not (tmp_path / "out").exists()
 
 
-def test_with_the_real_training_tool(tiny_environment, session_datasets, rendered, tmp_path):
+def test_with_the_real_training_tool(tiny_environment, session_datasets, tmp_path):
     """C-Net on the manual ROI, trained and then evaluated on another data set without training."""
     make_tiny_dataset(session_datasets / "other")
     options = ["--experiment", "table1", "--data", "tiny", "--methods", "cnet_oracle", "--folds", "1", "--p", "0.5"]
     options += ["--output", str(tmp_path), "--test-data", "other_fold1_train"]
     sizes = tiny_overrides(iterations=2)[8:]  # the data sets and p are the run's own
     assert runpy.run_path(TOOL)["main"]([*options, "--overrides", *sizes]) == 0
-    assert rendered[0][1][0]["status"] == "finished"
     folder = tmp_path / "cnet_oracle_tiny_cpu_fold1_p0.5_seed0"
     assert {"config.yaml", "log.txt", "console.log", "metrics.json", "experiment.json"} <= set(os.listdir(folder))
     content = read_json(folder / "predictions.json")

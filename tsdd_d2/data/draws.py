@@ -1,7 +1,7 @@
 """Training draws as a pure function of (seed, draw number), so that a killed run resumes with the same images."""
 
 import contextlib
-from typing import Dict, Iterator, List
+from typing import Callable, Dict, Iterator, List, NamedTuple, Optional, Sequence
 
 import numpy as np
 from torch.utils.data import Dataset, Sampler
@@ -64,6 +64,73 @@ class TrainingDraws(Dataset):
 
     def _epoch(self, epoch: int) -> np.ndarray:
         return np.random.default_rng([self.seed, epoch]).permutation(len(self.dataset_dicts))
+
+
+class Stream(NamedTuple):
+    """Images that a part of each batch is drawn from.
+
+    Attributes:
+        images: dataset dicts, with what training may see of them alone.
+        size: how many of them are in a batch, over all ranks.
+        mapper: from a drawn dataset dict to a mapped image, or to a list of several views of it; None: the trainer's.
+        composed_of: how many images a drawn one is made of; the others are in its ``composed_with``, as dataset dicts.
+        name: in the ``stream`` of each mapped image.
+    """
+
+    images: Sequence[Dict]
+    size: int
+    mapper: Optional[Callable] = None
+    composed_of: int = 1
+    name: str = ""
+
+
+class StreamDraws(Dataset):
+    """The draws of several streams, with a fixed number of each in every batch.
+
+    Draw ``i`` is still a function of seed and number alone. Within a batch the streams follow each other; since a rank
+    takes every ``world_size``-th draw, each rank has its share of each stream if ``world_size`` divides the sizes.
+    """
+
+    def __init__(self, streams: Sequence[Stream], seed: int, num_batches: int):
+        self.streams = streams
+        self.draws = [
+            TrainingDraws(x.images, _seed_of_stream(seed, i), num_batches * x.size, x.size)
+            for i, x in enumerate(streams)
+        ]
+        self.places = [(i, place) for i, x in enumerate(streams) for place in range(x.size)]
+        self.num_batches = num_batches
+
+    def __len__(self) -> int:
+        return self.num_batches * len(self.places)
+
+    def __getitem__(self, draw: int) -> Dict:
+        batch, position = divmod(draw, len(self.places))
+        number, place = self.places[position]
+        stream, draws = self.streams[number], self.draws[number]
+        drawn = {**draws[batch * stream.size + place], "stream": stream.name}
+        if stream.composed_of > 1:
+            others = np.random.default_rng([*drawn["draw_seed"], 1]).integers(len(stream.images), size=stream.composed_of - 1)
+            drawn["composed_with"] = [stream.images[i] for i in others]
+        return drawn
+
+
+def _seed_of_stream(seed: int, number: int) -> int:
+    """The first stream has the seed itself, the others seeds of their own."""
+    return seed if number == 0 else int(np.random.SeedSequence([seed, number]).generate_state(1)[0])
+
+
+class StreamMapper:
+    """Maps what :class:`StreamDraws` drew with the mapper of its stream."""
+
+    def __init__(self, streams: Sequence[Stream], mapper: Callable):
+        """
+        Args:
+            mapper: of the streams that have none of their own.
+        """
+        self.mappers = {x.name: x.mapper or mapper for x in streams}
+
+    def __call__(self, dataset_dict: Dict):
+        return self.mappers[dataset_dict["stream"]](dataset_dict)
 
 
 class DrawSampler(Sampler):

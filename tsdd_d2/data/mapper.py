@@ -1,5 +1,6 @@
 """From a BBUI dataset dict to what the networks take."""
 
+import contextlib
 import copy
 from typing import Callable, Dict
 
@@ -19,8 +20,8 @@ class BBUIMapper(DatasetMapper):
     """Detectron2's mapper for boxes, and beside it:
 
     * the three equal channels of a grey ``image`` (3, H, W) share their memory;
-    * in training, ``partially_annotated`` (bool, see :func:`~tsdd_d2.data.roi.is_fully_annotated`), and augmentation
-      seeded by ``draw_seed`` where :class:`~tsdd_d2.data.draws.TrainingDraws` set one;
+    * in training, ``partially_annotated`` (bool, see :func:`~tsdd_d2.data.roi.is_fully_annotated`) and ``instances``,
+      both unless the ROIs are withheld, and augmentation seeded by ``draw_seed`` where :class:`~tsdd_d2.data.draws.TrainingDraws` set one;
     * at inference, ``rois``: the ROIs in the file, (M, 4) absolute XYXY in the *original* image.
     """
 
@@ -56,15 +57,12 @@ class BBUIMapper(DatasetMapper):
             dataset_dict = self._load(dataset_dict)
             dataset_dict["rois"] = torch.from_numpy(rois)
             return dataset_dict
-        # before the augmentation, which may move the ROIs out of view
-        partially_annotated = not is_fully_annotated(dataset_dict["annotations"])
-        if "draw_seed" in dataset_dict:
-            with numpy_seed(dataset_dict["draw_seed"]):
-                dataset_dict = self._load(dataset_dict)
-        else:
-            dataset_dict = self._load(dataset_dict)
-        dataset_dict["partially_annotated"] = partially_annotated
-        return dataset_dict
+        with numpy_seed(dataset_dict["draw_seed"]) if "draw_seed" in dataset_dict else contextlib.nullcontext():
+            mapped = self._load(dataset_dict)
+        if "annotations" in dataset_dict:
+            # of the dict before the augmentation, which may move the ROIs out of view
+            mapped["partially_annotated"] = not is_fully_annotated(dataset_dict["annotations"])
+        return mapped
 
     def _load(self, dataset_dict: Dict) -> Dict:
         """What ``DatasetMapper.__call__`` does for images and boxes; a grey image goes through in one channel."""
@@ -75,7 +73,7 @@ class BBUIMapper(DatasetMapper):
         transforms = self.augmentations(aug_input)
         image = torch.from_numpy(aug_input.image.transpose(2, 0, 1).copy())
         dataset_dict["image"] = image.expand(3, -1, -1)
-        if self.is_train:
+        if self.is_train and "annotations" in dataset_dict:
             self._transform_annotations(dataset_dict, transforms, tuple(image.shape[1:]))
         else:
             dataset_dict.pop("annotations", None)

@@ -18,6 +18,11 @@ class PackedBatch(list):
     more than decoding the images. The receiver gets a plain list.
     """
 
+    @classmethod
+    def of_views(cls, mapped: List) -> "PackedBatch":
+        """A batch of what a loader's mapper returned: images, and lists of several views of one."""
+        return cls(view for x in mapped for view in (x if isinstance(x, list) else [x]))
+
     def __reduce__(self):
         stream = io.BytesIO()
         packer = _Packer(stream, protocol=pickle.HIGHEST_PROTOCOL)

@@ -138,17 +138,13 @@ def require_finite(model: nn.Module, path: str) -> None:
 def load_weights(model, cfg) -> None:
     """Initialises a network as ``MODEL.WEIGHTS`` and ``MODEL.CNET.WEIGHTS`` say.
 
-    ``MODEL.WEIGHTS`` is a checkpoint of the whole network, or the OUTPUT_DIR of a first-stage run whose D-Net and C-Net
-    the second stage takes, or torchvision weights for the backbone of D-Net or another detector, or ""; only in the
-    last two cases is ``MODEL.CNET.WEIGHTS`` used.
+    ``MODEL.WEIGHTS`` is a checkpoint of the whole network, or torchvision weights for the backbone of D-Net or another
+    detector, or ""; only in the last two cases is ``MODEL.CNET.WEIGHTS`` used.
 
     Raises:
         InputError: a file is missing or does not fit; the message names the keys.
     """
     path = cfg.MODEL.WEIGHTS
-    if os.path.isdir(path):
-        load_first_stage(model, path)
-        return
     if path and not is_torchvision(path):
         if not os.path.isfile(path):
             raise InputError(f"MODEL.WEIGHTS: the checkpoint {path} does not exist.")

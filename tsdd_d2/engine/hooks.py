@@ -13,19 +13,23 @@ class WeightAveraging(HookBase):
     """Keeps an exponential moving average of a network's weights, a "mean teacher" (arXiv:1703.01780).
 
     The average of the last steps predicts better than any of them while the learning rate is high, which is when the
-    rounds of candidate selection run.
+    rounds of candidate selection run. A loss may ask it for pseudo-labels.
 
-    A checkpoint holds the average as its "model"; the weights that training goes on from are a part of this hook's state.
+    A checkpoint holds the one that predicts as its "model"; the weights of the other are a part of this hook's state.
     """
 
-    def __init__(self, model: nn.Module, decay: float):
+    def __init__(self, model: nn.Module, decay: float, *, burn_in: int = 0, predicts: bool = True):
         """
         Args:
             model: what is trained (not its DDP wrapper).
             decay: of the average for each step; the first steps count less, see :func:`decay_at`.
+            burn_in: steps in which the average is a copy of what is trained.
+            predicts: whether the average, or what is trained, is evaluated and makes the "model" of the checkpoints.
         """
         self.model = model
         self.decay = decay
+        self.burn_in = burn_in
+        self.predicts = predicts
         # the statistics of batch normalisation belong to the weights
         self._average = AveragedModel(model, multi_avg_fn=self._update, use_buffers=True)
 
@@ -34,13 +38,24 @@ class WeightAveraging(HookBase):
         """The network with the averaged weights."""
         return self._average.module
 
+    @property
+    def predicting(self) -> nn.Module:
+        """The network that is evaluated."""
+        return self.averaged if self.predicts else self.model
+
+    @property
+    def other(self) -> nn.Module:
+        return self.model if self.predicts else self.averaged
+
     def _update(self, averaged, current, num_averaged: torch.Tensor) -> None:
-        get_ema_multi_avg_fn(decay_at(int(num_averaged), self.decay))(averaged, current, num_averaged)
+        step = int(num_averaged) - self.burn_in
+        decay = decay_at(step, self.decay) if step >= 0 else 0.0
+        get_ema_multi_avg_fn(decay)(averaged, current, num_averaged)
 
     def begin_if_new(self):
         """After a checkpoint was loaded: where it comes from a run without average, training goes on from its weights."""
         if self._average.n_averaged == 0:
-            self.model.load_state_dict(self.averaged.state_dict())
+            self.other.load_state_dict(self.predicting.state_dict())
 
     def before_train(self):
         if self._average.n_averaged == 0:  # initial weights were loaded after the average was built
@@ -50,10 +65,14 @@ class WeightAveraging(HookBase):
         self._average.update_parameters(self.model)
 
     def state_dict(self) -> Dict:
-        return {"training_weights": self.model.state_dict(), "num_averaged": int(self._average.n_averaged)}
+        return {self._key: self.other.state_dict(), "num_averaged": int(self._average.n_averaged)}
+
+    @property
+    def _key(self) -> str:
+        return "training_weights" if self.predicts else "averaged_weights"
 
     def load_state_dict(self, state: Dict) -> None:
-        self.model.load_state_dict(state["training_weights"])
+        self.other.load_state_dict(state[self._key])
         self._average.n_averaged.fill_(state["num_averaged"])
 
 

@@ -13,7 +13,9 @@ from ..config import get_tsdd_cfg
 from ..config_values import PLACE_DEPENDENT, merge, value_problems
 from ..data import ensure_registered
 from ..data.files import read_json, read_yaml, write_json
+from ..data.folds import keep_rois
 from ..errors import BBUIError, InputError
+from ..method import METHODS, Method, method_of
 from ..modeling.architectures import class_attribute
 from ..refinement import ROIBank, apply_veto_file
 
@@ -38,6 +40,7 @@ class RunRecord(NamedTuple):
     Attributes:
         status: "running" or "finished".
         architecture: ``MODEL.META_ARCHITECTURE``.
+        method: its name; "" in the record of a run before there was this entry.
         dataset: name of the training set; annotation_sha256: of its annotation file.
         p, p_seed: the draw of the patients that kept their ROIs.
         rule: the selection rule that made the ROIs, None for ROIs that no round touched.
@@ -55,13 +58,14 @@ class RunRecord(NamedTuple):
     rule: Optional[str]
     rounds: int
     vetoes_sha256: Optional[str] = None
+    method: str = ""
 
     @classmethod
     def of(cls, cfg: CfgNode) -> "RunRecord":
         """The record of a run that begins; the training set must be registered."""
         dataset = cfg.DATASETS.TRAIN[0]
         has_rounds = cfg.REFINEMENT.ENABLED
-        second_stage = class_attribute(cfg.MODEL.META_ARCHITECTURE, "starts_from_first_stage")
+        method = method_of(cfg)
         return cls(
             status="running",
             architecture=cfg.MODEL.META_ARCHITECTURE,
@@ -69,9 +73,10 @@ class RunRecord(NamedTuple):
             annotation_sha256=sha256_of_file(MetadataCatalog.get(dataset).json_file),
             p=cfg.DATASETS.P,
             p_seed=effective_p_seed(cfg),
-            rule=cfg.REFINEMENT.RULE if has_rounds or second_stage else None,
+            rule=cfg.REFINEMENT.RULE if has_rounds or goes_on_from_rounds(method) else None,
             rounds=cfg.REFINEMENT.ROUNDS if has_rounds else 0,
             vetoes_sha256=sha256_of_file(cfg.DATASETS.VETOES) if cfg.DATASETS.VETOES else None,
+            method=method.name,
         )
 
     def write(self, run: str) -> None:
@@ -105,9 +110,29 @@ class RunRecord(NamedTuple):
         )
 
 
+def is_finished(run: str) -> bool:
+    """Whether a folder holds a run that was trained and evaluated to its end."""
+    has_results = os.path.isfile(os.path.join(run, "results.json"))
+    return has_results and os.path.isfile(os.path.join(run, RECORD)) and RunRecord.read(run).status == "finished"
+
+
 def effective_p_seed(cfg: CfgNode) -> int:
     """The seed of the draw of the patients that keep their ROIs."""
     return cfg.DATASETS.P_SEED if cfg.DATASETS.P_SEED >= 0 else cfg.SEED
+
+
+def initial_annotation(cfg: CfgNode) -> Dict:
+    """The training set's file, with the ROIs of the share p of its patients alone."""
+    bbui = read_json(MetadataCatalog.get(cfg.DATASETS.TRAIN[0]).json_file)
+    bbui = apply_veto_file(bbui, cfg.DATASETS.VETOES, cfg.DATASETS.TRAIN[0])
+    return keep_rois(bbui, cfg.DATASETS.P, effective_p_seed(cfg))
+
+
+def goes_on_from_rounds(method: Method) -> bool:
+    """Whether a method takes the ROIs of a run that refined them."""
+    if method.starts_from is None:
+        return False
+    return class_attribute(METHODS[method.starts_from].architecture, "has_rounds")
 
 
 def sha256_of_file(path: str) -> str:
@@ -134,8 +159,7 @@ def differences_of_files(cfg: CfgNode) -> List[str]:
         if sha256 != recorded[kind]
     ]
     # a first stage that is no longer there is not needed either: the second one keeps a copy of its ROIs
-    second_stage = class_attribute(cfg.MODEL.META_ARCHITECTURE, "starts_from_first_stage")
-    if second_stage and os.path.isfile(os.path.join(cfg.MODEL.WEIGHTS, RECORD)):
+    if goes_on_from_rounds(method_of(cfg)) and os.path.isfile(os.path.join(cfg.MODEL.WEIGHTS, RECORD)):
         copy = ROIBank(os.path.join(cfg.OUTPUT_DIR, "rois")).read(0)
         if read_refined_rois(cfg)["annotations"] != copy["annotations"]:
             differences.append(f"MODEL.WEIGHTS {cfg.MODEL.WEIGHTS}: its last round has other ROIs")
@@ -147,13 +171,14 @@ def describe_difference(title: str, old: Any, new: Any) -> str:
     return f"{title}: {old} there, {new} now"
 
 
-def check_first_stage(cfg: CfgNode) -> None:
-    """Raises InputError unless MODEL.WEIGHTS is a finished first-stage run on the data that this run names."""
-    run = cfg.MODEL.WEIGHTS
+def check_first_run(cfg: CfgNode) -> None:
+    """Raises InputError unless MODEL.WEIGHTS is a finished run, on the data that this run names, of the method that this
+    one starts from, or of a variant of it."""
+    run, method = cfg.MODEL.WEIGHTS, method_of(cfg)
+    first = METHODS[method.starts_from]
     if not os.path.isdir(run):
         raise InputError(
-            "The second stage goes on from a first-stage run: MODEL.WEIGHTS must name the OUTPUT_DIR of one, not "
-            f"{run!r}."
+            f"{method.name} goes on from a run of {first.name}: MODEL.WEIGHTS must name the OUTPUT_DIR of one, not {run!r}."
         )
     record = RunRecord.read(run)
     if record.architecture not in META_ARCH_REGISTRY:
@@ -161,8 +186,12 @@ def check_first_stage(cfg: CfgNode) -> None:
             f"MODEL.WEIGHTS {run}: a run of {record.architecture}, which nothing here registers: install the package that "
             "it is part of."
         )
-    if not class_attribute(record.architecture, "has_rounds"):
-        raise InputError(f"MODEL.WEIGHTS {run}: a run of {record.architecture}, not of the first stage: it has no rounds.")
+    found, expected = (META_ARCH_REGISTRY.get(x) for x in (record.architecture, first.architecture))
+    if not issubclass(found, expected):
+        raise InputError(
+            f"MODEL.WEIGHTS {run}: a run of {record.method or record.architecture}, and {method.name} goes on from one of "
+            f"{first.name}."
+        )
     if record.status != "finished":
         raise InputError(f"MODEL.WEIGHTS {run}: the run is not finished, go on with it by tools/train_net.py --resume.")
     expected = RunRecord.of(cfg)
@@ -179,9 +208,10 @@ def check_first_stage(cfg: CfgNode) -> None:
     ]
     if differences:
         raise InputError(
-            f"MODEL.WEIGHTS {run}: the first stage was trained on something else:\n  " + "\n  ".join(differences)
+            f"MODEL.WEIGHTS {run}: the run was trained on something else:\n  " + "\n  ".join(differences)
         )
-    read_refined_rois(cfg)
+    if record.rounds:
+        read_refined_rois(cfg)
 
 
 def read_refined_rois(cfg: CfgNode) -> Dict:

@@ -3,7 +3,7 @@
 import logging
 import os
 import re
-from typing import Any, Dict, Iterator, List, Mapping, Set, Tuple
+from typing import Any, Dict, Iterator, List, Mapping, Optional, Sequence, Set, Tuple, Type
 
 import torch
 import yaml
@@ -15,6 +15,7 @@ from detectron2.layers import FrozenBatchNorm2d
 from detectron2.modeling import META_ARCH_REGISTRY, Backbone, build_model
 from detectron2.utils.registry import Registry
 
+from ..config import config_file as path_of_config
 from ..config import get_tsdd_cfg
 from ..config_values import merge_file, merge_options, value_problems
 from ..data import ensure_registered, validate_splits
@@ -23,25 +24,25 @@ from ..data.image_sizes import is_too_narrow
 from ..data.roi import is_fully_annotated
 from ..data.validation import read_valid_bbui
 from ..errors import BBUIError, InputError
+from ..method import METHODS, PROFILES, method_of
 from ..modeling.architectures import class_attribute
 from ..modeling.fnet import DNET_POOLING_REGISTRY
 from ..modeling.imagenet import THAW
 from ..modeling.ranking import CNET_SUFFIX, RANKING_REGISTRY, split_ranking_name
 from ..refinement import SELECTION_RULE_REGISTRY, build_selection_rule
-from . import TRAINERS
-from .checkpoint import load_trained_weights, load_weights, require_resumable
+from .checkpoint import load_trained_weights, require_resumable
 from .run_folder import (
     CONFIG_FILE,
     TAG,
-    check_first_stage,
+    check_first_run,
     describe_difference,
     differences_of_files,
+    initial_annotation,
     read_run_config,
     run_files,
 )
 from .seen_patients import check_independence
-from .stage1_trainer import initial_annotation
-from .trainer import OPTIMIZER_REGISTRY
+from .trainer import OPTIMIZER_REGISTRY, Trainer
 
 logger = logging.getLogger(__name__)
 
@@ -62,18 +63,41 @@ DECIDES_PIXELS = (
 )  # fmt: skip
 
 
-def load_config(config_file: str, opts: List[str] = ()) -> CfgNode:
-    """Reads a configuration file (with its ``_BASE_``, by the safe YAML loader) and ``KEY VALUE`` overrides.
+def load_config(
+    config_file: str = "",
+    opts: Sequence[Any] = (),
+    *,
+    method: Optional[str] = None,
+    profile: str = "cpu",
+    data: Optional[str] = None,
+    fold: Optional[int] = None,
+) -> CfgNode:
+    """Reads a configuration, the later part before the earlier one: a file (with its ``_BASE_``, by the safe YAML loader),
+    the overrides of a method, the three splits of a data set's fold, ``KEY VALUE`` overrides.
 
     A CUDA device in the configuration becomes the CPU where there is no CUDA.
 
+    Args:
+        config_file: by default that of the method in the profile; with a file of your own the method's overrides for a
+            profile are not used.
+        method: a name in :data:`~tsdd_d2.method.METHODS`.
+        data, fold: such as "busbra" and 1.
+
     Raises:
-        InputError: the file is missing or malformed, a key does not exist, or a plug-in cannot be imported.
+        InputError: the file is missing or malformed, a key or a method does not exist, or a plug-in cannot be imported.
     """
     cfg = get_tsdd_cfg()
+    options = []
+    if method is not None:
+        if method not in METHODS:
+            raise InputError(f"There is no method {method}: it must be one of {', '.join(METHODS)}.")
+        options += METHODS[method].options(None if config_file else profile)
+        config_file = config_file or path_of_config(f"{METHODS[method].config}{PROFILES[profile]}.yaml")
+    if data is not None:
+        options += [x for split in ("train", "val", "test") for x in (f"DATASETS.{split.upper()}", (f"{data}_fold{fold}_{split}",))]
     if config_file:
         merge_file(cfg, config_file)
-    merge_options(cfg, opts)
+    merge_options(cfg, [*options, *opts])
     if cfg.MODEL.DEVICE.startswith("cuda") and not torch.cuda.is_available():
         logger.warning("There is no CUDA device: MODEL.DEVICE is cpu instead of %s.", cfg.MODEL.DEVICE)
         cfg.MODEL.DEVICE = "cpu"
@@ -146,11 +170,14 @@ def _requirements_of_training(cfg, num_processes: int) -> Requirements:
 
 def _requirements_of_networks(cfg) -> Requirements:
     architecture = cfg.MODEL.META_ARCHITECTURE
-    yield architecture in TRAINERS, f"MODEL.META_ARCHITECTURE must be one of {', '.join(TRAINERS)}, not {architecture}."
-    yield (
-        architecture in META_ARCH_REGISTRY or architecture not in TRAINERS,
-        f"MODEL.META_ARCHITECTURE {architecture} has a trainer, but is not in Detectron2's registry.",
-    )
+    try:
+        method = method_of(cfg)
+        yield (
+            method.architecture in META_ARCH_REGISTRY,
+            f"METHOD {method.name} names {method.architecture}, which is not in Detectron2's META_ARCH_REGISTRY.",
+        )
+    except InputError as error:
+        yield False, str(error)
     ranking, with_cnet = split_ranking_name(cfg.MODEL.DNET.RANKING)
     yield (
         ranking in RANKING_REGISTRY,
@@ -356,12 +383,17 @@ def check_network(cfg, training: bool = True, resume: bool = False) -> None:
         else:
             check_independence(path, cfg.DATASETS.TEST)
         return
-    if class_attribute(cfg.MODEL.META_ARCHITECTURE, "starts_from_first_stage"):
-        check_first_stage(cfg)
+    if method_of(cfg).starts_from is not None:
+        check_first_run(cfg)
         _warn_of_other_pixels(cfg)
     elif not cfg.MODEL.WEIGHTS and has_frozen_layers(model):
         raise InputError(f'MODEL.WEIGHTS "": layers that start at random must not stay frozen. Add {THAW}, or name weights.')
-    load_weights(model, cfg)
+    trainer_of(cfg).initialise(cfg, model)
+
+
+def trainer_of(cfg) -> Type[Trainer]:
+    """The trainer of a configuration's method."""
+    return method_of(cfg).trainer or Trainer
 
 
 def has_frozen_layers(model: nn.Module) -> bool:

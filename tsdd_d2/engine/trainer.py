@@ -1,28 +1,32 @@
-"""What the trainers of both stages share: a run as a pure function of its configuration, on Detectron2's trainer."""
+"""The one trainer: a run as a pure function of its configuration, on Detectron2's ``DefaultTrainer``."""
 
 import os
 import weakref
-from typing import Dict, List
+from typing import Callable, Dict, List, Optional
 
 import torch
+from torch import Tensor, nn
 
-from detectron2.data import DatasetCatalog, build_detection_test_loader, build_detection_train_loader
+from detectron2.data import DatasetCatalog, MetadataCatalog, build_detection_test_loader, build_detection_train_loader
 from detectron2.engine import DefaultTrainer, SimpleTrainer, TrainerBase, create_ddp_model, hooks
 from detectron2.evaluation import DatasetEvaluators
 from detectron2.solver.build import get_default_optimizer_params, maybe_add_gradient_clipping
 from detectron2.utils import comm
 from detectron2.utils.registry import Registry
 
+from ..data.bbui import load_bbui_json
 from ..data.decoding import DecodedImages
-from ..data.draws import DrawSampler, TrainingDraws
+from ..data.draws import DrawSampler, Stream, StreamDraws, StreamMapper
 from ..data.mapper import BBUIMapper
 from ..data.transfer import PackedBatch
-from ..evaluation import DiagnosisEvaluator, LocalisationEvaluator
+from ..data.withheld import visible
+from ..errors import InputError
+from ..method import method_of
 from ..modeling.network import share_buffers
 from ..refinement import ROIBank
 from .checkpoint import TSDDCheckpointer, load_weights
 from .hooks import ResumableBestCheckpointer, WeightAveraging
-from .run_folder import RunRecord
+from .run_folder import RunRecord, initial_annotation
 
 OPTIMIZER_REGISTRY = Registry("OPTIMIZER")
 OPTIMIZER_REGISTRY.__doc__ = "Optimisers, called like torch's with parameter groups, learning rate and ``fused=True``."
@@ -30,29 +34,33 @@ OPTIMIZER_REGISTRY.register(torch.optim.Adam)
 OPTIMIZER_REGISTRY.register(torch.optim.AdamW)
 
 
-class TSDDTrainer(DefaultTrainer):
-    """Trains on the ROIs of the run's own ROI bank.
+class Trainer(DefaultTrainer):
+    """Trains the network of a method on what the method may see of the run's own ROIs.
 
     A run is a pure function of its configuration on one device: images, augmentation and jitter depend on
     ``SEED`` and the iteration alone, so a resumed run repeats what the interrupted one would have done.
 
-    A stage defines :meth:`initial_rois` and calls :meth:`load_images` before the first step.
+    A method that needs more than named losses of one kind of batch overrides :meth:`streams`, :meth:`losses` or
+    :meth:`build_teacher`; one that goes on from another run :meth:`initialise` and :meth:`initial_rois`.
     """
+
+    # whether the images are loaded round by round, by a hook that calls train_on
+    loads_rounds = False
 
     def __init__(self, cfg):
         # DefaultTrainer.__init__ builds the loader before a hook could know the round, and hands device_ids to DDP,
         # which fails on CPU; this is the same set-up without these two.
         TrainerBase.__init__(self)
-        model = self.build_model(cfg)
-        optimizer = self.build_optimizer(cfg, model)
-        self.averaging = WeightAveraging(model, cfg.SOLVER.EMA_DECAY) if cfg.SOLVER.EMA_DECAY > 0 else None
-        self.trained_network = model
+        self.method = method_of(cfg)
+        self.trained_network = self.build_model(cfg)
+        optimizer = self.build_optimizer(cfg, self.trained_network)
+        self.averaging = self.build_teacher(cfg, self.trained_network)
         # what predicts: in the rounds, in the evaluation and from the checkpoints
-        self.network = self.averaging.averaged if self.averaging else model
+        self.network = self.averaging.predicting if self.averaging else self.trained_network
         on_cpu = {"device_ids": None} if cfg.MODEL.DEVICE == "cpu" else {}
-        model = create_ddp_model(model, broadcast_buffers=False, **on_cpu)
-        # the loader comes with the ROIs, see load_images
-        self._trainer = SimpleTrainer(model, None, optimizer)
+        step = Step(self.trained_network, weakref.WeakMethod(self.losses))
+        # the loader comes with the ROIs, see train_on
+        self._trainer = SimpleTrainer(create_ddp_model(step, broadcast_buffers=False, **on_cpu), None, optimizer)
         self.scheduler = self.build_lr_scheduler(cfg, optimizer)
         self.checkpointer = TSDDCheckpointer(self.network, cfg.OUTPUT_DIR, trainer=weakref.proxy(self))
         self.start_iter = 0
@@ -64,13 +72,56 @@ class TSDDTrainer(DefaultTrainer):
         self.weights_only = TSDDCheckpointer(self.network, cfg.OUTPUT_DIR, resumable=False)
         self.register_hooks(self.build_hooks())
 
-    def initial_rois(self) -> Dict:
-        """The annotation that training starts from, round 0 of the ROI bank."""
-        raise NotImplementedError
+    # ---------------------------------------------------------------- what a method may make its own
 
-    def stage_hooks(self) -> List[hooks.HookBase]:
-        """Hooks of the stage, which run before evaluation and checkpoints."""
+    @classmethod
+    def initialise(cls, cfg, network: nn.Module) -> None:
+        """Gives a new network the weights that training starts from. It is also called before anything is written.
+
+        Raises:
+            InputError: they are missing, or do not fit.
+        """
+        load_weights(network, cfg)
+
+    @classmethod
+    def initial_rois(cls, cfg) -> Dict:
+        """The annotation that training starts from, round 0 of the ROI bank."""
+        return initial_annotation(cfg)
+
+    @classmethod
+    def build_teacher(cls, cfg, network: nn.Module) -> Optional[WeightAveraging]:
+        """The running average of what is trained, if there is one."""
+        return WeightAveraging(network, cfg.SOLVER.EMA_DECAY) if cfg.SOLVER.EMA_DECAY > 0 else None
+
+    def streams(self, images: List[Dict]) -> List[Stream]:
+        """What a batch is made of.
+
+        Args:
+            images: dataset dicts of all images that the method may see, without what it may not, see
+                :func:`~tsdd_d2.data.withheld.visible`.
+        """
+        return [Stream(images, self.cfg.SOLVER.IMS_PER_BATCH)]
+
+    def losses(self, batch: List[Dict]) -> Dict[str, Tensor]:
+        """The named losses of a batch, whose sum is minimised.
+
+        All forward passes of :attr:`trained_network` in a step belong here; those of :attr:`teacher` run without gradient.
+
+        Args:
+            batch: mapped images of all streams, see :class:`~tsdd_d2.data.draws.Stream`.
+        """
+        return self.trained_network(batch)
+
+    def method_hooks(self) -> List[hooks.HookBase]:
+        """Hooks of the method, which run before evaluation and checkpoints."""
         return []
+
+    # ----------------------------------------------------------------
+
+    @property
+    def teacher(self) -> nn.Module:
+        """The averaged network; there is one if :meth:`build_teacher` makes it."""
+        return self.averaging.averaged
 
     def resume_or_load(self, resume=True):
         """See :meth:`DefaultTrainer.resume_or_load`; without a checkpoint it writes round 0 of the ROI bank."""
@@ -79,10 +130,16 @@ class TSDDTrainer(DefaultTrainer):
             if self.averaging:
                 self.averaging.begin_if_new()
             return
-        load_weights(self.trained_network, self.cfg)
+        self.initialise(self.cfg, self.trained_network)
         if comm.is_main_process():
-            self.bank.write(0, self.initial_rois())
+            self.bank.write(0, self.initial_rois(self.cfg))
         comm.synchronize()
+
+    def before_train(self):
+        if not self.loads_rounds:
+            image_root = MetadataCatalog.get(self.cfg.DATASETS.TRAIN[0]).image_root
+            self.train_on(load_bbui_json(self.bank.path(0), image_root), 0, self.max_iter, self.cfg.SEED)
+        super().before_train()
 
     def train(self):
         if comm.is_main_process():
@@ -100,7 +157,7 @@ class TSDDTrainer(DefaultTrainer):
             hooks.IterationTimer(),
             hooks.LRScheduler(),
             self.averaging,
-            *self.stage_hooks(),
+            *self.method_hooks(),
             # Evaluation and best checkpoint come before the periodic checkpoint, which then holds their outcome: a
             # run resumed from it neither repeats nor forgets an evaluation.
             hooks.EvalHook(cfg.TEST.EVAL_PERIOD, self.validate) if cfg.DATASETS.VAL else None,
@@ -127,34 +184,37 @@ class TSDDTrainer(DefaultTrainer):
         share_buffers(self.network)
         return self.test(cfg, self.network)
 
-    def load_images(self, dataset_dicts: List[Dict], first_iter: int, end_iter: int, seed: int) -> None:
+    def train_on(self, dataset_dicts: List[Dict], first_iter: int, end_iter: int, seed: int) -> None:
         """Rebuilds the train loader, which goes on at the current iteration.
 
         Args:
-            dataset_dicts: the images to train on, with their ROIs.
+            dataset_dicts: all training images, with their ROIs; what the method must not see is withheld here.
             first_iter, end_iter: the iterations [first_iter, end_iter) that these images are drawn for.
             seed: of their order and augmentation.
         """
-        cfg = self.cfg
-        draws_per_step = cfg.SOLVER.IMS_PER_BATCH
-        num_draws = (end_iter - first_iter) * draws_per_step
-        draws = TrainingDraws(dataset_dicts, seed, num_draws, draws_per_step)
-        sampler = DrawSampler(
-            (max(self.iter, self.start_iter) - first_iter) * draws_per_step,
-            num_draws,
-            comm.get_rank(),
-            comm.get_world_size(),
-        )
+        cfg, world_size = self.cfg, comm.get_world_size()
+        streams = self.streams(visible(dataset_dicts, self.method.sees))
+        for stream in streams:
+            if not stream.images or stream.size % world_size:
+                raise InputError(
+                    f"{self.method.name}: a batch takes {stream.size} images of {len(stream.images)} {stream.name} ones on "
+                    f"{world_size} processes: there must be some, and a multiple of the number of processes."
+                )
+        draws_per_step = sum(x.size for x in streams)
+        draws = StreamDraws(streams, seed, end_iter - first_iter)
+        start = (max(self.iter, self.start_iter) - first_iter) * draws_per_step
+        sampler = DrawSampler(start, len(draws), comm.get_rank(), world_size)
+        mapper = BBUIMapper(cfg, is_train=True, read_pixels=self.read_pixels)
         self._trainer.reset_data_loader(
             lambda: build_detection_train_loader(
                 draws,
-                mapper=BBUIMapper(cfg, is_train=True, read_pixels=self.read_pixels),
+                mapper=StreamMapper(streams, mapper),
                 sampler=sampler,
                 total_batch_size=draws_per_step,
-                # TrainingDraws has grouped them
+                # the draws are grouped already
                 aspect_ratio_grouping=False,
                 num_workers=cfg.DATALOADER.NUM_WORKERS,
-                collate_fn=PackedBatch,
+                collate_fn=PackedBatch.of_views,
                 # a loader draws a number when it starts: not from the generator that the networks draw from
                 seed=cfg.SEED,
             )
@@ -181,6 +241,9 @@ class TSDDTrainer(DefaultTrainer):
 
     @classmethod
     def build_evaluator(cls, cfg, dataset_name):
+        # with scikit-learn, which whoever only registers data does without
+        from ..evaluation import DiagnosisEvaluator, LocalisationEvaluator
+
         output_dir = os.path.join(cfg.OUTPUT_DIR, "inference")
         return DatasetEvaluators(
             [
@@ -192,6 +255,22 @@ class TSDDTrainer(DefaultTrainer):
                 ),
             ]
         )
+
+
+class Step(nn.Module):
+    """All forward passes of a training step in one call, which ``DistributedDataParallel`` can wrap."""
+
+    def __init__(self, network: nn.Module, losses: Callable[[], Callable[[List[Dict]], Dict[str, Tensor]]]):
+        """
+        Args:
+            losses: a weak reference to the function of a batch, since the trainer that has it holds this module.
+        """
+        super().__init__()
+        self.network = network
+        self._losses = losses
+
+    def forward(self, batch: List[Dict]) -> Dict[str, Tensor]:
+        return self._losses()(batch)
 
 
 def decoded_training_images(cfg) -> DecodedImages:

@@ -16,7 +16,6 @@ import warnings
 from typing import Callable, Dict, List, Mapping, Optional, Sequence, Tuple
 import numpy as np
 from scipy import stats
-from sklearn.metrics import roc_curve
 
 CONFIDENCE_LEVEL = 0.95
 
@@ -78,6 +77,8 @@ def roc_points(labels: Sequence[int], probabilities: Sequence[float]) -> Dict[st
     labels, probabilities = _check_cases(labels, probabilities)
     if labels.min() == labels.max():
         return {"fpr": [], "tpr": [], "thresholds": []}
+    from sklearn.metrics import roc_curve  # which import tsdd_d2 does without
+
     fpr, tpr, thresholds = roc_curve(labels, probabilities)
     return {"fpr": fpr.tolist(), "tpr": tpr.tolist(), "thresholds": thresholds.tolist()}
 

@@ -1,9 +1,9 @@
-"""The figures of runs and comparisons as Markdown tables."""
+"""What was measured of runs and of candidate selection, as Markdown tables."""
 
 import math
 from typing import Dict, List, Sequence
 
-import pandas as pd
+from tabulate import tabulate
 
 # Title of the column, and where the evaluators put the figure.
 FIGURES = (
@@ -16,7 +16,6 @@ FIGURES = (
     ("specificity", "diagnosis", "specificity"),
     ("patient AUC", "diagnosis_patient", "AUC"),
 )
-SUMMARY = ("IoU >= 0.5", "mean IoU", "mean IoU, true box", "AUC", "sensitivity", "specificity", "patient AUC")
 LABELS = ("weights", "data set", "box")
 
 # Title of the column, and the entry of RoundStatistics.
@@ -61,17 +60,15 @@ def results_table(results: Dict[str, Dict]) -> str:
     Args:
         results: weights -> data set -> the box that is diagnosed -> results of the evaluators.
     """
-    frame = _results_frame(results)
-    return _markdown(frame.loc[:, (frame != "").any()])
-
-
-def summary_table(results: Dict[str, Dict]) -> str:
-    """Less of :func:`results_table`: labels that vary, and columns and rows with figures."""
-    frame = _results_frame(results)
-    varying = [label for label in LABELS if frame[label].nunique() > 1]
-    figures = [title for title in SUMMARY if (frame[title] != "").any()]
-    measured = (frame[figures] != "").any(axis=1)
-    return _markdown(frame.loc[measured, varying + figures])
+    rows: List[Dict[str, str]] = []
+    for weights, by_dataset in results.items():
+        for dataset, by_box in by_dataset.items():
+            for box, result in by_box.items():
+                row = dict(zip(LABELS, (weights, dataset, box)))
+                for title, group, key in FIGURES:
+                    row[title] = _with_interval(result.get(group, {}), key)
+                rows.append(row)
+    return _markdown_of_filled_columns(rows)
 
 
 def rounds_table(rounds: Sequence[Dict[str, float]]) -> str:
@@ -81,20 +78,8 @@ def rounds_table(rounds: Sequence[Dict[str, float]]) -> str:
         rounds: the entries of :class:`~tsdd_d2.refinement.rounds.RoundStatistics` that could be measured, and
             "round"; round 0 is the annotation that training started from.
     """
-    columns = {
-        title: [_figure(statistics.get(key)) for statistics in rounds] for title, key in ROUND_FIGURES.items()
-    }
-    return _markdown(pd.DataFrame({title: column for title, column in columns.items() if any(column)}))
-
-
-def rankings_table(rankings: Dict[str, Dict[str, float]]) -> str:
-    """How often each ranking of D-Net's boxes chooses the lesion.
-
-    Args:
-        rankings: name -> {"IoU >= 0.5": share of the images, "mean IoU": mean over the images}.
-    """
-    rows = [{"ranking": name, **{k: _figure(v) for k, v in row.items()}} for name, row in rankings.items()]
-    return _markdown(pd.DataFrame(rows))
+    rows = [{title: _figure(entry.get(key)) for title, key in ROUND_FIGURES.items()} for entry in rounds]
+    return _markdown_of_filled_columns(rows)
 
 
 def explanation_tables(candidates: Sequence[Dict], margins: Sequence[Dict]) -> str:
@@ -106,7 +91,7 @@ def explanation_tables(candidates: Sequence[Dict], margins: Sequence[Dict]) -> s
     """
     tables = ((EXPLANATION_FIGURES, candidates), (MARGIN_FIGURES, margins))
     return "\n\n".join(
-        _markdown(pd.DataFrame({title: [_figure(row.get(key)) for row in rows] for title, key in figures.items()}))
+        markdown_table([{title: _figure(row.get(key)) for title, key in figures.items()} for row in rows])
         for figures, rows in tables
     )
 
@@ -116,19 +101,10 @@ def markdown_table(rows: Sequence[Dict[str, str]]) -> str:
     Args:
         rows: title of the column -> text, the same columns in each.
     """
-    return _markdown(pd.DataFrame(rows))
-
-
-def _results_frame(results: Dict[str, Dict]) -> pd.DataFrame:
-    rows: List[Dict[str, str]] = []
-    for weights, by_dataset in results.items():
-        for dataset, by_box in by_dataset.items():
-            for box, result in by_box.items():
-                row = dict(zip(LABELS, (weights, dataset, box)))
-                for title, group, key in FIGURES:
-                    row[title] = _with_interval(result.get(group, {}), key)
-                rows.append(row)
-    return pd.DataFrame(rows, columns=[*LABELS, *(title for title, _, _ in FIGURES)])
+    if not rows:
+        return ""
+    # tabulate would read the texts as numbers again and cut their last zeros off
+    return tabulate(rows, headers="keys", tablefmt="pipe", disable_numparse=True, colalign=["left"] * len(rows[0]))
 
 
 def _with_interval(figures: Dict[str, float], key: str) -> str:
@@ -148,6 +124,6 @@ def _figure(value) -> str:
     return f"{value:.3f}" if isinstance(value, float) else str(value)
 
 
-def _markdown(frame: pd.DataFrame) -> str:
-    # tabulate would read the texts as numbers again and cut their last zeros off
-    return frame.to_markdown(index=False, disable_numparse=True)
+def _markdown_of_filled_columns(rows: Sequence[Dict[str, str]]) -> str:
+    titles = [title for title in next(iter(rows), ()) if any(row[title] for row in rows)]
+    return markdown_table([{title: row[title] for title in titles} for row in rows])

@@ -14,10 +14,13 @@ from ..engine.run_folder import CONFIG_FILE, RunRecord, describe_difference, sha
 from ..engine.run_folder import RECORD as RUN_RECORD
 from ..engine.setup import ABSENT, check_config, config_differences, load_config
 from ..errors import InputError
-from ..modeling.architectures import class_attribute
-from .plan import PREDICTIONS, RECORD, Run, read_run_file
+from .archive import read_file
+from .run import Run
 
 logger = logging.getLogger(__name__)
+
+# Keys that the name of a run says, beside those that Run.own_options writes.
+OWN_KEYS = ("DATASETS.TRAIN", "DATASETS.VAL", "DATASETS.TEST", "METHOD", "MODEL.META_ARCHITECTURE", "MODEL.WEIGHTS")
 
 # Keys, and beginnings of keys, of a configuration that differ between machines, folders and versions of Detectron2, and
 # not in what a run is.
@@ -53,79 +56,64 @@ def check_plan(runs: Iterable[Run], to_train: Sequence[Run], test_data: Sequence
     finished = [run for run in runs if run.status == "finished"]
     needed = [run.needs for run in (*to_train, *finished) if run.needs is not None]
     for run in (x for x in dict.fromkeys((*runs, *to_train, *needed)) if x.has_trained):
-        problems.update(dict.fromkeys(other_configuration(run) or [*_other_values(run)] or [*_other_data(run)]))
+        problems.update(dict.fromkeys([*other_overrides(run)] or [*_other_values(run)] or [*_other_data(run)]))
     if problems:
         raise InputError("The experiment cannot be run:\n  " + "\n  ".join(problems))
 
 
 def _problems_of_configurations(runs: Sequence[Run]) -> Iterator[str]:
-    """What a training process would refuse at its start, and a method that trains on other images than it says."""
+    """What a training process would refuse at its start."""
     for run in runs:
-        own = [key for key in run.overrides[::2] if key in run.own_options]
+        own = [key for key in run.overrides[::2] if key in (*OWN_KEYS, *run.own_options)]
         if own:
-            yield f"--overrides {', '.join(own)}: that is part of the name of a run; choose it by --p, --seeds, --folds, --output."
-            continue
-        if not os.path.isfile(run.config_file):
-            yield f"{run.method} has no configuration for the profile {run.profile}: {run.config_file} does not exist."
+            yield f"--overrides {', '.join(own)}: part of the name of a run; choose it by --p, --seeds, --folds, --output."
             continue
         try:
             # of the options of a run only these can be unknown, and the message shows them
-            _configuration(run.config_file, run.overrides)
-            cfg = _configuration(run.config_file, run.options)
-            check_config(cfg)
+            _configuration(run, run.overrides)
+            check_config(_configuration(run, run.options))
         except InputError as error:
             yield f"{run.method}: {error}".replace("\n", "\n  ")
-            continue
-        name = cfg.MODEL.META_ARCHITECTURE
-        needs_rois = class_attribute(name, "needs_rois", None)
-        if needs_rois is not None and needs_rois == run.definition.uses_pa_images:
-            yield (
-                f"{run.method} has uses_pa_images {run.definition.uses_pa_images}, and its network {name} needs_rois "
-                f"{needs_rois}: one of them is wrong."
-            )
 
 
-def _configuration(config_file: str, options: Sequence[str]):
+def _configuration(run: Run, options: Sequence[str]):
     """That of a training process, but for what differs between machines and would give a warning for each run."""
-    return load_config(config_file, [*options, "SOLVER.AMP.ENABLED", "False", "MODEL.DEVICE", "cpu"])
+    options = [*options, "SOLVER.AMP.ENABLED", "False", "MODEL.DEVICE", "cpu"]
+    return load_config(opts=options, method=run.definition.name, profile=run.profile, data=run.data, fold=run.fold)
 
 
-def other_configuration(run: Run) -> List[str]:
-    """A problem for each file of a run that was made with another configuration file, or with other overrides."""
-    problems = []
-    for file_name in (RECORD, PREDICTIONS):
-        path = os.path.join(run.folder, file_name)
-        if not os.path.isfile(path):
-            continue
-        found = read_run_file(path)
-        for key, value in run.configuration.items():
-            if found.get(key) != value:
-                problems.append(f"{path} was made with {key} {found.get(key)}, not {value}: name another --output.")
-    return problems
+def other_overrides(run: Run) -> Iterator[str]:
+    """A problem if a run was made with other overrides."""
+    result = run.result
+    found = result.overrides if result else run.record.get("overrides")
+    if found is not None and tuple(found) != run.overrides:
+        yield f"{run.folder} was made with overrides {found}, not {list(run.overrides)}: name another --output."
 
 
 def _other_values(run: Run) -> Iterator[str]:
-    """A problem if the configuration file has changed since the run was made with it."""
+    """A problem if the configuration of its method has changed since the run was made."""
     path = os.path.join(run.folder, CONFIG_FILE)
-    if not os.path.isfile(path):
+    content = read_file(path)
+    if content is None:
         return
     try:
-        cfg = _configuration(run.config_file, run.options)
-        with open(path, encoding="utf-8") as file:
-            differences = config_differences(yaml.safe_load(file) or {}, yaml.safe_load(cfg.dump()))
+        found = yaml.safe_load(content)
+        if not isinstance(found, dict):
+            raise yaml.YAMLError("it holds no keys")
+    except (yaml.YAMLError, UnicodeDecodeError, RecursionError) as error:
+        yield f"{path} cannot be read: {error}: name another --output, or remove the folder."
+        return
+    try:
+        wanted = yaml.safe_load(_configuration(run, run.options).dump())
     except InputError as error:
         yield str(error)
         return
-    except yaml.YAMLError as error:
-        yield f"{path} cannot be read: {error}: name another --output, or remove the folder."
-        return
-    not_compared = NOT_COMPARED + class_attribute(cfg.MODEL.META_ARCHITECTURE, "unused_keys", ())
     described = [
         describe_difference(key, old, new)
-        for key, old, new in differences
+        for key, old, new in config_differences(found, wanted)
         # a key that only one of them has came or went with a version of the software
         if ABSENT not in (old, new)
-        and not key.startswith(not_compared)
+        and not key.startswith(NOT_COMPARED)
         # a folder, where the run goes on from another one
         and not (key == "MODEL.WEIGHTS" and run.needs is not None)
     ]
@@ -141,8 +129,8 @@ def _other_data(run: Run) -> Iterator[str]:
     if os.path.isfile(os.path.join(run.folder, RUN_RECORD)):
         record = RunRecord.read(run.folder)
         known[record.dataset] = record.annotation_sha256
-    if run.status == "finished":
-        known.update(read_run_file(os.path.join(run.folder, PREDICTIONS)).get("annotation_sha256", {}))
+    if (result := run.result) is not None:
+        known.update(result.annotation_sha256)
     for name, sha256 in known.items():
         try:
             ensure_registered(name)

@@ -6,7 +6,7 @@ from graphlib import TopologicalSorter
 from typing import Callable, Dict, List, Sequence, Set
 
 from .executors import Executor
-from .plan import Run
+from .run import Run
 from .training import Outcome, is_taken
 
 logger = logging.getLogger(__name__)

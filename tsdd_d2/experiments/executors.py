@@ -9,6 +9,7 @@ import os
 from typing import Any, Callable, Dict, Hashable, List, NamedTuple, Optional, Protocol, Sequence, Tuple
 
 from ..errors import InputError
+from .run import Run
 
 
 class Executor(Protocol):
@@ -72,27 +73,34 @@ class LocalExecutor:
 class SlurmExecutor:
     """Every run a Slurm job, submitted by submitit, whose parameters (``slurm_partition``, ...) are the options.
 
-    A job that Slurm preempts or stops at its time limit is requeued by submitit; one that is lost is submitted again.
-    The option ``cluster`` is submitit's: "local" runs the jobs on this machine, as the tests do.
+    A job that Slurm preempts or stops at its time limit is requeued by submitit as long as each start moves its run
+    forward; one that is lost is submitted again. The option ``cluster`` is submitit's: "local" runs the jobs on this
+    machine, as the tests do.
     """
 
-    TIMEOUT_MIN = 24 * 60  # submitit's own is five minutes
+    # submitit's own are five minutes, and three times that a job may reach its time limit
+    DEFAULTS = {"timeout_min": 24 * 60, "max_num_timeout": 10**6}
+    OF_CONSTRUCTOR = ("max_num_timeout", "max_pickle_size_gb", "python")
     POLL_SECONDS = {"local": 0.2}
 
     def __init__(self, resources: Resources, folder: str, options: Dict[str, Any]):
         self._submitit = _optional("submitit", "slurm")
-        options = {"timeout_min": self.TIMEOUT_MIN, **options}
+        options = {**self.DEFAULTS, **options}
         cluster = options.pop("cluster", "slurm")
+        names = {x: x.removeprefix(f"{cluster}_") for x in options}
+        constructor = {f"{cluster}_{y}": options.pop(x) for x, y in names.items() if y in self.OF_CONSTRUCTOR}
         self.slots = None
         self._retries = resources.retries
         self._poll_seconds = self.POLL_SECONDS.get(cluster, 10)
         self._jobs: Dict[int, Tuple[Any, Callable, tuple, int]] = {}
         try:
-            self._executor = self._submitit.AutoExecutor(folder=os.path.join(folder, "slurm"), cluster=cluster)
+            self._executor = self._submitit.AutoExecutor(
+                folder=os.path.join(folder, "slurm"), cluster=cluster, **constructor
+            )
             self._executor.update_parameters(
                 name="tsdd_d2", cpus_per_task=resources.cpus, gpus_per_node=resources.gpus, **options
             )
-        except (RuntimeError, ValueError, NameError, TypeError) as error:
+        except (RuntimeError, ValueError, NameError, TypeError, AssertionError) as error:
             raise InputError(f"--executor slurm: {error}") from error
 
     def submit(self, function: Callable, *arguments) -> Hashable:
@@ -127,16 +135,20 @@ class SlurmExecutor:
 
 
 class Resumable:
-    """A function that submitit calls again when Slurm preempts its job or stops it at its time limit."""
+    """A function of a run that submitit calls again when Slurm preempts its job or stops it at its time limit."""
 
     def __init__(self, function: Callable):
         self.function = function
+        self._progress = None
 
-    def __call__(self, *arguments):
-        return self.function(*arguments)
+    def __call__(self, run: Run):
+        self._progress = run.progress
+        return self.function(run)
 
-    def checkpoint(self, *arguments):
-        return _optional("submitit", "slurm").helpers.DelayedSubmission(self, *arguments)
+    def checkpoint(self, run: Run):
+        if run.progress == self._progress:
+            raise RuntimeError(f"{run.id} came to no checkpoint within its time limit: raise timeout_min.")
+        return _optional("submitit", "slurm").helpers.DelayedSubmission(self, run)
 
 
 class RayExecutor:
@@ -154,7 +166,7 @@ class RayExecutor:
             options = {**local, **options}
         try:
             self._ray.init(**{"log_to_driver": False, "logging_level": "WARNING", **options})
-        except (RuntimeError, ValueError, ConnectionError) as error:
+        except (RuntimeError, ValueError, ConnectionError, TypeError) as error:
             raise InputError(f"--executor ray: {error}") from error
         self._options = {
             "num_cpus": resources.cpus, "num_gpus": resources.gpus, "max_retries": resources.retries,

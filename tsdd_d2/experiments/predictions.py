@@ -9,7 +9,8 @@ from detectron2.data import MetadataCatalog
 from ..data import ensure_registered
 from ..data.files import read_json, write_text
 from ..engine.run_folder import sha256_of_file
-from .plan import PREDICTIONS, RECORD, Run, read_run_file
+from .archive import add_to_archive, read_file
+from .run import PREDICTIONS, Run
 
 # The weights whose predictions count, for every method: those of the last iteration. The best ones on the validation
 # split would be chosen among few images.
@@ -24,22 +25,21 @@ SIGNIFICANT_DIGITS = 5
 
 def collect_predictions(run: Run) -> None:
     """
-    Writes ``predictions.json`` of a run whose training tool has finished: the run's descriptor and configuration,
-    "seconds" of wall time without what interruptions made it repeat, "versions" and "git_revision" of its last attempt,
-    "youden_threshold" of the validation split with the same weights (None if it has one class), and, data set by data set,
-    "annotation_sha256" of its file and "predictions", one record for each image.
+    Writes ``predictions.json`` of a run whose training tool has finished: its descriptor, the versions of its last
+    attempt, and what :class:`~tsdd_d2.experiments.run.Result` has.
     """
-    attempts = read_json(os.path.join(run.folder, RECORD))["attempts"]
+    record = run.record
+    last, earlier = record["attempts"][-1], record["attempts"][:-1]
     validation = read_json(os.path.join(run.folder, "inference", f"diagnosis_{run.split('val')}.json"))
     test = run.split("test")
     _write(
         run,
         {
             **run.descriptor,
-            **run.configuration,
-            "seconds": round(attempts[-1]["seconds"] + sum(x["kept_seconds"] for x in attempts[:-1]), 3),
-            "versions": attempts[-1]["versions"],
-            "git_revision": attempts[-1]["git_revision"],
+            "overrides": list(run.overrides),
+            "seconds": round(last["seconds"] + sum(x.get("kept_seconds", 0.0) for x in earlier), 3),
+            "versions": last["versions"],
+            "git_revision": last["git_revision"],
             "youden_threshold": validation["youden_threshold"],
             "annotation_sha256": {test: _sha256(test)},
             "predictions": {test: _predictions(os.path.join(run.folder, "inference", WEIGHTS), test)},
@@ -49,28 +49,18 @@ def collect_predictions(run: Run) -> None:
 
 def add_external_predictions(run: Run, name: str, inference_dir: str) -> None:
     """Adds the predictions of an evaluation with ``--eval-only`` to the run's file."""
-    content = read_predictions(run)
+    content = read_json(os.path.join(run.folder, PREDICTIONS))
     content["predictions"][name] = _predictions(inference_dir, name)
     content.setdefault("annotation_sha256", {})[name] = _sha256(name)
     _write(run, content)
 
 
-def read_predictions(run: Run) -> Dict[str, Any]:
-    """The content of a finished run's ``predictions.json``.
-
-    Raises:
-        InputError: the file is damaged.
-    """
-    return read_run_file(os.path.join(run.folder, PREDICTIONS))
-
-
-def copy_predictions(runs: Iterable[Run], output: str) -> None:
-    """Copies the predictions of the finished runs to another folder of runs."""
-    for run in runs:
-        path = os.path.join(output, run.id, PREDICTIONS)
-        if run.status == "finished" and os.path.abspath(path) != os.path.join(run.folder, PREDICTIONS):
-            with open(os.path.join(run.folder, PREDICTIONS), encoding="utf-8") as file:
-                write_text(path, file.read())
+def keep_predictions(runs: Iterable[Run], archive: str) -> None:
+    """Adds the predictions of the finished runs to an archive, which is then a folder of runs."""
+    found = {f"{run.id}/{PREDICTIONS}": read_file(os.path.join(run.folder, PREDICTIONS)) for run in runs}
+    found = {name: content for name, content in found.items() if content is not None}
+    if any(read_file(os.path.join(archive, name)) != content for name, content in found.items()):
+        add_to_archive(archive, found)
 
 
 def _predictions(inference_dir: str, name: str) -> List[Dict[str, Any]]:

@@ -16,13 +16,12 @@ import detectron2
 import tsdd_d2
 
 from ..data import dataset_folder
-from ..data.files import read_json, write_json
+from ..data.files import write_json
 from ..engine.run_folder import remove_run
 from ..plugins import plugin_versions
-from .checks import other_configuration
-from .plan import LAST_FILE, PREDICTIONS, RECORD, ROOT, TRAIN_TOOL, Run, read_run_file
-from .predictions import add_external_predictions, collect_predictions, read_predictions
-
+from .checks import other_overrides
+from .predictions import add_external_predictions, collect_predictions
+from .run import LAST_FILE, RECORD, ROOT, TRAIN_TOOL, Run
 
 LOCK = "lock"
 
@@ -56,7 +55,7 @@ def train_run(run: Run, environment: Dict[str, str]) -> Outcome:
             return Outcome(taken=True)
         if not run.has_trained:
             remove_run(run.folder)  # of an attempt that was killed early, perhaps with another configuration
-        elif problems := other_configuration(run):  # since the plan was made
+        elif problems := [*other_overrides(run)]:  # since the plan was made
             return Outcome(problems[0])
         if run.status == "finished":
             return Outcome()
@@ -103,7 +102,7 @@ def evaluate_run_on(run: Run, names: List[str], environment: Dict[str, str]) -> 
 
 
 def _without_predictions(run: Run, names: List[str]) -> List[str]:
-    present = read_predictions(run)["predictions"]
+    present = run.result.predictions
     return [name for name in names if name not in present]
 
 
@@ -159,10 +158,9 @@ def _call(command: List[str], log_file: str, environment: Dict[str, str], lock: 
 
 def _begin_attempt(run: Run, start: float) -> None:
     """Adds an attempt to the run's record, which is made if there is none."""
-    path = os.path.join(run.folder, RECORD)
-    record = read_run_file(path) if os.path.isfile(path) else {**run.descriptor, "attempts": []}
-    if not run.has_trained:
-        record.update(run.configuration)  # an earlier attempt may have had another
+    record = run.record or {**run.descriptor, "attempts": []}
+    if "overrides" not in record or not run.has_trained:  # an earlier attempt may have had others
+        record["overrides"] = list(run.overrides)
     if record["attempts"]:
         previous = record["attempts"][-1]
         previous["kept_seconds"] = _kept_seconds(previous, run.folder)
@@ -176,15 +174,14 @@ def _begin_attempt(run: Run, start: float) -> None:
             "git_revision": git_revision(),
         }
     )
-    write_json(path, record)
+    write_json(os.path.join(run.folder, RECORD), record)
 
 
 def _end_attempt(run: Run, end: float, exit_code: int) -> None:
-    path = os.path.join(run.folder, RECORD)
-    record = read_json(path)
+    record = run.record
     attempt = record["attempts"][-1]
     attempt.update(seconds=round(end - attempt["started"], 3), exit_code=exit_code)
-    write_json(path, record)
+    write_json(os.path.join(run.folder, RECORD), record)
 
 
 def _kept_seconds(attempt: Dict, folder: str) -> float:

@@ -12,6 +12,7 @@ from detectron2.modeling.postprocessing import detector_postprocess
 from detectron2.structures import Boxes, ImageList, Instances
 
 from ..modeling.cnet import CNet, add_diagnoses
+from ..method import CLASSES, FA_BOXES, Method, register_method
 from ..modeling.network import output_size, rois_in_tensor
 
 
@@ -122,3 +123,24 @@ class CNetOnImage(CNetAlone):
 
     def inference_boxes(self, batched_inputs: List[Dict], images: ImageList) -> List[Tensor]:
         return [images.tensor.new_tensor([[0, 0, width, height]]) for height, width in images.image_sizes]
+
+
+# As many training images as both stages of TSDDNet draw.
+ITERATIONS = {"paper": {"SOLVER.MAX_ITER": 19000}, "cpu": {"SOLVER.MAX_ITER": 2400}}
+NO_DETECTOR = {"MODEL.WEIGHTS": "", "REFINEMENT.ENABLED": False}
+
+register_method(
+    Method(
+        "cnet_whole_image",
+        "C-Net, whole image",
+        "CNetOnImage",
+        CLASSES,
+        overrides={**NO_DETECTOR, "MODEL.CNET.CONTEXT": 1.0},  # there is nothing around the image
+        profiles=ITERATIONS,
+    )
+)
+register_method(
+    Method(
+        "cnet_oracle", "C-Net, manual ROI (oracle)", "CNetOnROI", FA_BOXES, overrides=NO_DETECTOR, profiles=ITERATIONS
+    )
+)

@@ -4,12 +4,12 @@ import logging
 from typing import Any, Callable, Dict, Iterable, List, NamedTuple, Optional
 
 from detectron2.config import configurable
-from detectron2.data import DatasetCatalog, MetadataCatalog
+from detectron2.data import MetadataCatalog
 from detectron2.engine import HookBase
 from detectron2.utils import comm
 from torch import nn
 
-from ..data.bbui import register_bbui_instances
+from ..data.bbui import load_bbui_json, register_bbui_instances
 from ..data.files import read_json
 from ..errors import InputError
 from .roi_bank import ROIBank
@@ -54,7 +54,7 @@ class CandidateSelectionHook(HookBase):
 
     Before the iteration that :class:`RoundSchedule` names, it passes over all training images with the current
     weights (sharded over the ranks), rewrites the ROIs by the selection rule, stores them in the :class:`ROIBank`,
-    points the ``DatasetCatalog`` entry of the training set at the new file and has the train loader rebuilt.
+    and hands them to the trainer.
 
     A run that is resumed goes on in the round it was in: rounds after its checkpoint are done again, with the same
     outcome.
@@ -69,7 +69,7 @@ class CandidateSelectionHook(HookBase):
         bank: ROIBank,
         schedule: RoundSchedule,
         build_round_loader: Callable[[List[Dict]], Iterable],
-        reset_train_loader: Optional[Callable[[int], None]] = None,
+        use_rois: Optional[Callable[[int, List[Dict]], None]] = None,
         rule: SelectionRule = select_rois,
         candidates_per_round: int = 1,
     ):
@@ -80,8 +80,9 @@ class CandidateSelectionHook(HookBase):
             bank: without a round when training begins, it gets the training set's own file as round 0; the rounds of
                 another training set are refused then (InputError).
             build_round_loader: dataset dicts -> batches of inference inputs with ``rois``; this rank's shard.
-            reset_train_loader: called with the number of the round whose ROIs the trainer shall load next; by default a
-                ``DefaultTrainer`` builds its train loader anew.
+            use_rois: called with the number of a round and the dataset dicts of all training images with its ROIs, which the
+                trainer shall train on next. By default the ``DatasetCatalog`` entry of the training set is pointed at them
+                while training lasts, and a ``DefaultTrainer`` builds its train loader anew.
             rule: see :mod:`tsdd_d2.refinement.selection`; by default the paper's.
             candidates_per_round: see ``REFINEMENT`` in :mod:`tsdd_d2.config`.
         """
@@ -92,7 +93,7 @@ class CandidateSelectionHook(HookBase):
         self.bank = bank
         self.schedule = schedule
         self.build_round_loader = build_round_loader
-        self.reset_train_loader = reset_train_loader or self._reset_default_trainer
+        self.use_rois = use_rois or self._reset_default_trainer
         self.rule = rule
         self.candidates_per_round = candidates_per_round
 
@@ -127,22 +128,23 @@ class CandidateSelectionHook(HookBase):
                 self._run_round(round_number)
 
     def after_train(self):
-        # a later training in this process shall find the manual ROIs again
-        register_bbui_instances(self.dataset_name, self.original_json, self.image_root)
+        if self.use_rois == self._reset_default_trainer:
+            # a later training in this process shall find the manual ROIs again
+            register_bbui_instances(self.dataset_name, self.original_json, self.image_root)
 
     def _use_round(self, round_number: int):
-        path = self.bank.path(round_number)
-        register_bbui_instances(self.dataset_name, path, self.image_root)
-        self.reset_train_loader(round_number)
+        self.dataset_dicts = load_bbui_json(self.bank.path(round_number), self.image_root)
+        self.use_rois(round_number, self.dataset_dicts)
 
-    def _reset_default_trainer(self, _: int):
+    def _reset_default_trainer(self, round_number: int, _: List[Dict]):
+        register_bbui_instances(self.dataset_name, self.bank.path(round_number), self.image_root)
         trainer = self.trainer
         trainer._trainer.reset_data_loader(lambda: trainer.build_train_loader(trainer.cfg))
 
     def _run_round(self, round_number: int):
         scored = score_all_candidates(
             self.model,
-            self.build_round_loader(DatasetCatalog.get(self.dataset_name)),
+            self.build_round_loader(self.dataset_dicts),
             self.candidates_per_round,
             description=f"Round {round_number}/{self.schedule.rounds}: scoring candidates",
         )
