@@ -150,6 +150,7 @@ def write_json_files(contents: Mapping[Union[str, os.PathLike], Any]) -> None:
         temporaries = {}
         for path, obj in contents.items():
             path = os.path.abspath(path)
+            stack.enter_context(_named_errors(path))
             temporaries[path] = stack.enter_context(_temporary_file(path))
             with open(temporaries[path], "w", encoding="utf-8", newline="\n") as file:
                 file.write(_dumps(_finite_or_none(obj)))
@@ -190,11 +191,24 @@ def replacing(path: Union[str, os.PathLike], mode: str, **options) -> Iterator[I
     Until then it is a temporary file in the same folder, which is flushed to the disk and renamed.
     """
     path = os.path.abspath(path)
-    with _temporary_file(path) as temporary:
+    with _named_errors(path), _temporary_file(path) as temporary:
         with open(temporary, mode, **options) as file:
             yield file
             _flush_to_disk(file)
         os.replace(temporary, path)
+
+
+@contextlib.contextmanager
+def _named_errors(path: str) -> Iterator[None]:
+    """Errors of the system name `path`, not its temporary file, and not nothing, as where the disk is full."""
+    try:
+        yield
+    except OSError as error:
+        if error.errno is not None and error.filename2 is None:
+            folder = os.path.dirname(path)
+            # making the folder may have failed further up
+            error.filename = path if error.filename is None or os.path.isdir(folder) else error.filename
+        raise
 
 
 @contextlib.contextmanager

@@ -40,8 +40,8 @@ def read_valid_bbui(json_file: Path) -> Dict[str, Any]:
         BBUIError: the file is missing, or with all its problems at once.
     """
     bbui = _read_bbui(json_file)
-    problems, _ = _check_content(bbui)
-    _raise_if_any(problems, os.fspath(json_file))
+    problems, images = _check_content(bbui)
+    _raise_if_any(problems, os.fspath(json_file), images)
     return bbui
 
 
@@ -68,7 +68,7 @@ def validate_bbui(
     content = bbui if isinstance(bbui, Mapping) else _read_bbui(bbui)
     problems, images = _check_content(content)
     file_problems, decoded = _check_image_files(images, os.fspath(image_root), decode_images)
-    _raise_if_any(problems + file_problems, source)
+    _raise_if_any(problems + file_problems, source, images)
     return _mixed_patients(images) + _turned_images(decoded) + _same_pixels_of_both_classes(decoded)
 
 
@@ -130,10 +130,17 @@ def validate_splits(
     ]
 
 
-def _raise_if_any(problems: Sequence[str], source: str) -> None:
-    if problems:
-        count = "1 problem" if len(problems) == 1 else f"{len(problems)} problems"
-        raise BBUIError(f"{source}: {count}. Correct the entries, or leave out the images named:", problems)
+def _raise_if_any(problems: Sequence[str], source: str, images: Sequence[Mapping[str, Any]] = ()) -> None:
+    if not problems:
+        return
+    count = "1 problem" if len(problems) == 1 else f"{len(problems)} problems"
+    advice = "Correct the entries, or leave out the images named:"
+    if len(images) > 1 and not any("patient_id" in image or "category_id" in image for image in images):
+        advice = (
+            "No image has the fields patient_id and category_id, which annotation tools drop when they export: put them back "
+            "from the file that was imported there, by file_name (datasets/README.md describes them):"
+        )
+    raise BBUIError(f"{source}: {count}. {advice}", problems)
 
 
 def _read_bbui(json_file: Path) -> Any:

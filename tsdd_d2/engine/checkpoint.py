@@ -1,6 +1,8 @@
 """Checkpoints that are whole or not there, and that fit or are refused."""
 
+import io
 import os
+import re
 from typing import Any, Dict
 
 import torch
@@ -20,12 +22,17 @@ from ..modeling.imagenet import (
 from .run_folder import FINAL_WEIGHTS, TAG
 
 
+NUMBERED = re.compile(r"model_\d{7}\.pth")
+KEPT_CHECKPOINTS = 2
+
+
 class TSDDCheckpointer(DetectionCheckpointer):
     """Detectron2's checkpointer, and beside it:
 
     * files are written to a temporary name and renamed (fvcore writes in place);
     * a checkpoint whose keys or shapes are not those of the network is an error (fvcore logs a warning);
-    * nothing is unpickled but tensors and plain values (``weights_only=True``).
+    * nothing is unpickled but tensors and plain values (``weights_only=True``);
+    * of the numbered checkpoints the last two are kept, whatever interrupted the training.
     """
 
     def __init__(self, model, save_dir: str = "", *, resumable: bool = True, **kwargs):
@@ -45,10 +52,19 @@ class TSDDCheckpointer(DetectionCheckpointer):
         data.update(kwargs)
         path = os.path.join(self.save_dir, f"{name}.pth")
         self.logger.info("Saving checkpoint to %s", path)
+        content = io.BytesIO()
+        torch.save(data, content)  # not into the file: on a full disk torch says something else
         with replacing(path, "wb") as file:
-            torch.save(data, file)
+            file.write(content.getbuffer())
         if self.resumable:
             self.tag_last_checkpoint(os.path.basename(path))
+            self._remove_old()
+
+    def _remove_old(self) -> None:
+        """Keeps the newest of the numbered checkpoints, those of before an interruption among them."""
+        numbered = sorted(x for x in os.listdir(self.save_dir) if NUMBERED.fullmatch(x))
+        for name in numbered[:-KEPT_CHECKPOINTS]:
+            os.remove(os.path.join(self.save_dir, name))
 
     def get_checkpoint_file(self) -> str:
         """The path of the last checkpoint, "" if there is none.

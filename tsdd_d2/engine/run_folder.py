@@ -285,6 +285,13 @@ def run_files(run: str) -> List[str]:
     return sorted(found, key=lambda path: (path == config_file, path != tag, path))
 
 
+def remove_temporary_files(run: str) -> None:
+    """Removes what a run was writing when it was killed."""
+    for path in run_files(run):
+        if TEMPORARY.fullmatch(os.path.basename(path)):
+            os.remove(path)
+
+
 def remove_run(run: str) -> None:
     """Removes what a run wrote, and the folders that this leaves empty; whatever else is there stays."""
     for path in run_files(run):

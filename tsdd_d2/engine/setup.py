@@ -1,8 +1,10 @@
 """From the command line to a checked configuration: whatever can be refused is refused before anything is written."""
 
+import contextlib
 import logging
 import os
 import re
+import tempfile
 from typing import Any, Dict, Iterator, List, Mapping, Optional, Sequence, Set, Tuple, Type
 
 import torch
@@ -432,13 +434,46 @@ def build_network(cfg) -> nn.Module:
         raise InputError(f"The network cannot be built: {type(error).__name__}: {error}") from error
 
 
+@contextlib.contextmanager
+def kept_warnings() -> Iterator[List[str]]:
+    """The warnings of this package while the context lasts, in place of their output: the log of a run begins later."""
+    kept: List[str] = []
+    handler = logging.Handler(logging.WARNING)
+    handler.emit = lambda record: kept.append(record.getMessage())
+    package = logging.getLogger("tsdd_d2")
+    package.addHandler(handler)
+    try:
+        yield kept
+    finally:
+        package.removeHandler(handler)
+
+
+def _require_writable(folder: str) -> None:
+    """Raises InputError unless a file can be written into a folder, which need not exist; nothing is left there."""
+    made, path = [], os.path.abspath(folder)
+    while not os.path.lexists(path):
+        made.append(path)
+        path = os.path.dirname(path)
+    try:
+        os.makedirs(folder, exist_ok=True)
+        with tempfile.TemporaryFile(dir=folder) as file:
+            file.write(b"\0" * 4096)
+    except (OSError, ValueError) as error:
+        raise InputError(f"OUTPUT_DIR {folder} cannot be written to: {getattr(error, 'strerror', None) or error}.") from error
+    finally:
+        for path in made:
+            with contextlib.suppress(OSError):
+                os.rmdir(path)
+
+
 def check_output_dir(cfg, resume: bool, overwrite: bool, training: bool = True) -> None:
-    """Raises InputError if OUTPUT_DIR holds a run that this one would destroy, unasked or though it needs it, or a run
+    """Raises InputError if OUTPUT_DIR cannot be written to, or holds a run that this one would destroy, unasked or though it needs it, or a run
     that training cannot resume since its ROIs come from something else.
 
     Evaluation (not ``training``) writes below OUTPUT_DIR/inference alone: there a run of another configuration is worth a
     warning.
     """
+    _require_writable(cfg.OUTPUT_DIR)
     if overwrite:
         removed = [os.path.realpath(x) for x in (cfg.OUTPUT_DIR, *run_files(cfg.OUTPUT_DIR))]
         if cfg.MODEL.WEIGHTS and os.path.realpath(cfg.MODEL.WEIGHTS) in removed:
