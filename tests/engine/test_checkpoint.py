@@ -22,6 +22,14 @@ def test_weights_kept_for_their_own_sake_are_not_resumed_from(tmp_path):
     assert os.listdir(tmp_path) == ["model_best.pth"]
 
 
+def test_the_last_two_numbered_checkpoints_are_kept_whoever_wrote_them(tmp_path):
+    """Also those of before an interruption, of which the hook that writes them knows nothing."""
+    for name in ("model_round_00", "model_0000002", "model_0000005"):
+        TSDDCheckpointer(nn.Linear(2, 1), str(tmp_path)).save(name)
+    TSDDCheckpointer(nn.Linear(2, 1), str(tmp_path)).save("model_0000008")
+    assert sorted(os.listdir(tmp_path)) == ["last_checkpoint", "model_0000005.pth", "model_0000008.pth", "model_round_00.pth"]
+
+
 def test_a_failed_or_interrupted_save_leaves_the_old_file(tmp_path, monkeypatch):
     model = nn.Linear(2, 1)
     checkpointer = TSDDCheckpointer(model, str(tmp_path))

@@ -9,7 +9,7 @@ from tsdd_d2.data import ensure_registered
 from tsdd_d2.data.files import read_json, write_json
 from tsdd_d2.engine import TSDDCheckpointer
 from tsdd_d2.engine.run_folder import RunRecord, initial_annotation
-from tsdd_d2.engine.setup import check_config, check_data, check_network, check_output_dir, load_config
+from tsdd_d2.engine.setup import check_config, check_data, check_network, check_output_dir, kept_warnings, load_config
 from tsdd_d2.errors import BBUIError, InputError
 
 
@@ -337,6 +337,24 @@ def test_vetoes_are_checked_with_the_data_and_hold_for_every_share_of_rois(tiny_
     assert [a["id"] for a in initial_annotation(tiny_cfg)["annotations"] if a.get("locked")] == [3]
     tiny_cfg.DATASETS.P = 0.3  # whether its patient keeps the ROI or not
     check_data(tiny_cfg)
+
+
+@pytest.mark.parametrize("training", [True, False])
+def test_an_output_dir_that_cannot_be_made_is_named(tiny_cfg, tmp_path, training):
+    (tmp_path / "file").write_text("")
+    tiny_cfg.OUTPUT_DIR = str(tmp_path / "file" / "run")
+    with pytest.raises(InputError, match="file/run"):
+        check_output_dir(tiny_cfg, resume=False, overwrite=False, training=training)
+    tiny_cfg.OUTPUT_DIR = str(tmp_path / "a" / "b")
+    check_output_dir(tiny_cfg, resume=False, overwrite=False, training=training)
+    assert os.listdir(tmp_path) == ["file"]
+
+
+def test_warnings_of_the_checks_are_kept_for_the_log(tiny_cfg, tiny_dataset, capsys):
+    (tiny_dataset / "images" / "025.png").write_bytes((tiny_dataset / "images" / "001.png").read_bytes())
+    with kept_warnings() as kept:
+        check_data(tiny_cfg)
+    assert any("same pixels" in x for x in kept) and "same pixels" not in capsys.readouterr().err
 
 
 def test_output_dir_of_another_run(tiny_cfg, tmp_path):
