@@ -34,6 +34,7 @@ setup(
         "pandas",
         "PyYAML",
         "pydicom>=3.0",
+        "simplejpeg",
         "scipy",
         "scikit-learn",
         "Jinja2",

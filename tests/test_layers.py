@@ -23,7 +23,7 @@ ROOMS = {
     "review": {"data", "evaluation", "modeling", "refinement", "engine", "inference"},
 }
 # What serves all rooms, and so may import none of them but data.
-SHARED = {"config", "errors", "method", "plugins", "templates"}
+SHARED = {"config", "config_values", "errors", "method", "plugins", "templates"}
 
 
 def modules():

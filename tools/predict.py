@@ -7,13 +7,13 @@ import dataclasses
 import json
 import os
 import sys
-from typing import Dict, List
+from typing import Any, Dict, List
 
 from PIL import Image
 from tqdm import tqdm
 
 from tsdd_d2 import Predictor, load_model
-from tsdd_d2.inference.dicom import number_of_frames
+from tsdd_d2.inference.dicom import WithoutImage, number_of_frames
 from tsdd_d2.data.files import read_json, write_json, write_text
 from tsdd_d2.inference.input_images import find_image_files, picture_name, read_images
 from tsdd_d2.engine.run_folder import sha256_of_file
@@ -35,12 +35,14 @@ the model sees the largest two-dimensional ultrasound region that the file state
 
 Each line of out/predictions.jsonl has file_name, frame (from 1 on, of a file with several), height, width, region (the
 part of the image that the model saw), box (XYXY in pixels of the whole image), malignancy (a probability),
-predicted_class (by the model's threshold), candidates (box, score and malignancy, best first) and picture (its file).
+predicted_class (by the model's threshold), candidates (box, score and malignancy, best first) and picture (its file, or
+null with --no-pictures).
 
 After an interruption the same command goes on with --resume: the files of out/predictions.jsonl are not read again, but
 for those of which a frame is missing.
 
-A file or frame that cannot be read is reported and left out; the exit code is then 1. It is 2 for unusable arguments and
+A DICOM file that holds no image, such as a report, is left out. A file or frame that cannot be read is reported and left
+out; the exit code is then 1. It is 2 for unusable arguments and
 where the output cannot be written, and 130 after an interruption.
 This is research software and must not be used for diagnosis.
 """
@@ -62,6 +64,7 @@ def main(argv=None) -> int:
         "--augment", action="store_true", help="test-time augmentation: the mean diagnosis of several crops of each box"
     )
     parser.add_argument("--batch-size", type=_positive, default=8, help="images in memory at a time (default 8)")
+    parser.add_argument("--no-pictures", action="store_true", help="write predictions.jsonl alone")
     parser.add_argument("--device", help="such as cpu or cuda:1 (default: CUDA if there is any)")
     args = parser.parse_args(argv)
     output = os.path.join(os.path.realpath(args.output), "")
@@ -80,17 +83,23 @@ def main(argv=None) -> int:
         augment=args.augment,
     )
     settings = {
-        "model_sha256": sha256_of_file(args.model), "candidates": args.candidates, "augment": args.augment
-    }  # fmt: skip
-    if begun and _settings_of(args.output) != settings:
-        raise InputError(f"--resume: {args.output} was begun with another model, --candidates or --augment.")
-    finished = finished_lines(args.output)
+        "model_sha256": sha256_of_file(args.model),
+        "candidates": args.candidates,
+        "augment": args.augment,
+        "pictures": not args.no_pictures,
+        # where relative file names start
+        "folder": os.getcwd(),
+    }
+    before = _settings_of(args.output) if begun else settings
+    if {**before, "folder": ""} != {**settings, "folder": ""}:
+        raise InputError(f"--resume: {args.output} was begun with another model, --candidates, --augment or --no-pictures.")
+    finished = finished_lines(args.output, before["folder"])
     write_text(os.path.join(args.output, LINES), "".join(map(_line, finished)))
-    write_json(os.path.join(args.output, SETTINGS), settings)
+    write_json(os.path.join(args.output, SETTINGS), before)
     try:
-        errors = predict_files(predictor, files, args.output, finished)
+        errors = predict_files(predictor, files, args.output, finished, before["folder"], pictures=not args.no_pictures)
     except KeyboardInterrupt:
-        done = len({x["file_name"] for x in finished_lines(args.output)})
+        done = len({x["file_name"] for x in finished_lines(args.output, before["folder"])})
         print(f"Interrupted: {done} of {len(files)} files are done; --resume goes on.", file=sys.stderr)
         return 130
     print(f"Predictions are in {args.output}")
@@ -99,38 +108,52 @@ def main(argv=None) -> int:
     return 1 if errors else 0
 
 
-def predict_files(predictor: Predictor, files: List[str], output: str, finished: List[Dict]) -> List[InputError]:
+def predict_files(
+    predictor: Predictor, files: List[str], output: str, finished: List[Dict], folder: str, pictures: bool = True
+) -> List[InputError]:
     """
     Writes the pictures, and a line of ``predictions.jsonl`` after each.
 
     Args:
         finished: the lines that are there, whose files are left out.
+        folder: where the relative names of these files start; those that are written start there too.
     Returns:
         the errors of the files and frames that cannot be read.
     """
     errors = []
 
     def report(error: InputError) -> None:
+        if isinstance(error, WithoutImage):
+            tqdm.write(f"left out: {error}", file=sys.stderr)
+            return
         errors.append(error)
         tqdm.write(f"error: {error}", file=sys.stderr)
 
-    known = {os.path.abspath(x["file_name"]) for x in finished}
-    taken = {x["picture"].lower() for x in finished}
+    known = {os.path.normpath(os.path.join(folder, x["file_name"])) for x in finished}
+    taken = {x["picture"].lower() for x in finished if x["picture"]}
+    elsewhere = os.getcwd() != folder
     left = [file for file in files if os.path.abspath(file) not in known]
     bar = tqdm(left, desc="Images", unit="file", initial=len(files) - len(left), total=len(files))
     os.makedirs(output, exist_ok=True)
     with open(os.path.join(output, LINES), "a", encoding="utf-8", newline="\n") as lines:
         for image, prediction in predictor.predict(read_images(bar, on_error=report), on_error=report):
-            picture = picture_name(image.file_name, taken, image.frame)
-            Image.fromarray(draw_prediction(image, prediction)).save(os.path.join(output, picture))
-            lines.write(_line({**dataclasses.asdict(prediction), "picture": picture}))
+            line = {**dataclasses.asdict(prediction), "picture": None}
+            if elsewhere:
+                line["file_name"] = os.path.abspath(image.file_name)
+            if pictures:
+                line["picture"] = picture_name(image.file_name, taken, image.frame)
+                Image.fromarray(draw_prediction(image, prediction)).save(os.path.join(output, line["picture"]))
+            lines.write(_line(line))
             lines.flush()  # an interruption loses no line
     return errors
 
 
-def finished_lines(output: str) -> List[Dict]:
+def finished_lines(output: str, folder: str) -> List[Dict]:
     """
     The lines that an interruption left, none where there are none.
+
+    Args:
+        folder: where relative file names start.
 
     Not among them are a last line that is cut off, and those of a file of which a frame is missing: it is read again.
 
@@ -143,14 +166,24 @@ def finished_lines(output: str) -> List[Dict]:
     try:
         with open(path, encoding="utf-8", newline="\n") as file:
             found = [json.loads(line) for line in file if line.endswith("\n")]
-        names = [(x["file_name"], x["picture"], x["frame"]) for x in found]
-        if not all(isinstance(text, str) for *texts, _ in names for text in texts):
-            raise ValueError("a name is no text")
-    except (ValueError, TypeError, KeyError) as error:
-        raise InputError(f"{path} holds a line that is no prediction ({error!r}); name another --output.") from error
-    frames = collections.Counter(file_name for file_name, _, frame in names if frame is not None)
-    incomplete = {name for name, number in frames.items() if number != number_of_frames(name)}
+        if not all(map(_is_prediction, found)):
+            raise ValueError("a name or a frame is missing or of another kind")
+    except (ValueError, RecursionError) as error:
+        raise InputError(f"{path} holds a line that is no prediction ({error}); name another --output.") from error
+    frames = collections.Counter(x["file_name"] for x in found if x["frame"] is not None)
+    incomplete = {name for name, number in frames.items() if number != number_of_frames(os.path.join(folder, name))}
     return [x for x in found if x["file_name"] not in incomplete]
+
+
+def _is_prediction(line: Any) -> bool:
+    if not isinstance(line, dict) or not {"file_name", "picture", "frame"} <= line.keys():
+        return False
+    texts = [line["file_name"], *([line["picture"]] if line["picture"] is not None else [])]
+    return (
+        all(isinstance(x, str) and "\0" not in x for x in texts)
+        and os.path.basename(line["picture"] or "") == (line["picture"] or "")
+        and (line["frame"] is None or type(line["frame"]) is int)
+    )
 
 
 def _line(prediction: Dict) -> str:
@@ -158,10 +191,14 @@ def _line(prediction: Dict) -> str:
 
 
 def _settings_of(output: str) -> Dict:
+    path = os.path.join(output, SETTINGS)
     try:
-        return read_json(os.path.join(output, SETTINGS))
-    except ValueError as error:
+        settings = read_json(path)
+    except InputError as error:
         raise InputError(f"{error}; name another --output.") from error
+    if not isinstance(settings, dict) or not isinstance(settings.get("folder"), str):
+        raise InputError(f"{path} is damaged, or of an older version of this software; name another --output.")
+    return settings
 
 
 def _is_empty(path: str) -> bool:

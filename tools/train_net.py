@@ -1,6 +1,7 @@
 #!/usr/bin/env python
 """Trains and evaluates TSDDNet and the methods that it is compared with, with the conventions of Detectron2's own tool."""
 
+import logging
 import os
 import sys
 
@@ -15,7 +16,7 @@ from tsdd_d2.data.files import write_json
 from tsdd_d2.engine import load_trained_weights
 from tsdd_d2.engine.final_evaluation import evaluate_model, evaluate_run
 from tsdd_d2.engine.memory import keep_freed_memory
-from tsdd_d2.engine.run_folder import is_finished, remove_run
+from tsdd_d2.engine.run_folder import is_finished, remove_run, remove_temporary_files
 from tsdd_d2.engine.setup import (
     build_network,
     check_config,
@@ -23,10 +24,11 @@ from tsdd_d2.engine.setup import (
     check_network,
     check_output_dir,
     data_sets,
+    kept_warnings,
     load_config,
     trainer_of,
 )
-from tsdd_d2.errors import InputError
+from tsdd_d2.errors import InputError, WithoutTraceback, reports_errors
 from tsdd_d2.evaluation.tables import results_table
 from tsdd_d2.method import METHODS, PROFILES
 
@@ -77,6 +79,8 @@ def train(cfg, args):
             remove_run(cfg.OUTPUT_DIR)
         comm.synchronize()  # the other ranks open log files of their own there
     set_up(cfg, args)
+    if comm.is_main_process():
+        remove_temporary_files(cfg.OUTPUT_DIR)
     trainer = trainer_of(cfg)(cfg)
     trainer.resume_or_load(resume=args.resume)
     trainer.train()
@@ -97,9 +101,15 @@ def evaluate(cfg, args):
 
 
 def set_up(cfg, args):
-    """Detectron2's ``default_setup``, and this package's messages in the same ``log.txt``."""
+    """Detectron2's ``default_setup``, and this package's messages in the same ``log.txt``, those of the checks too."""
     default_setup(cfg, args)
-    setup_logger(cfg.OUTPUT_DIR, distributed_rank=comm.get_rank(), name="tsdd_d2")
+    logger = setup_logger(cfg.OUTPUT_DIR, distributed_rank=comm.get_rank(), name="tsdd_d2")
+    for name in ("detectron2", "tsdd_d2"):
+        for handler in logging.getLogger(name).handlers:
+            handler.addFilter(WithoutTraceback())
+    logging.raiseExceptions = False  # a log that cannot be written, as on a full disk, is no error of its own
+    for warning in dict.fromkeys(args.warnings):
+        logger.warning(warning)
 
 
 def with_output_dir(cfg, output_dir):
@@ -164,16 +174,17 @@ def check(cfg, args, starts_from_checked_run):
         check_network(cfg, training, args.resume)
 
 
+@reports_errors
 def run(argv=None) -> int:
     args = parse(argv)
-    # without launch(), so that an error of a training keeps its traceback
-    try:
-        runs = configurations(args)
-        for number, cfg in enumerate(runs):
-            check(cfg, args, starts_from_checked_run=number > 0)
-    except InputError as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 2
+    with kept_warnings() as args.warnings:
+        try:
+            runs = configurations(args)
+            for number, cfg in enumerate(runs):
+                check(cfg, args, starts_from_checked_run=number > 0)
+        except InputError:
+            print("".join(f"warning: {x}\n" for x in args.warnings), end="", file=sys.stderr)
+            raise
     if runs[0].MODEL.DEVICE == "cpu":
         # launch() lets its processes talk by NCCL, which has no tensors on the CPU, wherever they see a GPU
         os.environ["CUDA_VISIBLE_DEVICES"] = ""

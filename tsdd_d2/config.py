@@ -1,13 +1,103 @@
 """Every configuration key of ours. Departures from the paper are off by default, but for what it leaves open (the ranking
 of D-Net's boxes); its hyperparameters are in configs/tsdd_stage1.yaml and tsdd_stage2.yaml."""
 
+import copy
+import functools
 import os
+from typing import Any, Mapping
 
 from detectron2.config import CfgNode as CN
 from detectron2.config import get_cfg
 
+from .config_values import (
+    A_DEVICE,
+    A_NAME,
+    A_TEXT,
+    RANGES,
+    RISING,
+    above,
+    add_key,
+    at_least,
+    each,
+    from_to_below,
+    none_or,
+    one_of,
+    within,
+)
 from .errors import InputError
 from .plugins import load_plugins
+
+
+# What Detectron2's own keys may be, of those that we use and that nothing else refuses before a training.
+SIDE = within(0, 4096)  # pixels; 0 switches the resizing off
+DETECTRON2_RANGES = {
+    "OUTPUT_DIR": A_NAME,
+    "SEED": within(0, 2**32 - 1),  # it decides the images, the augmentation and the patients that keep ROIs
+    "VIS_PERIOD": at_least(0),
+    "DATASETS.TRAIN": each(A_NAME, 0),
+    "DATASETS.TEST": each(A_NAME, 0),
+    "DATALOADER.NUM_WORKERS": within(0, 1024),
+    "INPUT.FORMAT": one_of("RGB", "BGR"),
+    "INPUT.MIN_SIZE_TRAIN": each(SIDE),
+    "INPUT.MIN_SIZE_TRAIN_SAMPLING": one_of("choice", "range"),
+    "INPUT.MAX_SIZE_TRAIN": at_least(1),
+    "INPUT.MIN_SIZE_TEST": SIDE,
+    "INPUT.MAX_SIZE_TEST": at_least(1),
+    "INPUT.RANDOM_FLIP": one_of("horizontal", "vertical", "none"),
+    "INPUT.CROP.TYPE": one_of("relative", "relative_range", "absolute", "absolute_range"),
+    "INPUT.CROP.SIZE": each(above(0), 2, 2),
+    "MODEL.DEVICE": A_DEVICE,
+    "MODEL.WEIGHTS": A_TEXT,
+    "MODEL.PIXEL_MEAN": each(within(-(10**6), 10**6), 3, 3),
+    "MODEL.PIXEL_STD": each(above(0), 3, 3),
+    "MODEL.BACKBONE.FREEZE_AT": within(0, 5),
+    "MODEL.RESNETS.NUM_GROUPS": at_least(1),
+    "MODEL.RESNETS.WIDTH_PER_GROUP": at_least(1),
+    "MODEL.RESNETS.RES2_OUT_CHANNELS": at_least(1),
+    "MODEL.RESNETS.STEM_OUT_CHANNELS": at_least(1),
+    "MODEL.FPN.OUT_CHANNELS": within(1, 2**14),
+    "MODEL.ANCHOR_GENERATOR.SIZES": each(each(above(0))),
+    "MODEL.ANCHOR_GENERATOR.ASPECT_RATIOS": each(each(above(0))),
+    "MODEL.ANCHOR_GENERATOR.OFFSET": from_to_below(0, 1),
+    "MODEL.RETINANET.NUM_CONVS": within(0, 100),
+    "MODEL.RETINANET.NUM_CLASSES": at_least(1),
+    "MODEL.RETINANET.PRIOR_PROB": within(1e-6, 1 - 1e-6),
+    "MODEL.RETINANET.SCORE_THRESH_TEST": within(0, 1),
+    "MODEL.RETINANET.NMS_THRESH_TEST": within(0, 1),
+    "MODEL.RETINANET.TOPK_CANDIDATES_TEST": at_least(1),
+    "MODEL.RETINANET.BBOX_REG_WEIGHTS": each(above(0), 4, 4),
+    "MODEL.RETINANET.SMOOTH_L1_LOSS_BETA": at_least(0),
+    "MODEL.RETINANET.FOCAL_LOSS_GAMMA": at_least(0),
+    "MODEL.RETINANET.FOCAL_LOSS_ALPHA": within(-1, 1),
+    "MODEL.RPN.BATCH_SIZE_PER_IMAGE": at_least(1),
+    "MODEL.RPN.POSITIVE_FRACTION": within(0, 1),
+    "MODEL.RPN.NMS_THRESH": within(0, 1),
+    "MODEL.ROI_HEADS.BATCH_SIZE_PER_IMAGE": at_least(1),
+    "MODEL.ROI_HEADS.POSITIVE_FRACTION": within(0, 1),
+    "MODEL.ROI_HEADS.SCORE_THRESH_TEST": within(0, 1),
+    "MODEL.ROI_HEADS.NMS_THRESH_TEST": within(0, 1),
+    "SOLVER.LR_SCHEDULER_NAME": one_of("WarmupMultiStepLR", "WarmupCosineLR", "WarmupStepWithFixedGammaLR"),
+    "SOLVER.IMS_PER_BATCH": within(1, 2**20),
+    "SOLVER.BASE_LR": above(0),
+    "SOLVER.BASE_LR_END": at_least(0),
+    "SOLVER.MAX_ITER": at_least(1),
+    "SOLVER.STEPS": RISING,
+    "SOLVER.GAMMA": above(0),
+    "SOLVER.NUM_DECAYS": at_least(1),
+    "SOLVER.WARMUP_ITERS": at_least(0),
+    "SOLVER.WARMUP_FACTOR": within(0, 1),
+    "SOLVER.WARMUP_METHOD": one_of("linear", "constant"),
+    "SOLVER.WEIGHT_DECAY": at_least(0),
+    "SOLVER.WEIGHT_DECAY_NORM": none_or(at_least(0)),
+    "SOLVER.WEIGHT_DECAY_BIAS": none_or(at_least(0)),
+    "SOLVER.BIAS_LR_FACTOR": none_or(at_least(0)),
+    "SOLVER.CHECKPOINT_PERIOD": at_least(1),
+    "SOLVER.CLIP_GRADIENTS.CLIP_TYPE": one_of("value", "norm"),
+    "SOLVER.CLIP_GRADIENTS.CLIP_VALUE": above(0),
+    "SOLVER.CLIP_GRADIENTS.NORM_TYPE": above(0),
+    "TEST.EVAL_PERIOD": at_least(0),
+    "TEST.DETECTIONS_PER_IMAGE": at_least(1),
+}
 
 
 def get_tsdd_cfg() -> CN:
@@ -36,26 +126,26 @@ RETIRED = {
 }
 
 
-def without_retired_keys(cfg: CN, source: str) -> CN:
-    """A configuration that an older version wrote, less the keys that are gone.
+def without_retired_keys(values: Mapping[str, Any], source: str) -> Mapping[str, Any]:
+    """The values of a configuration that an older version wrote, less the keys that are gone.
 
     Args:
         source: names its file, in errors.
     Raises:
         InputError: a key that is gone has a value that mattered.
     """
-    cfg = cfg.clone()
+    values = copy.deepcopy(values)
     for key, harmless in RETIRED.items():
         *path, name = key.split(".")
-        node = cfg
+        node: Any = values
         for part in path:
-            node = node.get(part, CN())
-        if name not in node:
+            node = node.get(part) if isinstance(node, Mapping) else None
+        if not isinstance(node, Mapping) or name not in node:
             continue
         value = node.pop(name)
         if value != harmless:
             raise InputError(f"{source}: {key} {value} is an option that tsdd_d2 no longer has.")
-    return cfg
+    return values
 
 
 def config_file(name: str) -> str:
@@ -78,140 +168,134 @@ def add_tsdd_config(cfg: CN) -> None:
     Our trainers draw the images themselves, without ``DATALOADER.SAMPLER_TRAIN`` and ``ASPECT_RATIO_GROUPING``, and
     ``SOLVER.AMP.ENABLED`` is autocast to bfloat16, also on the CPU.
     """
-    _C = cfg
+    RANGES.update(DETECTRON2_RANGES)
+    key = functools.partial(add_key, cfg)
 
     # The method that is trained, by name in tsdd_d2/methods; "": the first one with this MODEL.META_ARCHITECTURE.
-    _C.METHOD = ""
+    key("METHOD", "", A_TEXT)
 
     # ---- data
     # The validation split: periodic evaluation, best checkpoint, Youden threshold. TEST is looked at only at the end.
-    _C.DATASETS.VAL = ()
+    key("DATASETS.VAL", (), each(A_NAME, 0))
     # p: the share of training patients that keep their ROIs (paper IV.B); 1.0 keeps all that the files have.
-    _C.DATASETS.P = 1.0
+    key("DATASETS.P", 1.0, within(0, 1))
     # Seed of the draw of these patients; negative: SEED. Draws with one seed are nested (p = 0.2 is part of p = 0.4).
-    _C.DATASETS.P_SEED = -1
+    key("DATASETS.P_SEED", -1, within(-(2**32), 2**32 - 1))
     # The veto file that a sonologist downloaded from the page of tools/review_rois.py (datasets/README.md); "": none.
-    _C.DATASETS.VETOES = ""
+    key("DATASETS.VETOES", "", A_TEXT)
     # Strength of random brightness and contrast in training (0 is the paper): factors in [1 - x, 1 + x].
-    _C.INPUT.INTENSITY_JITTER = 0.0
+    key("INPUT.INTENSITY_JITTER", 0.0, within(0, 1))
     # Random zoom and translation in training (0 is the paper): the visible part of the image is scaled by a factor in
     # [1 - ZOOM, 1 + ZOOM] and moved by up to SHIFT / 2 of its sides.
-    _C.INPUT.RANDOM_ZOOM = 0.0
-    _C.INPUT.RANDOM_SHIFT = 0.0
+    key("INPUT.RANDOM_ZOOM", 0.0, from_to_below(0, 1))
+    key("INPUT.RANDOM_SHIFT", 0.0, within(0, 1))
 
     # The training set's images stay decoded in memory (grey ones, a byte for each pixel; once for a process and its
     # loader's workers) if all of them fit into this many MB, and so do those that the rounds see in the size of
     # MIN_SIZE_TEST; 0: they are decoded every time.
-    _C.DATALOADER.DECODED_IMAGES_MB = 1024
+    key("DATALOADER.DECODED_IMAGES_MB", 1024, at_least(0))
 
     # ---- D-Net
-    _C.MODEL.DNET = CN()
     # The localiser of both stages, by its name in Detectron2's META_ARCH_REGISTRY (tsdd_d2/modeling/contract.py).
-    _C.MODEL.DNET.NAME = "DNet"
+    key("MODEL.DNET.NAME", "DNet", A_NAME)
     # How D-Net's boxes are ranked, by name in tsdd_d2/modeling/ranking.py: expected_iou, quality or consensus. The first
     # two train a channel that predicts a box's IoU with the ROI, by a loss of its own beside Eq. (1); consensus needs none.
-    _C.MODEL.DNET.RANKING = "expected_iou"
+    key("MODEL.DNET.RANKING", "expected_iou", A_NAME)
     # D-Net sees the image averaged over this many pixels in each direction; 1 is the paper.
-    _C.MODEL.DNET.INPUT_STRIDE = 1
+    key("MODEL.DNET.INPUT_STRIDE", 1, within(1, 64))
     # alpha of Eq. (1): weight of the partially annotated images.
-    _C.MODEL.DNET.ALPHA = 0.8
+    key("MODEL.DNET.ALPHA", 0.8, at_least(0))
 
     # ---- C-Net
-    _C.MODEL.CNET = CN()
     # ResNet depth.
-    _C.MODEL.CNET.DEPTH = 18
+    key("MODEL.CNET.DEPTH", 18, one_of(18, 34, 50, 101, 152))
     # Side of the square ROI crop in pixels.
-    _C.MODEL.CNET.INPUT_SIZE = 224
+    key("MODEL.CNET.INPUT_SIZE", 224, within(8, 2048))
     # The ROI is enlarged about its centre by this factor before cropping; 1.0 is the paper.
-    _C.MODEL.CNET.CONTEXT = 1.0
+    key("MODEL.CNET.CONTEXT", 1.0, within(0.1, 100))
     # Normalisation layer, by Detectron2's names: BN, FrozenBN, SyncBN, GN.
-    _C.MODEL.CNET.NORM = "BN"
+    key("MODEL.CNET.NORM", "BN", one_of("BN", "FrozenBN", "SyncBN", "GN"))
     # Initial weights: "torchvision://<weights>" or "" (random). MODEL.WEIGHTS takes the same for D-Net's backbone;
     # where MODEL.WEIGHTS is a checkpoint of the whole network, this key is not used.
-    _C.MODEL.CNET.WEIGHTS = ""
+    key("MODEL.CNET.WEIGHTS", "", A_TEXT)
     # beta of Eq. (3): weight of the partially annotated images.
-    _C.MODEL.CNET.BETA = 0.8
+    key("MODEL.CNET.BETA", 0.8, at_least(0))
     # Label smoothing of Eq. (4); 0 is the paper.
-    _C.MODEL.CNET.LABEL_SMOOTHING = 0.0
+    key("MODEL.CNET.LABEL_SMOOTHING", 0.0, from_to_below(0, 1))
     # In training each side of the ROI moves by up to this share of its length; 0 is the paper.
-    _C.MODEL.CNET.ROI_JITTER = 0.0
+    key("MODEL.CNET.ROI_JITTER", 0.0, from_to_below(0, 1))
     # With this probability the first stage trains C-Net on D-Net's best box in place of the ROI that this box overlaps, if
     # their IoU is at least 0.5: the diagnosis is of D-Net's boxes at test time. 0 is the paper.
-    _C.MODEL.CNET.DNET_BOX_PROBABILITY = 0.0
+    key("MODEL.CNET.DNET_BOX_PROBABILITY", 0.0, within(0, 1))
 
     # ---- F-Net and self-distillation (paper III.C)
-    _C.MODEL.FNET = CN()
     # How D-Net's feature levels are pooled for F-Net, by name in tsdd_d2/modeling/fnet.py: global (over the image) or
     # roi (over the box).
-    _C.MODEL.FNET.DNET_POOLING = "roi"
+    key("MODEL.FNET.DNET_POOLING", "roi", A_NAME)
     # Width of the first of F-Net's two FC layers.
-    _C.MODEL.FNET.HIDDEN = 256
+    key("MODEL.FNET.HIDDEN", 256, within(1, 2**16))
     # The two auxiliary classifiers, L_cls1 and L_cls2 of Eq. (5); False is TSDDNet-B (+CS) of Table II.
-    _C.MODEL.FNET.SELF_DISTILLATION = True
+    key("MODEL.FNET.SELF_DISTILLATION", True)
 
     # ---- YOLOv4 and YOLOv7
-    _C.MODEL.YOLOV4 = CN()
     # Factor of the channels of neck and head.
-    _C.MODEL.YOLOV4.WIDTH = 1.0
+    key("MODEL.YOLOV4.WIDTH", 1.0, within(0.05, 4))
     # Probability that a training image is a mosaic of four.
-    _C.MODEL.YOLOV4.MOSAIC = 0.5
-    _C.MODEL.YOLOV4.NMS_THRESH_TEST = 0.45
-    _C.MODEL.YOLOV7 = CN()
+    key("MODEL.YOLOV4.MOSAIC", 0.5, within(0, 1))
+    key("MODEL.YOLOV4.NMS_THRESH_TEST", 0.45, within(0, 1))
     # Factors of the channels, and of the convolutions in a block, also of the backbone build_yolov7_backbone.
-    _C.MODEL.YOLOV7.WIDTH = 1.0
-    _C.MODEL.YOLOV7.DEPTH = 1.0
+    key("MODEL.YOLOV7.WIDTH", 1.0, within(0.05, 4))
+    key("MODEL.YOLOV7.DEPTH", 1.0, within(0.05, 4))
     # Probabilities of a mosaic of four, and of a second one over it; the range of the factor by which it is scaled.
-    _C.MODEL.YOLOV7.MOSAIC = 1.0
-    _C.MODEL.YOLOV7.MIXUP = 0.15
-    _C.MODEL.YOLOV7.SCALE = (0.1, 2.0)
-    _C.MODEL.YOLOV7.NMS_THRESH_TEST = 0.65
+    key("MODEL.YOLOV7.MOSAIC", 1.0, within(0, 1))
+    key("MODEL.YOLOV7.MIXUP", 0.15, within(0, 1))
+    key("MODEL.YOLOV7.SCALE", (0.1, 2.0), each(above(0), 2, 2))
+    key("MODEL.YOLOV7.NMS_THRESH_TEST", 0.65, within(0, 1))
 
     # ---- SPA
-    _C.MODEL.SPA = CN()
     # Channels of the two convolutions before the class maps.
-    _C.MODEL.SPA.HIDDEN = 1024
+    key("MODEL.SPA.HIDDEN", 1024, within(1, 2**16))
     # Weight of the restricted activation, and the share of SOLVER.MAX_ITER after which it begins.
-    _C.MODEL.SPA.RESTRICTION_WEIGHT = 0.5
-    _C.MODEL.SPA.RESTRICTION_START = 0.2
+    key("MODEL.SPA.RESTRICTION_WEIGHT", 0.5, at_least(0))
+    key("MODEL.SPA.RESTRICTION_START", 0.2, within(0, 1))
     # A cell is background below the first value of the variance over the classes, which is scaled to [0, 1] in each image,
     # and object above the second.
-    _C.MODEL.SPA.RESTRICTION_VARIANCES = (0.2, 0.4)
+    key("MODEL.SPA.RESTRICTION_VARIANCES", (0.2, 0.4), each(within(0, 1), 2, 2))
     # Cells of the class map up to the first value are seeds of the background, from the second on of the object.
-    _C.MODEL.SPA.SEEDS = (0.05, 0.1)
+    key("MODEL.SPA.SEEDS", (0.05, 0.1), each(within(0, 1), 2, 2))
     # The box is that of the largest part of the map, in [0, 1], from this value on.
-    _C.MODEL.SPA.THRESHOLD = 0.3
+    key("MODEL.SPA.THRESHOLD", 0.3, within(0, 1))
 
     # ---- candidate selection (paper III.B)
-    _C.REFINEMENT = CN()
     # False: no rounds; training stays on the fully annotated images.
-    _C.REFINEMENT.ENABLED = True
+    key("REFINEMENT.ENABLED", True)
     # Iterations on the fully annotated images before round 1. The rounds divide what is left up to SOLVER.MAX_ITER.
-    _C.REFINEMENT.WARMUP_ITER = 1000
+    key("REFINEMENT.WARMUP_ITER", 1000, at_least(0))
     # k as rounds: "By iterating the above process for k times" (III.B).
-    _C.REFINEMENT.ROUNDS = 10
+    key("REFINEMENT.ROUNDS", 10, within(0, 1000))
     # k as boxes: "The BUS images are fed to the D-Net to predict k candidates" (Fig. 4). The paper's k = 10 is read as the
     # number of rounds; with 1 candidate C-Net accepts or rejects D-Net's best box.
-    _C.REFINEMENT.CANDIDATES_PER_ROUND = 1
+    key("REFINEMENT.CANDIDATES_PER_ROUND", 1, within(0, 1000))
     # class_guided: the paper's candidate selection. pseudo_label: manual ROIs stay, the others follow D-Net (TSDDNet-B).
     # In the second stage: the rule of the first stage that it may go on from.
-    _C.REFINEMENT.RULE = "class_guided"
+    key("REFINEMENT.RULE", "class_guided", A_NAME)
     # A refined ROI must overlap the manual one at least this much (IoU); 0 is the paper.
-    _C.REFINEMENT.MIN_IOU_WITH_MANUAL = 0.0
+    key("REFINEMENT.MIN_IOU_WITH_MANUAL", 0.0, within(0, 1))
     # Images in one forward pass of a round.
-    _C.REFINEMENT.IMS_PER_BATCH = 16
+    key("REFINEMENT.IMS_PER_BATCH", 16, at_least(0))
 
     # ---- optimisation and evaluation
     # "Adam" (the paper) or "AdamW".
-    _C.SOLVER.OPTIMIZER = "Adam"
+    key("SOLVER.OPTIMIZER", "Adam", A_NAME)
     # Decay, for each iteration, of a running average of the weights, which takes the place of the trained ones in the
     # rounds, in the evaluation and in the checkpoints; 0 is the paper.
-    _C.SOLVER.EMA_DECAY = 0.0
+    key("SOLVER.EMA_DECAY", 0.0, from_to_below(0, 1))
     # False: an image is called malignant from probability 0.5 on. True: from the threshold with the largest Youden
     # index on the validation split on.
-    _C.TEST.YOUDEN_THRESHOLD = False
+    key("TEST.YOUDEN_THRESHOLD", False)
     # TEST.AUG.ENABLED, as in Detectron2's own tools: the final evaluation, and --eval-only, come also with test-time
     # augmentation ("..., TTA"), where C-Net sees the ROI with these factors on its context and, with TEST.AUG.FLIP,
     # mirrored too.
-    _C.TEST.AUG.SCALES = (0.83, 1.0, 1.2)
+    key("TEST.AUG.SCALES", (0.83, 1.0, 1.2), each(above(0)))
     # Resamples of the patient bootstrap behind the 95% intervals of the final evaluation.
-    _C.TEST.BOOTSTRAP = 1000
+    key("TEST.BOOTSTRAP", 1000, within(0, 10**6))

@@ -1,8 +1,16 @@
 """What a user can put right, and how the command-line tools tell it."""
 
 import functools
+import logging
+import re
 import sys
-from typing import Callable, Sequence
+from typing import Callable, Dict, List, Sequence
+
+MOST_EXAMPLES = 3  # of one kind of problem in a message
+MOST_KINDS = 30
+LONGEST_PROBLEM = 600  # characters
+# What differs between problems of one kind: values, places and numbers.
+_PARTICULARS = re.compile(r"found .*|\(.*?\)|\[.*?\]|\S*[/\\]\S*|\d+")
 
 
 class InputError(ValueError):
@@ -11,15 +19,33 @@ class InputError(ValueError):
 
 class BBUIError(InputError):
     """
-    Data that must not be trained on. The message holds all problems found, one on a line.
+    Data that must not be trained on. The message holds the problems found, one on a line; of those of one kind the first
+    three and their number.
 
     Attributes:
-        problems (tuple[str]): the problems, one string each.
+        problems (tuple[str]): all problems, one string each.
     """
 
     def __init__(self, headline: str, problems: Sequence[str] = ()):
-        super().__init__("\n".join([headline, *(f"  - {problem}" for problem in problems)]))
+        super().__init__("\n".join([headline, *_grouped(problems)]))
         self.problems = tuple(problems)
+
+
+def _grouped(problems: Sequence[str]) -> List[str]:
+    kinds: Dict[str, List[str]] = {}
+    for problem in problems:
+        kinds.setdefault(_PARTICULARS.sub("#", problem), []).append(problem)
+    lines = []
+    for found in list(kinds.values())[:MOST_KINDS]:
+        lines += [f"  - {_cut(problem)}" for problem in found[:MOST_EXAMPLES]]
+        if len(found) > MOST_EXAMPLES:
+            lines.append(f"    ... and {len(found) - MOST_EXAMPLES} more like these")
+    left = [problem for found in list(kinds.values())[MOST_KINDS:] for problem in found]
+    return lines + [f"    ... and {len(left)} more"] * bool(left)
+
+
+def _cut(problem: str) -> str:
+    return problem if len(problem) <= LONGEST_PROBLEM else f"{problem[:LONGEST_PROBLEM]} ..."
 
 
 def reports_errors(main: Callable[..., int]) -> Callable[..., int]:
@@ -35,11 +61,32 @@ def reports_errors(main: Callable[..., int]) -> Callable[..., int]:
         except InputError as error:
             message = str(error)
         except OSError as error:
-            if error.errno is None:  # raised by a library for reasons of its own
+            if not is_told_in_a_line(error):  # raised by a library for reasons of its own
                 raise
-            file = error.filename2 or error.filename  # of a file that is renamed its new name, which the user knows
-            message = f"{file}: {error.strerror}" if file else str(error)
+            message = _of_the_system(error)
         print(f"error: {message}", file=sys.stderr)
         return 2
 
     return wrapped
+
+
+def _of_the_system(error: OSError) -> str:
+    file = error.filename2 or error.filename  # of a file that is renamed its new name, which the user knows
+    return f"{file}: {error.strerror}" if file and error.strerror else str(error)
+
+
+def is_told_in_a_line(error: BaseException) -> bool:
+    """Whether :func:`reports_errors` tells an error without its traceback."""
+    return isinstance(error, InputError) or isinstance(error, OSError) and error.errno is not None
+
+
+class WithoutTraceback(logging.Filter):
+    """For handlers of a log: an error that a user can put right is one line there too, where Detectron2 logs what ended
+    a training."""
+
+    def filter(self, record: logging.LogRecord) -> bool:
+        error = record.exc_info[1] if record.exc_info else None
+        if error is not None and is_told_in_a_line(error):
+            record.msg, record.args = f"{record.getMessage()} {error}", None
+            record.exc_info = record.exc_text = None
+        return True

@@ -114,9 +114,8 @@ def test_a_segmentation_that_detectron2_takes(segmentation, bbui, root):
 
 def test_a_box_without_an_area_is_one_problem(bbui, root):
     bbui["annotations"][2].update(bbox=[4.0, 5.0, 0.0, 8.0], area=0.0)
-    assert problems_of(bbui, root) == (
-        "annotation 3 (image 3, Images/3.png): 'bbox' [4.0, 5.0, 0.0, 8.0] has no area: width and height must be above 0",
-    )
+    (problem,) = problems_of(bbui, root)
+    assert problem.startswith("annotation 3 (image 3, Images/3.png): 'bbox' [4.0, 5.0, 0.0, 8.0] has no area")
 
 
 def test_a_box_may_touch_the_border_and_exceed_it_by_rounding(bbui, root):

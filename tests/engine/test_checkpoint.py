@@ -4,7 +4,7 @@ import pytest
 import torch
 from torch import nn
 
-from tsdd_d2.engine.checkpoint import TSDDCheckpointer
+from tsdd_d2.engine.checkpoint import TSDDCheckpointer, load_trained_weights, read_checkpoint, require_resumable
 from tsdd_d2.errors import InputError
 
 
@@ -20,6 +20,14 @@ def test_roundtrip_and_tag(tmp_path):
 def test_weights_kept_for_their_own_sake_are_not_resumed_from(tmp_path):
     TSDDCheckpointer(nn.Linear(2, 1), str(tmp_path), resumable=False).save("model_best")
     assert os.listdir(tmp_path) == ["model_best.pth"]
+
+
+def test_the_last_two_numbered_checkpoints_are_kept_whoever_wrote_them(tmp_path):
+    """Also those of before an interruption, of which the hook that writes them knows nothing."""
+    for name in ("model_round_00", "model_0000002", "model_0000005"):
+        TSDDCheckpointer(nn.Linear(2, 1), str(tmp_path)).save(name)
+    TSDDCheckpointer(nn.Linear(2, 1), str(tmp_path)).save("model_0000008")
+    assert sorted(os.listdir(tmp_path)) == ["last_checkpoint", "model_0000005.pth", "model_0000008.pth", "model_round_00.pth"]
 
 
 def test_a_failed_or_interrupted_save_leaves_the_old_file(tmp_path, monkeypatch):
@@ -60,7 +68,41 @@ def test_only_tensors_are_unpickled(tmp_path):
     assert not (tmp_path / "executed").exists()
 
 
-def test_a_damaged_checkpoint_is_named(tmp_path):
-    (tmp_path / "model.pth").write_bytes(b"PK nothing of the kind")
-    with pytest.raises(InputError, match=r"model\.pth cannot be read"):
+@pytest.mark.parametrize("content", [b"", b"PK nothing of the kind", b"a text\n", b"\x80\x02.", b"\x80\x05K\x01.", b"(lp0\n"])
+def test_a_damaged_checkpoint_is_named(tmp_path, content):
+    (tmp_path / "model.pth").write_bytes(content)
+    with pytest.raises(InputError, match=r"model\.pth"):
         TSDDCheckpointer(nn.Linear(2, 1)).load(str(tmp_path / "model.pth"))
+
+
+@pytest.mark.parametrize("content", [3, [1], {"model": 3}, {"model": {"weight": 1}}, {"model": {3: torch.zeros(1)}}])
+def test_a_file_without_weights_is_no_checkpoint(tmp_path, content):
+    torch.save(content, tmp_path / "model.pth")
+    with pytest.raises(InputError, match=r"model\.pth"):
+        read_checkpoint(str(tmp_path / "model.pth"))
+
+
+@pytest.mark.parametrize("tag", [b"", b"\xff\xfe", b"model_9999999.pth", b"../model.pth", b"\0", b"a" * 5000])
+def test_a_last_checkpoint_that_names_no_file_is_named(tmp_path, tag):
+    TSDDCheckpointer(nn.Linear(2, 1), str(tmp_path / "run")).save("model_0000001")
+    (tmp_path / "run" / "last_checkpoint").write_bytes(tag)
+    with pytest.raises(InputError, match=r"(?s)last_checkpoint .*model_0000001\.pth"):
+        TSDDCheckpointer(nn.Linear(2, 1), str(tmp_path / "run")).get_checkpoint_file()
+
+
+def test_weights_that_are_no_numbers_are_not_evaluated(tmp_path, tiny_cfg):
+    model = nn.Linear(2, 1)
+    model.weight.data[0, 0] = float("nan")
+    TSDDCheckpointer(model, str(tmp_path)).save("model")
+    tiny_cfg.MODEL.WEIGHTS = str(tmp_path / "model.pth")
+    with pytest.raises(InputError, match=r"model\.pth"):
+        load_trained_weights(nn.Linear(2, 1), tiny_cfg, resume=False)
+
+
+def test_training_goes_on_from_an_iteration_alone(tmp_path):
+    TSDDCheckpointer(nn.Linear(2, 1), str(tmp_path)).save("model", trainer={"iteration": 3})
+    require_resumable(str(tmp_path / "model.pth"))
+    for trainer in (3, {}, {"iteration": "3"}, {"iteration": -1}):
+        TSDDCheckpointer(nn.Linear(2, 1), str(tmp_path)).save("model", trainer=trainer)
+        with pytest.raises(InputError, match=r"model\.pth"):
+            require_resumable(str(tmp_path / "model.pth"))

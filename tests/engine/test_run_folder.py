@@ -7,7 +7,8 @@ from unittest import mock
 
 import pytest
 
-from tsdd_d2.engine.run_folder import read_rounds, read_run_config, remove_run, run_files
+from detectron2.config import CfgNode
+from tsdd_d2.engine.run_folder import RunRecord, read_rounds, read_run_config, remove_run, remove_temporary_files, run_files
 from tsdd_d2.engine.setup import check_output_dir
 from tsdd_d2.errors import InputError
 
@@ -21,6 +22,7 @@ WRITTEN = [
     "inference/config.yaml",
     "inference/diagnosis_tiny_fold1_val.json",
     "inference/model_final/found_box/localisation_tiny_fold1_test.json",
+    "inference/model_final/found_box/tiny_fold1_test/coco_instances_results.json",
     "log.txt",
     "log.txt.rank1",
     "metrics.json",
@@ -65,6 +67,12 @@ def test_a_run_is_removed_and_nothing_else(run):
     assert os.listdir(run / "inference") == ["model_best"]  # without what was left empty
 
 
+def test_what_was_being_written_is_removed(run):
+    remove_temporary_files(str(run))
+    temporary = {".model_0000009.pth.417.tmp", "inference/.diagnosis_tiny_fold1_val.json.417.tmp"}
+    assert set(files(run)) == {*WRITTEN, *OTHERS} - temporary
+
+
 def test_what_training_starts_from_is_not_removed(run, tiny_cfg):
     tiny_cfg.MODEL.WEIGHTS = os.path.join(tiny_cfg.OUTPUT_DIR, "model_mine.pth")
     check_output_dir(tiny_cfg, resume=False, overwrite=True)
@@ -97,12 +105,39 @@ def test_the_old_run_is_removed_when_all_checks_have_passed(run, tiny_dataset, m
 
 @pytest.mark.parametrize(
     "name, read, content",
-    [("config.yaml", read_run_config, "a: ["), ("rois/round_00.json", read_rounds, '{"images": [')],
+    [
+        *[("config.yaml", read_run_config, x) for x in ("a: [", "", "3", "MODEL: 3", "SEED: -5", "&a [*a]", "\xff", "1: 2")],
+        *[("rois/round_00.json", read_rounds, x) for x in ('{"images": [', "[]", '{"images": [[]]}', "[" * 9000, "\xff")],
+        *[("run.json", RunRecord.read, x) for x in ("", "[]", "3", "{}", '{"status": 1}', "{" * 9000)],
+    ],
 )
 def test_a_damaged_file_of_a_run_is_named(run, name, read, content):
     path = os.path.join(run, name)
     os.makedirs(os.path.dirname(path), exist_ok=True)
-    with open(path, "w") as file:
+    with open(path, "w", encoding="latin-1") as file:
         file.write(content)
     with pytest.raises(InputError, match=re.escape(path)):
         read(run)
+
+
+RECORD = RunRecord("finished", "TSDDStage1", "tiny_fold1_train", "0" * 64, 0.5, 0, "class_guided", 2)
+
+
+@pytest.mark.parametrize(
+    "change", [{"p": "0.5"}, {"rounds": 2.5}, {"rounds": -1}, {"rounds": None}, {"dataset": []}, {"rule": {}}, {"status": None}]
+)
+def test_a_record_with_values_of_another_kind_is_refused(tmp_path, change):
+    RECORD.write(str(tmp_path))
+    assert RunRecord.read(str(tmp_path)) == RECORD
+    RECORD._replace(**change).write(str(tmp_path))
+    with pytest.raises(InputError, match=r"run\.json"):
+        RunRecord.read(str(tmp_path))
+
+
+def test_keys_of_a_plugin_that_is_not_here_are_left_out(tmp_path, tiny_cfg):
+    """So that what the run found can be shown; its network is another matter."""
+    tiny_cfg.MODEL.MINE = CfgNode({"X": 1})
+    (tmp_path / "config.yaml").write_text(tiny_cfg.dump())
+    assert read_run_config(str(tmp_path)).DATASETS.TRAIN == ("tiny_fold1_train",)
+    with pytest.raises(InputError, match=r"MODEL\.MINE"):
+        read_run_config(str(tmp_path), strict=True)

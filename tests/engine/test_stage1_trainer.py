@@ -2,6 +2,7 @@
 
 import json
 import os
+import resource
 import shutil
 import signal
 import subprocess
@@ -116,6 +117,21 @@ def test_two_processes_write_the_candidates_of_one(finished_run, tmp_path):
         assert a["image_id"] == b["image_id"] and a.get("roi_source") == b.get("roi_source")
         assert a["bbox"] == pytest.approx(b["bbox"], abs=0.02)
         assert a["roi_score"] == pytest.approx(b["roi_score"], abs=1e-4)
+
+
+def test_a_disk_that_is_full_is_one_message(tmp_path, tiny_environment):
+    """Here a limit on the size of a file, which no checkpoint fits into."""
+    run = tmp_path / "run"
+    result = subprocess.run(
+        train_command(run, overrides=("TEST.EVAL_PERIOD", "0")),
+        capture_output=True,
+        text=True,
+        timeout=300,
+        preexec_fn=lambda: resource.setrlimit(resource.RLIMIT_FSIZE, (2**20, 2**20)),
+    )
+    assert result.returncode == 2 and "Traceback" not in result.stdout + result.stderr
+    assert f"error: {run / 'model_0000002.pth'}: " in result.stderr
+    assert sorted(x.name for x in run.iterdir() if "pth" in x.name) == []
 
 
 def test_detectron2s_own_tools_read_the_run(finished_run, monkeypatch):

@@ -238,3 +238,20 @@ def test_box_that_is_not_finite_names_the_image(register):
 def test_negative_bootstrap():
     with pytest.raises(ValueError, match="bootstrap"):
         LocalisationEvaluator(DATASET, bootstrap=-1)
+
+
+def test_all_boxes_are_written_as_coco_results(register, tmp_path):
+    """As tools/visualize_json_results.py of Detectron2 reads them: ids of the file, XYWH."""
+    MetadataCatalog.get(DATASET).thing_dataset_id_to_contiguous_id = {1: 0, 2: 1}
+    evaluator = LocalisationEvaluator(DATASET, str(tmp_path), bootstrap=0)
+    evaluator.reset()
+    for input_ in IMAGES[:2]:
+        instances = Instances((100, 100))
+        instances.pred_boxes = Boxes(torch.tensor([[10.0, 20.0, 40.0, 30.0]]))
+        instances.scores, instances.pred_classes = torch.tensor([0.5]), torch.tensor([input_["image_id"] % 2])
+        evaluator.process([input_], [{"instances": instances}])
+    evaluator.evaluate()
+    results = json.loads((tmp_path / DATASET / "coco_instances_results.json").read_text())
+    assert [(x["image_id"], x["category_id"], x["bbox"], x["score"]) for x in results] == [
+        (0, 1, [10, 20, 30, 10], 0.5), (1, 2, [10, 20, 30, 10], 0.5),
+    ]  # fmt: skip

@@ -1,6 +1,7 @@
 """DICOM files: frames as they are shown, and the region that is ultrasound."""
 
 import logging
+import shutil
 
 import numpy as np
 import pydicom
@@ -8,6 +9,7 @@ import pytest
 from pydicom import examples
 from pydicom.uid import ExplicitVRLittleEndian, RLELossless, UltrasoundImageStorage, generate_uid
 
+from tsdd_d2.inference.dicom import WithoutImage
 from tsdd_d2.inference.input_images import file_stem, find_image_files, read_images
 from tsdd_d2.errors import InputError
 
@@ -181,8 +183,56 @@ def test_damaged_files_are_named(grey, tmp_path):
     del no_pixels.PixelData
     no_pixels.save_as(tmp_path / "report.dcm")
     for name in ("text", "cut", "report"):
-        with pytest.raises(InputError, match=rf"{name}\.dcm: the DICOM file cannot be read"):
+        with pytest.raises(InputError, match=rf"{name}\.dcm"):
             read(tmp_path / f"{name}.dcm")
+    with pytest.raises(WithoutImage):
+        read(tmp_path / "report.dcm")
+
+
+def stating(path, **elements):
+    """The file with other elements, whatever its pixels are."""
+    dataset = pydicom.dcmread(path)
+    for keyword, value in elements.items():
+        setattr(dataset, keyword, value)
+    dataset.save_as(path)
+    return path
+
+
+@pytest.mark.parametrize("stated", [1, 4])
+@pytest.mark.parametrize("compressed", [False, True])
+def test_frames_are_as_many_as_stated(grey, tmp_path, stated, compressed):
+    path = save_dicom(tmp_path / "a.dcm", np.stack([grey] * 3))
+    if compressed:
+        dataset = pydicom.dcmread(path)
+        dataset.compress(RLELossless)
+        dataset.save_as(path)
+    assert len(read(path)) == 3
+    with pytest.raises(InputError, match=r"a\.dcm"):
+        read(stating(path, NumberOfFrames=stated))
+
+
+def test_a_cine_that_states_one_frame_is_refused(tmp_path):
+    path = tmp_path / "a.dcm"
+    shutil.copy(examples.get_path("ybr_color"), path)
+    with pytest.raises(InputError, match=r"a\.dcm.* 1 .* 30"):
+        read(stating(path, NumberOfFrames=1))
+
+
+@pytest.mark.parametrize(
+    "elements", [{"PhotometricInterpretation": "YBR_FULL_422"}, {"Rows": 19}, {"Columns": 29}, {"Columns": 31}, {"Rows": 21}]
+)
+def test_pixels_of_another_size_or_colour_than_stated_are_refused(grey, tmp_path, elements):
+    path = save_dicom(tmp_path / "a.dcm", np.stack([grey] * 3, axis=2), photometric="RGB")
+    assert len(read(path)) == 1
+    with pytest.raises(InputError, match=r"a\.dcm"):
+        read(stating(path, **elements))
+
+
+@pytest.mark.parametrize("region", [(0, 0, 0, 0), (5, 5, 5, 15), (9, 9, 3, 3)])
+def test_a_region_that_shows_nothing_is_refused(grey, tmp_path, region):
+    with pytest.raises(InputError, match=r"a\.dcm"):
+        read(save_dicom(tmp_path / "a.dcm", grey, regions=[region]))
+    assert read(save_dicom(tmp_path / "b.dcm", grey, regions=[region, (2, 3, 21, 12)]))[0].region == (2, 3, 22, 13)
 
 
 def test_files_without_suffix(grey, tmp_path):

@@ -75,17 +75,17 @@ def test_files_that_are_no_image(tmp_path):
     Image.fromarray(np.full((8, 8), 1000, np.uint16)).save(tmp_path / "deep.png")
     page = Image.new("L", (8, 8))
     page.save(tmp_path / "pages.tif", save_all=True, append_images=[page])
-    with pytest.raises(InputError, match=r"gone\.png: the file does not exist"):
+    with pytest.raises(InputError, match=r"gone\.png"):
         list(read_images([tmp_path / "gone.png"]))
     with pytest.raises(InputError, match="a folder; find_image_files"):
         list(read_images([tmp_path]))
     with pytest.raises(InputError, match="input 2: a path or a numpy array is needed, not list"):
         list(read_images([np.zeros((8, 8), np.uint8), [[0]]]))
-    with pytest.raises(InputError, match=r"broken\.png: the image cannot be read"):
+    with pytest.raises(InputError, match=r"broken\.png cannot be decoded"):
         list(read_images([tmp_path / "broken.png"]))
-    with pytest.raises(InputError, match=r"deep\.png: the file has pixels of more than 8 bits"):
+    with pytest.raises(InputError, match=r"deep\.png has pixels of more than 8 bits"):
         list(read_images([tmp_path / "deep.png"]))
-    with pytest.raises(InputError, match=r"pages\.tif: the file has 2 pages"):
+    with pytest.raises(InputError, match=r"pages\.tif has 2 pages"):
         list(read_images([tmp_path / "pages.tif"]))
 
 

@@ -10,6 +10,7 @@ import torch
 import tsdd_d2
 from detectron2.modeling import META_ARCH_REGISTRY, build_model
 from tsdd_d2.engine.checkpoint import TSDDCheckpointer
+from tsdd_d2.engine.seen_patients import seen_patients
 from tsdd_d2.inference.model_file import FIELDS, load_model, save_model, save_model_of_run
 from tsdd_d2.engine.setup import load_config
 from tsdd_d2.errors import InputError
@@ -49,7 +50,7 @@ def spoil(path, **changes):
 def test_one_file_holds_it_all(saved):
     content = torch.load(saved, weights_only=True)
     assert os.listdir(saved.parent) == ["model.pth"]
-    assert content.keys() == {"format_version", *FIELDS}
+    assert content.keys() == {"format_version", "patients", *FIELDS}
     assert content["config"] == load_config(TINY_CONFIG).dump()
     assert content["preprocessing"] == {
         "format": "RGB",
@@ -143,6 +144,12 @@ def test_a_missing_file_is_named(tmp_path):
         load_model(tmp_path / "model.pth")
 
 
+def test_a_file_of_before_the_patients_were_kept_is_read(path):
+    spoil(path, patients=None)
+    load_model(path)
+    assert seen_patients(str(path)) is None
+
+
 def test_nothing_is_executed(tmp_path):
     class Payload:
         def __reduce__(self):
@@ -159,9 +166,18 @@ def test_nothing_is_executed(tmp_path):
     [
         ({"format_version": 2, "package_version": "9.0"}, r"format 2 \(tsdd_d2 9\.0\).*reads format 1"),
         ({"threshold": None, "class_names": "benign"}, "class_names, threshold missing or malformed"),
-        ({"config": "[not: closed"}, "its configuration cannot be read"),
-        ({"config": "MODEL: {NO_SUCH_KEY: 1}"}, r"written by tsdd_d2 .*NO_SUCH_KEY"),
+        ({"threshold": float("nan")}, "threshold"),
+        ({"threshold": 5.0}, "threshold"),
+        ({"class_names": []}, "class_names"),
+        ({"training_set": {"name": 3}}, "training_set"),
+        ({"preprocessing": {}}, "preprocessing"),
+        ({"preprocessing": {"format": "RGB", "min_size": 30000, "max_size": 96}}, "preprocessing"),
+        ({"config": "[not: closed"}, "configuration"),
+        ({"config": "- MODEL"}, "configuration"),
+        ({"config": "MODEL: {NO_SUCH_KEY: 1}"}, r"(?s)written by tsdd_d2 .*NO_SUCH_KEY"),
+        ({"config": "INPUT: {MIN_SIZE_TEST: 30000}"}, r"INPUT\.MIN_SIZE_TEST"),
         ({"model": {}}, "the weights do not fit"),
+        ({"model": {"dnet": 3}}, "model"),
     ],
 )
 def test_what_is_wrong_with_a_file(path, changes, message):
@@ -198,6 +214,7 @@ def test_the_model_of_a_run(finished_run, session_datasets, tmp_path):
         "sha256": hashlib.sha256(annotation).hexdigest(),
     }
     assert loaded.threshold == 0.5
+    assert seen_patients(str(tmp_path / "model.pth")) == seen_patients(str(finished_run / "model_final.pth"))
 
 
 def test_a_checkpoint_of_the_run_is_not_replaced(finished_run):

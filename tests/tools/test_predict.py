@@ -5,6 +5,7 @@ import os
 import shutil
 
 import numpy as np
+import pydicom
 import pytest
 from PIL import Image
 
@@ -88,9 +89,19 @@ def test_a_broken_file_is_reported_and_left_out(predict, images, tmp_path, capsy
     (images / "ab.dcm").write_bytes(b"no DICOM")
     assert predict(images) == 1
     error = capsys.readouterr().err
-    assert "aa.png: the image cannot be read" in error and "ab.dcm: the DICOM file cannot be read" in error
+    assert "aa.png cannot be decoded" in error and "ab.dcm: the DICOM file cannot be read" in error
     assert "2 files or frames of 5 files" in error
     assert len(read_lines(tmp_path / "out")) == 3
+
+
+def test_a_report_among_dicom_files_is_left_out(predict, tmp_path, capsys):
+    (tmp_path / "study").mkdir()
+    save_dicom(tmp_path / "study" / "IM0001", np.random.RandomState(0).randint(0, 256, (64, 72), dtype=np.uint8))
+    report = pydicom.dcmread(save_dicom(tmp_path / "study" / "IM0002", np.zeros((64, 72), np.uint8)))
+    del report.PixelData, report.Rows, report.Columns
+    report.save_as(tmp_path / "study" / "IM0002")
+    assert predict(tmp_path / "study") == 0
+    assert "IM0002" in capsys.readouterr().err and len(read_lines(tmp_path / "out")) == 1
 
 
 def test_an_image_too_narrow_is_reported_and_left_out(predict, images, tmp_path, capsys):
@@ -114,6 +125,24 @@ def interrupted(monkeypatch, arguments, after):
 
     monkeypatch.setattr(module, "draw_prediction", draw_or_stop)
     return module.main(arguments)
+
+
+def test_without_pictures(predict, images, tmp_path):
+    assert predict(images, options=["--no-pictures"]) == 0
+    assert sorted(os.listdir(tmp_path / "out")) == ["predictions.jsonl", "settings.json"]
+    assert [x["picture"] for x in read_lines(tmp_path / "out")] == [None] * 3
+    assert predict(images, options=["--resume"]) == 2  # with pictures
+
+
+def test_it_goes_on_from_another_folder(model, images, tmp_path, monkeypatch):
+    """No file has two lines, though their names were relative to the first folder."""
+    monkeypatch.chdir(images)
+    arguments = ["--model", model, "--output", str(tmp_path / "out"), "--input"]
+    assert interrupted(monkeypatch, [*arguments, "a.png", "b.png", "left"], after=2) == 130
+    monkeypatch.chdir(tmp_path)
+    assert main_of("predict")([*arguments, "scans", "--resume"]) == 0
+    names = [x["file_name"] for x in read_lines(tmp_path / "out")]
+    assert names == ["a.png", "b.png", str(images / "left" / "a.png")]
 
 
 def test_an_interrupted_one_goes_on(model, images, tmp_path, monkeypatch, capsys):
@@ -186,7 +215,7 @@ def test_two_models_do_not_mix(predict, images, tmp_path, capsys):
     assert predict(images / "a.png") == 0
     before = (tmp_path / "out" / "predictions.jsonl").read_bytes()
     assert predict(images, options=["--resume", "--augment"]) == 2
-    assert "begun with another model, --candidates or --augment" in capsys.readouterr().err
+    assert "begun with another model" in capsys.readouterr().err
     (tmp_path / "out" / "settings.json").write_text("{")
     assert predict(images, options=["--resume"]) == 2
     assert "settings.json is not a JSON file" in capsys.readouterr().err
@@ -205,7 +234,8 @@ def test_nothing_to_resume(predict, images, tmp_path, capsys):
         '{"file_name": "a.png", "frame": null}',
         '{"picture": "a.png", "frame": null}',
         '{"file_name": ["a.png"], "frame": null, "picture": "a.png"}',
-        '{"file_name": "a.png", "frame": null, "picture": null}',
+        '{"file_name": "a.png", "frame": null, "picture": "../a.png"}',
+        "[" * 9000,
     ):
         path.write_text(line + "\n")
         assert predict(images, options=["--resume"]) == 2

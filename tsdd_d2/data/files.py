@@ -6,11 +6,23 @@ import json
 import math
 import os
 import secrets
-from typing import IO, Any, Iterator, Mapping, TextIO, Union
+from typing import IO, Any, Dict, Iterator, Mapping, Optional, TextIO, Union
+
+import yaml
 
 from ..errors import InputError
 
-__all__ = ["read_json", "replacing", "text_file", "write_bytes", "write_json", "write_json_files", "write_text"]
+__all__ = [
+    "parse_yaml", "read_json", "read_yaml", "replacing", "text_file", "write_bytes", "write_json", "write_json_files",
+    "write_text",
+]  # fmt: skip
+
+
+# Beyond any file of ours: a larger one is another kind of file, and would only be found to be one after minutes.
+MOST_JSON_BYTES = 2**30
+MOST_YAML_BYTES = 2**18
+MOST_YAML_NODES = 50_000  # with what aliases repeat
+DEEPEST = 64  # lists and objects in each other
 
 
 def read_json(path: Union[str, os.PathLike]) -> Any:
@@ -19,13 +31,100 @@ def read_json(path: Union[str, os.PathLike]) -> Any:
 
     Raises:
         FileNotFoundError: the file does not exist.
-        InputError: the file is not JSON; the message names the file and the position.
+        InputError: the file is not JSON, or is larger or nested deeper than any of ours; the message names the file and,
+            where there is one, the position.
     """
-    with open(path, encoding="utf-8") as file:
-        try:
-            return json.load(file)
-        except ValueError as error:  # JSONDecodeError and UnicodeDecodeError
-            raise InputError(f"{os.fspath(path)} is not a JSON file: {error}") from error
+    text = _read_text(path, MOST_JSON_BYTES, "JSON")
+    try:
+        content = json.loads(text)
+    except (ValueError, RecursionError) as error:
+        raise InputError(f"{os.fspath(path)} is not a JSON file: {_reason(error)}") from error
+    if _is_deeper(content, DEEPEST):
+        raise InputError(f"{os.fspath(path)} is none of our JSON files: more than {DEEPEST} lists and objects in each other.")
+    return content
+
+
+def read_yaml(path: Union[str, os.PathLike]) -> Any:
+    """
+    Read a YAML file in UTF-8 with plain values, by the safe loader.
+
+    Raises:
+        FileNotFoundError: the file does not exist.
+        InputError: see :func:`read_json`; also if its aliases expand to more than a configuration has.
+    """
+    return parse_yaml(_read_text(path, MOST_YAML_BYTES, "YAML"), os.fspath(path))
+
+
+def parse_yaml(text: str, source: str) -> Any:
+    """:func:`read_yaml` with a text; the messages begin with `source`."""
+    try:
+        loader = yaml.SafeLoader(text)
+        node = loader.get_single_node()
+        if node is None:
+            return None
+        if _yaml_nodes(node, {}) > MOST_YAML_NODES:
+            raise InputError(f"{source} is no YAML file of ours: it expands to more than {MOST_YAML_NODES} values.")
+        content = loader.construct_document(node)
+    except InputError:
+        raise
+    # the safe loader's errors, and those of the values that it makes: a date without a month, a number without end
+    except (yaml.YAMLError, ValueError, TypeError, OverflowError, LookupError, AttributeError, RecursionError) as error:
+        raise InputError(f"{source} is not a YAML file: {_reason(error)}") from error
+    if _is_deeper(content, DEEPEST):
+        raise InputError(f"{source} is no YAML file of ours: more than {DEEPEST} lists and mappings in each other.")
+    return content
+
+
+def _read_text(path: Union[str, os.PathLike], most_bytes: int, kind: str) -> str:
+    name = os.fspath(path)
+    size = os.stat(path).st_size
+    if not os.path.isfile(path):  # a folder, a device
+        raise InputError(f"{name} is no file.")
+    if size > most_bytes:
+        raise InputError(f"{name} is no {kind} file of ours: it has {size} bytes, more than {most_bytes}.")
+    with open(path, "rb") as file:
+        content = file.read(most_bytes + 1)
+    try:
+        return content.decode("utf-8")
+    except UnicodeDecodeError as error:
+        raise InputError(f"{name} is not a {kind} file: its text is not UTF-8: {error}") from error
+
+
+def _reason(error: Exception) -> str:
+    if isinstance(error, RecursionError):
+        return "its lists and objects are nested too deeply"
+    return f"{type(error).__name__}: {error}" if not isinstance(error, (ValueError, yaml.YAMLError)) else str(error)
+
+
+def _is_deeper(content: Any, depth: int) -> bool:
+    level = [content]
+    for _ in range(depth + 1):
+        level = [
+            item
+            for value in level
+            if isinstance(value, (dict, list))
+            for item in (value.values() if isinstance(value, dict) else value)
+            if isinstance(item, (dict, list))
+        ]
+        if not level:
+            return False
+    return True
+
+
+def _yaml_nodes(node: yaml.Node, known: Dict[yaml.Node, Optional[int]]) -> int:
+    """How many values a node and those below it become; `known` are those of the nodes so far, None of an open one."""
+    if node in known:
+        if known[node] is None:
+            raise yaml.YAMLError("an alias stands within its own anchor, so that it would have no end")
+        return known[node]
+    known[node] = None
+    below = []
+    if isinstance(node, yaml.MappingNode):
+        below = [x for pair in node.value for x in pair]
+    elif isinstance(node, yaml.SequenceNode):
+        below = node.value
+    known[node] = 1 + sum(_yaml_nodes(x, known) for x in below)
+    return known[node]
 
 
 def write_json(path: Union[str, os.PathLike], obj: Any) -> None:
@@ -51,6 +150,7 @@ def write_json_files(contents: Mapping[Union[str, os.PathLike], Any]) -> None:
         temporaries = {}
         for path, obj in contents.items():
             path = os.path.abspath(path)
+            stack.enter_context(_named_errors(path))
             temporaries[path] = stack.enter_context(_temporary_file(path))
             with open(temporaries[path], "w", encoding="utf-8", newline="\n") as file:
                 file.write(_dumps(_finite_or_none(obj)))
@@ -91,11 +191,24 @@ def replacing(path: Union[str, os.PathLike], mode: str, **options) -> Iterator[I
     Until then it is a temporary file in the same folder, which is flushed to the disk and renamed.
     """
     path = os.path.abspath(path)
-    with _temporary_file(path) as temporary:
+    with _named_errors(path), _temporary_file(path) as temporary:
         with open(temporary, mode, **options) as file:
             yield file
             _flush_to_disk(file)
         os.replace(temporary, path)
+
+
+@contextlib.contextmanager
+def _named_errors(path: str) -> Iterator[None]:
+    """Errors of the system name `path`, not its temporary file, and not nothing, as where the disk is full."""
+    try:
+        yield
+    except OSError as error:
+        if error.errno is not None and error.filename2 is None:
+            folder = os.path.dirname(path)
+            # making the folder may have failed further up
+            error.filename = path if error.filename is None or os.path.isdir(folder) else error.filename
+        raise
 
 
 @contextlib.contextmanager

@@ -8,7 +8,7 @@ import itertools
 import math
 import numbers
 import os
-from collections import defaultdict
+from collections import Counter, defaultdict
 from typing import Any, Dict, Iterable, List, Mapping, NamedTuple, Optional, Sequence, Tuple, Union
 
 from ..errors import BBUIError
@@ -20,6 +20,13 @@ from .roi import REFINED, ROI_SOURCES
 __all__ = ["box_problems", "read_valid_bbui", "validate_bbui", "validate_splits"]
 
 Path = Union[str, os.PathLike]
+
+# Beyond it float32 tells no two coordinates of a large image apart, in which Detectron2's evaluation has them.
+SMALLEST_SIDE = 0.01  # pixels
+# COCO's evaluation looks at no more boxes of an image.
+MOST_ROIS = 100
+# What every reader of JSON holds exactly.
+LARGEST_ID = 2**53 - 1
 
 # A box clipped to the image in float32 XYXY and stored as XYWH can exceed the border by a rounding error.
 BORDER_TOLERANCE = 0.01  # pixels
@@ -33,8 +40,8 @@ def read_valid_bbui(json_file: Path) -> Dict[str, Any]:
         BBUIError: the file is missing, or with all its problems at once.
     """
     bbui = _read_bbui(json_file)
-    problems, _ = _check_content(bbui)
-    _raise_if_any(problems, os.fspath(json_file))
+    problems, images = _check_content(bbui)
+    _raise_if_any(problems, os.fspath(json_file), images)
     return bbui
 
 
@@ -52,7 +59,7 @@ def validate_bbui(
 
     Returns:
         list[str]: what may be right but deserves a look: patients with images of both classes and, of decoded images,
-        the same pixels under both classes.
+        the same pixels under both classes, and those with an orientation tag.
 
     Raises:
         BBUIError: with all problems at once.
@@ -61,8 +68,8 @@ def validate_bbui(
     content = bbui if isinstance(bbui, Mapping) else _read_bbui(bbui)
     problems, images = _check_content(content)
     file_problems, decoded = _check_image_files(images, os.fspath(image_root), decode_images)
-    _raise_if_any(problems + file_problems, source)
-    return _mixed_patients(images) + _same_pixels_of_both_classes(decoded)
+    _raise_if_any(problems + file_problems, source, images)
+    return _mixed_patients(images) + _turned_images(decoded) + _same_pixels_of_both_classes(decoded)
 
 
 def validate_splits(
@@ -115,13 +122,25 @@ def validate_splits(
     decoded = [
         x._replace(file_name=f"{x.file_name} ({name})") for name, entries in decoded_of_split.items() for x in entries
     ]
-    return mixed + _same_pixels_of_both_classes(decoded) + _same_pixels_in_two_splits(decoded_of_split)
+    return [
+        *mixed,
+        *_turned_images(decoded),
+        *_same_pixels_of_both_classes(decoded),
+        *_same_pixels_in_two_splits(decoded_of_split),
+    ]
 
 
-def _raise_if_any(problems: Sequence[str], source: str) -> None:
-    if problems:
-        count = "1 problem" if len(problems) == 1 else f"{len(problems)} problems"
-        raise BBUIError(f"{source}: {count}. Correct the entries, or leave out the images named:", problems)
+def _raise_if_any(problems: Sequence[str], source: str, images: Sequence[Mapping[str, Any]] = ()) -> None:
+    if not problems:
+        return
+    count = "1 problem" if len(problems) == 1 else f"{len(problems)} problems"
+    advice = "Correct the entries, or leave out the images named:"
+    if len(images) > 1 and not any("patient_id" in image or "category_id" in image for image in images):
+        advice = (
+            "No image has the fields patient_id and category_id, which annotation tools drop when they export: put them back "
+            "from the file that was imported there, by file_name (datasets/README.md describes them):"
+        )
+    raise BBUIError(f"{source}: {count}. {advice}", problems)
 
 
 def _read_bbui(json_file: Path) -> Any:
@@ -149,6 +168,8 @@ def _check_content(bbui: Any) -> Tuple[List[str], List[Dict[str, Any]]]:
     # the rounds and the vetoes write to it
     if not isinstance(bbui.get("info", {}), Mapping):
         problems.append("'info' must be a JSON object")
+    elif not isinstance(bbui.get("info", {}).get("vetoes", []), list):
+        problems.append("'vetoes' of 'info' must be a list")
     for key in ("categories", "images", "annotations"):
         entries = bbui.get(key)
         if not isinstance(entries, list):
@@ -161,7 +182,8 @@ def _check_content(bbui: Any) -> Tuple[List[str], List[Dict[str, Any]]]:
 
     found = [(category.get("id"), category.get("name")) for category in categories]
     expected = [(category["id"], category["name"]) for category in CATEGORIES]
-    if sorted(found, key=repr) != expected:
+    # as they are written: true and 1.0 are equal to 1
+    if sorted(map(repr, found)) != sorted(map(repr, expected)):
         problems.append(f"'categories' must be 1 benign and 2 malignant, found {found}")
     if not images:
         problems.append("'images' is empty")
@@ -171,6 +193,12 @@ def _check_content(bbui: Any) -> Tuple[List[str], List[Dict[str, Any]]]:
     for annotation in annotations:
         label = _describe_annotation(annotation, images_by_id)
         problems += [f"{label}: {problem}" for problem in _annotation_problems(annotation, images_by_id)]
+    rois_of = Counter(annotation["image_id"] for annotation in annotations if _is_integer(annotation.get("image_id")))
+    problems += [
+        f"{_describe_image(image)}: {rois_of[key]} ROIs; COCO's evaluation looks at {MOST_ROIS} boxes of an image"
+        for key, image in images_by_id.items()
+        if rois_of[key] > MOST_ROIS
+    ]
     problems += _duplicates("image id", (image.get("id") for image in images))
     problems += _duplicates("annotation id", (annotation.get("id") for annotation in annotations))
     problems += _duplicates(
@@ -182,8 +210,8 @@ def _check_content(bbui: Any) -> Tuple[List[str], List[Dict[str, Any]]]:
 
 def _image_problems(image: Mapping[str, Any]) -> List[str]:
     problems = []
-    if not _is_integer(image.get("id")):
-        problems.append("'id' is missing or no integer")
+    if not _is_id(image.get("id"), 0):
+        problems.append(f"'id' is missing or no integer from 0 to {LARGEST_ID}")
     if not _is_text(image.get("file_name")):
         problems.append("'file_name' is missing or no text")
     elif not _is_writable(image["file_name"]):
@@ -206,8 +234,9 @@ def _image_problems(image: Mapping[str, Any]) -> List[str]:
 
 def _annotation_problems(annotation: Mapping[str, Any], images: Mapping[int, Mapping[str, Any]]) -> List[str]:
     problems = []
-    if not _is_integer(annotation.get("id")):
-        problems.append("'id' is missing or no integer")
+    if not _is_id(annotation.get("id"), 1):
+        # pycocotools takes a match with id 0 for none: a perfect box would count as missed
+        problems.append(f"'id' is missing or no integer from 1 to {LARGEST_ID}; number annotations from 1 on")
     image = _image_of(annotation, images)
     if image is None:
         problems.append("its image is not in 'images'")
@@ -230,7 +259,9 @@ def _annotation_problems(annotation: Mapping[str, Any], images: Mapping[int, Map
     # pycocotools' evaluation reads both keys of every annotation; a box without an area is told above.
     if not (_is_positive(annotation.get("area")) or _is_flat(annotation.get("bbox"))):
         problems.append(f"'area' must be a number above 0, found {annotation.get('area')!r}")
-    if annotation.get("iscrowd") != 0:
+    elif image is not None and not _size_problems(image) and annotation.get("area", 0) > 1.01 * image["width"] * image["height"]:
+        problems.append(f"'area' {annotation['area']!r} is larger than the image; COCO's evaluation would leave it out")
+    if not _is_integer(annotation.get("iscrowd")) or annotation["iscrowd"] != 0:
         problems.append(f"'iscrowd' must be 0, found {annotation.get('iscrowd')!r}")
     if annotation.get("roi_source", "manual") not in ROI_SOURCES:
         problems.append(f"'roi_source' must be one of {ROI_SOURCES}, found {annotation['roi_source']!r}")
@@ -277,7 +308,7 @@ def box_problems(key: str, box: Any, image: Optional[Mapping[str, Any]]) -> List
         return [f"'{key}' {list(box)} has a NaN, infinite or far too large value"]
     x, y, width, height = box
     if _is_flat(box):
-        return [f"'{key}' {list(box)} has no area: width and height must be above 0"]
+        return [f"'{key}' {list(box)} has no area: width and height must be {SMALLEST_SIDE} pixels or more"]
     if image is None or _size_problems(image):
         return []
     if (
@@ -332,6 +363,7 @@ class _DecodedEntry(NamedTuple):
     file_name: str
     category_id: int
     digest: bytes
+    turned: bool
 
 
 def _check_image_files(
@@ -351,12 +383,13 @@ def _check_image_files(
             problems.append(f"{_describe_image(image)}: {decoded}")
         elif decoded.size != (image.get("height"), image.get("width")):
             height, width = decoded.size
+            turned = ", turned upright as its orientation tag says" if decoded.turned else ""
             problems.append(
-                f"{_describe_image(image)}: the file {path} has {width}x{height} pixels, "
+                f"{_describe_image(image)}: the file {path} has {width}x{height} pixels{turned}, "
                 f"the annotation says {image.get('width')}x{image.get('height')}"
             )
         else:
-            entries.append(_DecodedEntry(image["file_name"], image.get("category_id"), decoded.digest))
+            entries.append(_DecodedEntry(image["file_name"], image.get("category_id"), decoded.digest, decoded.turned))
     return problems, entries
 
 
@@ -368,6 +401,17 @@ def _mixed_patients(images: Iterable[Mapping[str, Any]]) -> List[str]:
         f"patient {patient!r} has benign and malignant images"
         for patient, found in sorted(classes.items())
         if len(found) > 1
+    ]
+
+
+def _turned_images(images: Iterable[_DecodedEntry]) -> List[str]:
+    """The format does not say whether the boxes of a file with an orientation tag were drawn upright."""
+    turned = [x.file_name for x in images if x.turned]
+    if not turned:
+        return []
+    return [
+        f"{len(turned)} images have an orientation tag and are read upright, as a viewer shows them; their boxes must be "
+        f"those of the upright image: {_listed(turned)}"
     ]
 
 
@@ -431,7 +475,7 @@ def _is_box(value: Any) -> bool:
 
 def _is_flat(value: Any) -> bool:
     """Whether it is a box, XYWH, without an area."""
-    return _is_box(value) and (value[2] <= 0 or value[3] <= 0)
+    return _is_box(value) and not (value[2] >= SMALLEST_SIDE and value[3] >= SMALLEST_SIDE)
 
 
 def _is_text(value: Any) -> bool:
@@ -453,6 +497,10 @@ def _printable(file_name: Any) -> Any:
 
 def _is_integer(value: Any) -> bool:
     return isinstance(value, int) and not isinstance(value, bool)
+
+
+def _is_id(value: Any, first: int) -> bool:
+    return _is_integer(value) and first <= value <= LARGEST_ID
 
 
 def _is_count(value: Any) -> bool:

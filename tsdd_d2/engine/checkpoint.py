@@ -1,8 +1,9 @@
 """Checkpoints that are whole or not there, and that fit or are refused."""
 
+import io
 import os
-import pickle
-from typing import Dict
+import re
+from typing import Any, Dict
 
 import torch
 from torch import nn
@@ -21,12 +22,17 @@ from ..modeling.imagenet import (
 from .run_folder import FINAL_WEIGHTS, TAG
 
 
+NUMBERED = re.compile(r"model_\d{7}\.pth")
+KEPT_CHECKPOINTS = 2
+
+
 class TSDDCheckpointer(DetectionCheckpointer):
     """Detectron2's checkpointer, and beside it:
 
     * files are written to a temporary name and renamed (fvcore writes in place);
     * a checkpoint whose keys or shapes are not those of the network is an error (fvcore logs a warning);
-    * nothing is unpickled but tensors and plain values (``weights_only=True``).
+    * nothing is unpickled but tensors and plain values (``weights_only=True``);
+    * of the numbered checkpoints the last two are kept, whatever interrupted the training.
     """
 
     def __init__(self, model, save_dir: str = "", *, resumable: bool = True, **kwargs):
@@ -46,10 +52,39 @@ class TSDDCheckpointer(DetectionCheckpointer):
         data.update(kwargs)
         path = os.path.join(self.save_dir, f"{name}.pth")
         self.logger.info("Saving checkpoint to %s", path)
+        content = io.BytesIO()
+        torch.save(data, content)  # not into the file: on a full disk torch says something else
         with replacing(path, "wb") as file:
-            torch.save(data, file)
+            file.write(content.getbuffer())
         if self.resumable:
             self.tag_last_checkpoint(os.path.basename(path))
+            self._remove_old()
+
+    def _remove_old(self) -> None:
+        """Keeps the newest of the numbered checkpoints, those of before an interruption among them."""
+        numbered = sorted(x for x in os.listdir(self.save_dir) if NUMBERED.fullmatch(x))
+        for name in numbered[:-KEPT_CHECKPOINTS]:
+            os.remove(os.path.join(self.save_dir, name))
+
+    def get_checkpoint_file(self) -> str:
+        """The path of the last checkpoint, "" if there is none.
+
+        Raises:
+            InputError: the file that names it is damaged, or names one that is not there.
+        """
+        tag = os.path.join(self.save_dir, TAG)
+        if not os.path.isfile(tag):
+            return ""
+        with open(tag, "rb") as file:
+            name = file.read(1000).decode(errors="replace").strip()
+        path = os.path.join(self.save_dir, name)
+        if os.path.basename(name) == name and name.isprintable() and os.path.isfile(path):
+            return path
+        found = sorted(x for x in os.listdir(self.save_dir) if x.endswith(".pth"))
+        raise InputError(
+            f"{tag} names {name!r}, which is no file there. Write the name of the checkpoint to go on from into it "
+            f"({', '.join(found) or 'there is none'}), or remove it."
+        )
 
     def tag_last_checkpoint(self, last_filename_basename: str) -> None:
         write_text(os.path.join(self.save_dir, TAG), last_filename_basename)
@@ -86,13 +121,34 @@ class TSDDCheckpointer(DetectionCheckpointer):
 def read_checkpoint(path: str) -> Dict:
     """The content of a ``.pth`` file, on the CPU; nothing but tensors and plain values is unpickled.
 
+    Returns:
+        a dict with at least "model", the weights by their names; of a file with nothing but weights, these.
     Raises:
-        InputError: the file cannot be read; the message names it.
+        InputError: the file cannot be read, or holds no weights; the message names it.
     """
     try:
-        return torch.load(path, map_location="cpu", weights_only=True)
-    except (pickle.UnpicklingError, RuntimeError, EOFError) as error:
-        raise InputError(f"The checkpoint {path} cannot be read: {error}") from error
+        content = torch.load(path, map_location="cpu", weights_only=True)
+    except Exception as error:  # the unpickler may raise anything on a damaged file
+        reason = str(error).partition("\n")[0]
+        raise InputError(f"The checkpoint {path} cannot be read: {type(error).__name__}: {reason}") from error
+    if isinstance(content, dict) and "model" not in content:
+        content = {"model": content}
+    if not isinstance(content, dict) or not are_weights(content["model"]):
+        raise InputError(f"{path} is no checkpoint: it holds no weights by their names.")
+    return content
+
+
+def are_weights(content: Any) -> bool:
+    """Whether it is a dict from names to tensors."""
+    return isinstance(content, dict) and all(
+        isinstance(name, str) and isinstance(value, torch.Tensor) for name, value in content.items()
+    )
+
+
+def require_finite(model: nn.Module, path: str) -> None:
+    """Raises InputError if a network has weights that are no numbers; `path` is where they come from."""
+    if not all(x.isfinite().all() for x in model.state_dict().values()):
+        raise InputError(f"{path}: some weights are not finite numbers; the training diverged.")
 
 
 def load_weights(model, cfg) -> None:
@@ -133,7 +189,16 @@ def load_trained_weights(model, cfg, resume: bool) -> str:
             f"{cfg.OUTPUT_DIR}."
         )
     checkpointer.load(path, checkpointables=[])
+    require_finite(model, path)
     return path
+
+
+def require_resumable(path: str) -> None:
+    """Raises InputError unless a checkpoint says which iteration training is to go on from."""
+    trainer = read_checkpoint(path).get("trainer")
+    iteration = trainer.get("iteration") if isinstance(trainer, dict) else None
+    if type(iteration) is not int or iteration < 0:
+        raise InputError(f"{path} holds weights alone, from which no training is resumed: remove {TAG}, or name another one there.")
 
 
 def load_first_stage(model, run: str) -> None:

@@ -5,17 +5,16 @@ import os
 import re
 from typing import Any, Dict, List, NamedTuple, Optional
 
-import yaml
-
 from detectron2.config import CfgNode
 from detectron2.data import MetadataCatalog
 from detectron2.modeling import META_ARCH_REGISTRY
 
-from ..config import without_retired_keys
+from ..config import get_tsdd_cfg, without_retired_keys
+from ..config_values import PLACE_DEPENDENT, merge, value_problems
 from ..data import ensure_registered
-from ..data.files import read_json, write_json
+from ..data.files import read_json, read_yaml, write_json
 from ..data.folds import keep_rois
-from ..errors import InputError
+from ..errors import BBUIError, InputError
 from ..method import METHODS, Method, method_of
 from ..modeling.contract import ScoresCandidates, supports
 from ..refinement import ROIBank, apply_veto_file
@@ -29,7 +28,7 @@ WRITTEN = re.compile(
     rf"{TAG}|{CONFIG_FILE}|{RECORD}|metrics\.json|events\.out\.tfevents\..*|log\.txt(\.rank\d+)?|results\.(json|md)"
     r"|model_(\d{7}|round_00|best|final)\.pth"
     r"|rois/round_\d+\.json"
-    r"|inference/(config\.yaml|log\.txt(\.rank\d+)?|results\.json|(.+/)?(diagnosis|localisation)_[^/]+\.json)"
+    r"|inference/(config\.yaml|log\.txt(\.rank\d+)?|results\.json|(.+/)?(diagnosis|localisation)_[^/]+\.json|(.+/)?coco_instances_results\.json)"
 )
 # the name of a file while :func:`tsdd_d2.data.files.replacing` writes it
 TEMPORARY = re.compile(r"\.(.+)\.\d+\.tmp")
@@ -91,11 +90,24 @@ class RunRecord(NamedTuple):
         """
         path = os.path.join(run, RECORD)
         try:
-            return cls(**read_json(path))
+            record = cls(**read_json(path))
         except FileNotFoundError as error:
             raise InputError(f"{run} is no OUTPUT_DIR of a training run: it has no {RECORD}.") from error
-        except (TypeError, ValueError) as error:
+        except TypeError as error:  # no object, or other keys
             raise InputError(f"{path} is no record of a training run: {error}") from error
+        if not record._is_well_formed():
+            raise InputError(f"{path} is no record of a training run: a value is of another kind: {record._asdict()}")
+        return record
+
+    def _is_well_formed(self) -> bool:
+        numbers = self.p, self.p_seed, self.rounds
+        return (
+            all(isinstance(x, (int, float)) and not isinstance(x, bool) for x in numbers)
+            and isinstance(self.rounds, int)
+            and self.rounds >= 0
+            and all(isinstance(x, str) for x in self if x is not None and x not in numbers)
+            and None not in (self.status, self.architecture, self.dataset, self.annotation_sha256)
+        )
 
 
 def is_finished(run: str) -> bool:
@@ -206,29 +218,34 @@ def read_refined_rois(cfg: CfgNode) -> Dict:
     """The annotation after the last round of the first-stage run in MODEL.WEIGHTS, less what DATASETS.VETOES rejects."""
     run = cfg.MODEL.WEIGHTS
     record = RunRecord.read(run)
-    path = ROIBank(os.path.join(run, "rois")).path(record.rounds)
+    bank = ROIBank(os.path.join(run, "rois"))
     try:
-        bbui = read_json(path)
+        bbui = bank.read(record.rounds)
     except FileNotFoundError as error:
-        raise InputError(f"{run} lacks the ROIs of its last round, {path}.") from error
+        raise InputError(f"{run} lacks the ROIs of its last round, {bank.path(record.rounds)}.") from error
     return apply_veto_file(bbui, cfg.DATASETS.VETOES, cfg.DATASETS.TRAIN[0])
 
 
-def read_run_config(run: str) -> CfgNode:
-    """The configuration that the run was started with.
+def read_run_config(run: str, strict: bool = False) -> CfgNode:
+    """The configuration that the run was started with, and the defaults of the keys that are newer.
 
+    Args:
+        strict: refuse keys that are not known here; otherwise they are left out.
     Raises:
         InputError: the folder holds no run, or its configuration is damaged.
     """
-    config_file = os.path.join(run, CONFIG_FILE)
-    if not os.path.isfile(config_file):
+    path = os.path.join(run, CONFIG_FILE)
+    if not os.path.isfile(path):
         raise InputError(f"{run} is no OUTPUT_DIR of tools/train_net.py: it has no config.yaml.")
-    with open(config_file, encoding="utf-8") as file:
-        try:
-            cfg = CfgNode.load_cfg(file)
-        except (yaml.YAMLError, ValueError, AssertionError) as error:
-            raise InputError(f"{config_file} cannot be read: {error}") from error
-    return without_retired_keys(cfg, config_file)
+    values = read_yaml(path)
+    if not isinstance(values, dict):
+        raise InputError(f"{path} cannot be read: it holds no keys with values.")
+    cfg = get_tsdd_cfg()
+    merge(cfg, without_retired_keys(values, path), path, ignore_unknown=not strict)
+    problems = value_problems(cfg, except_for=PLACE_DEPENDENT)
+    if problems:
+        raise BBUIError(f"{path} is damaged:", problems)
+    return cfg
 
 
 def read_rounds(run: str) -> List[Dict]:
@@ -241,6 +258,12 @@ def read_rounds(run: str) -> List[Dict]:
     rounds = [bank.read(r) for r in bank.rounds()]
     if not rounds:
         raise InputError(f"{run} has no rois/round_00.json: training has not begun.")
+    for number, bbui in enumerate(rounds[1:], start=1):
+        info = bbui.get("info", {})
+        statistics = info.get("statistics")
+        figures = statistics.values() if isinstance(statistics, dict) else [None]
+        if info.get("round") != number or not all(type(x) in (int, float) for x in figures):
+            raise InputError(f"{bank.path(number)} is no file of round {number}: its 'info' lacks the round or its statistics.")
     return rounds
 
 
@@ -260,6 +283,13 @@ def run_files(run: str) -> List[str]:
                 found.append(os.path.join(folder, name))
     tag, config_file = os.path.join(run, TAG), os.path.join(run, CONFIG_FILE)
     return sorted(found, key=lambda path: (path == config_file, path != tag, path))
+
+
+def remove_temporary_files(run: str) -> None:
+    """Removes what a run was writing when it was killed."""
+    for path in run_files(run):
+        if TEMPORARY.fullmatch(os.path.basename(path)):
+            os.remove(path)
 
 
 def remove_run(run: str) -> None:

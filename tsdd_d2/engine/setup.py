@@ -1,8 +1,10 @@
 """From the command line to a checked configuration: whatever can be refused is refused before anything is written."""
 
+import contextlib
 import logging
 import os
 import re
+import tempfile
 from typing import Any, Dict, Iterator, List, Mapping, Optional, Sequence, Set, Tuple, Type
 
 import torch
@@ -17,8 +19,9 @@ from detectron2.utils.registry import Registry
 
 from ..config import config_file as path_of_config
 from ..config import get_tsdd_cfg
+from ..config_values import merge_file, merge_options, value_problems
 from ..data import ensure_registered, validate_splits
-from ..data.files import read_json
+from ..data.files import read_json, read_yaml
 from ..data.image_sizes import is_too_narrow
 from ..data.roi import is_fully_annotated
 from ..data.validation import read_valid_bbui
@@ -29,7 +32,7 @@ from ..modeling.fnet import DNET_POOLING_REGISTRY
 from ..modeling.imagenet import THAW
 from ..modeling.ranking import RANKING_REGISTRY
 from ..refinement import SELECTION_RULE_REGISTRY, build_selection_rule
-from .checkpoint import load_trained_weights
+from .checkpoint import load_trained_weights, require_resumable
 from .run_folder import (
     CONFIG_FILE,
     TAG,
@@ -40,12 +43,10 @@ from .run_folder import (
     read_run_config,
     run_files,
 )
+from .seen_patients import check_independence
 from .trainer import OPTIMIZER_REGISTRY, Trainer
 
 logger = logging.getLogger(__name__)
-
-# torchvision's ResNets
-CNET_DEPTHS = (18, 34, 50, 101, 152)
 
 # In place of the value of a key that only one of two configurations has.
 ABSENT = "no such key"
@@ -97,15 +98,9 @@ def load_config(
     if data is not None:
         options += ["OUTPUT_DIR", os.path.join("output", f"{method or 'run'}_{data}_fold{fold}")]
         options += [x for split in ("train", "val", "test") for x in (f"DATASETS.{split.upper()}", (f"{data}_fold{fold}_{split}",))]
-    try:
-        if config_file:
-            cfg.merge_from_file(config_file, allow_unsafe=False)
-        cfg.merge_from_list([*options, *opts])
-    except FileNotFoundError as error:
-        raise InputError(f"The configuration file does not exist: {error.filename or error}") from error
-    except (KeyError, ValueError, AssertionError, yaml.YAMLError) as error:
-        message = error.args[0] if error.args else error
-        raise InputError(f"Configuration {config_file} {' '.join(map(str, opts))}: {message}") from error
+    if config_file:
+        merge_file(cfg, config_file)
+    merge_options(cfg, [*options, *opts])
     if cfg.MODEL.DEVICE.startswith("cuda") and not torch.cuda.is_available():
         logger.warning("There is no CUDA device: MODEL.DEVICE is cpu instead of %s.", cfg.MODEL.DEVICE)
         cfg.MODEL.DEVICE = "cpu"
@@ -128,16 +123,21 @@ def cpu_has_bfloat16() -> bool:
 
 def check_config(cfg, num_processes: int = 1, training: bool = True) -> None:
     """Raises InputError with every problem of the configuration's values, for training in so many processes."""
-    requirements = (
-        *_requirements_of_data(cfg, training),
-        *_requirements_of_training(cfg, num_processes),
-        *_requirements_of_networks(cfg),
-        *_requirements_of_refinement(cfg),
-        *_requirements_of_evaluation(cfg),
-    )
-    problems = [message for fulfilled, message in requirements if not fulfilled]
+    problems = value_problems(cfg)
+    for requirements in (
+        _requirements_of_data(cfg, training),
+        _requirements_of_training(cfg, num_processes),
+        _requirements_of_networks(cfg),
+        _requirements_of_refinement(cfg),
+        _requirements_of_evaluation(cfg),
+    ):
+        try:
+            problems += [message for fulfilled, message in requirements if not fulfilled]
+        except (TypeError, ValueError) as error:  # of values that are told above
+            if not problems:
+                raise InputError(f"The configuration cannot be run: {error}") from error
     if problems:
-        raise InputError("The configuration cannot be run:\n  " + "\n  ".join(problems))
+        raise BBUIError("The configuration cannot be run:", problems)
     if cfg.REFINEMENT.ENABLED:
         build_selection_rule(cfg)  # a rule knows what its own keys may be
 
@@ -151,8 +151,8 @@ def _requirements_of_data(cfg, training: bool) -> Requirements:
     yield len(cfg.DATASETS.VAL) <= 1, "DATASETS.VAL must name one validation set or none."
     for name, keys in keys_of_data_sets(cfg).items():
         yield not training or len(keys) == 1, f"{name} stands in {' and '.join(keys)}: they must not share patients."
-    yield 0 <= cfg.DATASETS.P <= 1, f"DATASETS.P must be a share in [0, 1], not {cfg.DATASETS.P}."
-    yield cfg.SEED >= 0, "SEED must be 0 or more: it decides the images, the augmentation and the patients that keep ROIs."
+    range_is_one = cfg.INPUT.MIN_SIZE_TRAIN_SAMPLING != "range" or len(cfg.INPUT.MIN_SIZE_TRAIN) == 2
+    yield range_is_one, "INPUT.MIN_SIZE_TRAIN must be two sizes with INPUT.MIN_SIZE_TRAIN_SAMPLING range."
 
 
 def _requirements_of_training(cfg, num_processes: int) -> Requirements:
@@ -165,9 +165,10 @@ def _requirements_of_training(cfg, num_processes: int) -> Requirements:
         solver.OPTIMIZER in OPTIMIZER_REGISTRY,
         f"SOLVER.OPTIMIZER must be one of {names_in(OPTIMIZER_REGISTRY)}, not {solver.OPTIMIZER}.",
     )
-    for key in ("BASE_LR", "MAX_ITER", "CHECKPOINT_PERIOD"):
-        yield solver[key] > 0, f"SOLVER.{key} must be above 0, not {solver[key]}."
-    yield 0 <= solver.EMA_DECAY < 1, f"SOLVER.EMA_DECAY must be in [0, 1), not {solver.EMA_DECAY}."
+    yield (
+        solver.LR_SCHEDULER_NAME != "WarmupCosineLR" or solver.BASE_LR_END <= solver.BASE_LR,
+        f"SOLVER.BASE_LR_END must not be above SOLVER.BASE_LR, {solver.BASE_LR}, not {solver.BASE_LR_END}.",
+    )
 
 
 def _requirements_of_networks(cfg) -> Requirements:
@@ -184,13 +185,11 @@ def _requirements_of_networks(cfg) -> Requirements:
         cfg.MODEL.DNET.RANKING in RANKING_REGISTRY,
         f"MODEL.DNET.RANKING must be one of {names_in(RANKING_REGISTRY)}, not {cfg.MODEL.DNET.RANKING}.",
     )
-    depth, fnet = cfg.MODEL.CNET.DEPTH, cfg.MODEL.FNET
-    yield depth in CNET_DEPTHS, f"MODEL.CNET.DEPTH must be one of {', '.join(map(str, CNET_DEPTHS))}, not {depth}."
+    fnet = cfg.MODEL.FNET
     yield (
         fnet.DNET_POOLING in DNET_POOLING_REGISTRY,
         f"MODEL.FNET.DNET_POOLING must be one of {names_in(DNET_POOLING_REGISTRY)}, not {fnet.DNET_POOLING}.",
     )
-    yield fnet.HIDDEN > 0, f"MODEL.FNET.HIDDEN must be above 0, not {fnet.HIDDEN}."
 
 
 def _requirements_of_refinement(cfg) -> Requirements:
@@ -208,8 +207,6 @@ def _requirements_of_refinement(cfg) -> Requirements:
             refinement[key] > 0,
             f"REFINEMENT.{key} must be above 0 with refinement on; REFINEMENT.ENABLED False switches it off.",
         )
-    bound = refinement.MIN_IOU_WITH_MANUAL
-    yield 0 <= bound <= 1, f"REFINEMENT.MIN_IOU_WITH_MANUAL must be an IoU in [0, 1], not {bound}."
     yield (
         0 <= refinement.WARMUP_ITER <= cfg.SOLVER.MAX_ITER - max(refinement.ROUNDS, 1),
         "REFINEMENT.WARMUP_ITER and at least one iteration for each round must fit in SOLVER.MAX_ITER.",
@@ -218,12 +215,6 @@ def _requirements_of_refinement(cfg) -> Requirements:
 
 def _requirements_of_evaluation(cfg) -> Requirements:
     yield not cfg.TEST.YOUDEN_THRESHOLD or bool(cfg.DATASETS.VAL), "TEST.YOUDEN_THRESHOLD needs DATASETS.VAL."
-    scales = cfg.TEST.AUG.SCALES
-    yield (
-        len(scales) > 0 and all(scale > 0 for scale in scales),
-        f"TEST.AUG.SCALES must be one factor above 0 or more, not {scales}.",
-    )
-    yield cfg.TEST.BOOTSTRAP >= 0, f"TEST.BOOTSTRAP must be 0 or more, not {cfg.TEST.BOOTSTRAP}."
 
 
 def names_in(registry: Registry) -> str:
@@ -368,7 +359,8 @@ def _files_of(name: str) -> Tuple[str, str]:
 
 def check_network(cfg, training: bool = True, resume: bool = False) -> None:
     """Raises InputError if the network cannot be built or tested as configured, or its weights are missing or do not fit
-    it or, in stage 2, the data: the initial ones, or those that are evaluated.
+    it or, in stage 2, the data: the initial ones, or those that are evaluated; or if the latter were trained on patients of
+    the test sets.
 
     A run that goes on from a checkpoint of its own needs no initial weights.
     """
@@ -376,7 +368,11 @@ def check_network(cfg, training: bool = True, resume: bool = False) -> None:
     if cfg.TEST.AUG.ENABLED and not isinstance(model, SeesViews):
         raise InputError(f"TEST.AUG.ENABLED: {cfg.MODEL.META_ARCHITECTURE} has no test-time augmentation.")
     if not training or (resume and os.path.isfile(os.path.join(cfg.OUTPUT_DIR, TAG))):
-        load_trained_weights(model, cfg, resume)
+        path = load_trained_weights(model, cfg, resume)
+        if training:
+            require_resumable(path)
+        else:
+            check_independence(path, cfg.DATASETS.TEST)
         return
     if method_of(cfg).starts_from is not None:
         check_first_run(cfg)
@@ -423,15 +419,50 @@ def build_network(cfg) -> nn.Module:
         raise InputError(f"The network cannot be built: nothing is known by {error}{whose}.") from error
     except (ValueError, AssertionError) as error:
         raise InputError(f"The network cannot be built: {error}") from error
+    except Exception as error:  # of torch and Detectron2, on values that nothing has refused yet
+        raise InputError(f"The network cannot be built: {type(error).__name__}: {error}") from error
+
+
+@contextlib.contextmanager
+def kept_warnings() -> Iterator[List[str]]:
+    """The warnings of this package while the context lasts, in place of their output: the log of a run begins later."""
+    kept: List[str] = []
+    handler = logging.Handler(logging.WARNING)
+    handler.emit = lambda record: kept.append(record.getMessage())
+    package = logging.getLogger("tsdd_d2")
+    package.addHandler(handler)
+    try:
+        yield kept
+    finally:
+        package.removeHandler(handler)
+
+
+def _require_writable(folder: str) -> None:
+    """Raises InputError unless a file can be written into a folder, which need not exist; nothing is left there."""
+    made, path = [], os.path.abspath(folder)
+    while not os.path.lexists(path):
+        made.append(path)
+        path = os.path.dirname(path)
+    try:
+        os.makedirs(folder, exist_ok=True)
+        with tempfile.TemporaryFile(dir=folder) as file:
+            file.write(b"\0" * 4096)
+    except (OSError, ValueError) as error:
+        raise InputError(f"OUTPUT_DIR {folder} cannot be written to: {getattr(error, 'strerror', None) or error}.") from error
+    finally:
+        for path in made:
+            with contextlib.suppress(OSError):
+                os.rmdir(path)
 
 
 def check_output_dir(cfg, resume: bool, overwrite: bool, training: bool = True) -> None:
-    """Raises InputError if OUTPUT_DIR holds a run that this one would destroy, unasked or though it needs it, or a run
+    """Raises InputError if OUTPUT_DIR cannot be written to, or holds a run that this one would destroy, unasked or though it needs it, or a run
     that training cannot resume since its ROIs come from something else.
 
     Evaluation (not ``training``) writes below OUTPUT_DIR/inference alone: there a run of another configuration is worth a
     warning.
     """
+    _require_writable(cfg.OUTPUT_DIR)
     if overwrite:
         removed = [os.path.realpath(x) for x in (cfg.OUTPUT_DIR, *run_files(cfg.OUTPUT_DIR))]
         if cfg.MODEL.WEIGHTS and os.path.realpath(cfg.MODEL.WEIGHTS) in removed:
@@ -443,12 +474,10 @@ def check_output_dir(cfg, resume: bool, overwrite: bool, training: bool = True) 
     config_file = os.path.join(cfg.OUTPUT_DIR, CONFIG_FILE)
     if not os.path.exists(config_file):
         return
-    try:
-        with open(config_file) as file:
-            # empty where Detectron2 was killed as it wrote it
-            found = yaml.safe_load(file) or {}
-    except yaml.YAMLError as error:
-        raise InputError(f"{config_file} cannot be read: {error}") from error
+    # empty where Detectron2 was killed as it wrote it
+    found = read_yaml(config_file) or {}
+    if not isinstance(found, dict):
+        raise InputError(f"{config_file} cannot be read: it holds no keys with values.")
     differences = config_differences(found, yaml.safe_load(cfg.dump()))
     listed = [describe_difference(*difference) for difference in differences]
     if training and not resume:

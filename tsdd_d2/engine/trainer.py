@@ -164,9 +164,7 @@ class Trainer(DefaultTrainer):
             ResumableBestCheckpointer(cfg.TEST.EVAL_PERIOD, self.weights_only, "diagnosis/AUC")
             if is_main and cfg.DATASETS.VAL and cfg.TEST.EVAL_PERIOD > 0
             else None,
-            hooks.PeriodicCheckpointer(self.checkpointer, cfg.SOLVER.CHECKPOINT_PERIOD, max_to_keep=2)
-            if is_main
-            else None,
+            hooks.PeriodicCheckpointer(self.checkpointer, cfg.SOLVER.CHECKPOINT_PERIOD) if is_main else None,
             hooks.PeriodicWriter(self.build_writers(), period=20) if is_main else None,
         ]
 

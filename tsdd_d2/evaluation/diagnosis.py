@@ -156,9 +156,9 @@ def load_youden_threshold(path: str) -> float:
     """
     report = read_json(path)
     threshold = report.get("youden_threshold") if isinstance(report, dict) else None
-    if threshold is None:
+    if type(threshold) not in (int, float) or not 0 <= threshold <= 1:
         raise ValueError(
-            f"{path} holds no 'youden_threshold'. Give the diagnosis_<dataset>.json that the evaluation of a "
+            f"{path} holds no 'youden_threshold' in [0, 1]. Give the diagnosis_<dataset>.json that the evaluation of a "
             "validation set with benign and malignant images wrote."
         )
     return float(threshold)

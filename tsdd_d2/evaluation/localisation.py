@@ -3,16 +3,19 @@
 import contextlib
 import io
 import logging
+import os
 from collections import OrderedDict
 from typing import Any, Dict, List, Mapping, Sequence
 import numpy as np
 import torch
-from detectron2.data import DatasetCatalog
+from detectron2.data import DatasetCatalog, MetadataCatalog
 from detectron2.structures import BoxMode
 from pycocotools.coco import COCO
 from pycocotools.cocoeval import COCOeval
 from torchvision.ops import box_iou
 
+from ..data.categories import CONTIGUOUS_IDS
+from ..data.files import write_json
 from ..data.roi import to_xyxy
 from .records import RecordEvaluator, relative_file_name
 from .statistics import flatten_intervals, patient_bootstrap
@@ -32,7 +35,8 @@ class LocalisationEvaluator(RecordEvaluator):
     (absolute pixels of the original image) and "scores" (N,).
 
     The report ``localisation_<dataset_name>.json`` has the metrics with their intervals, and the chosen box
-    and its IoU for every image.
+    and its IoU for every image. ``<dataset_name>/coco_instances_results.json`` beside it has all boxes as COCO's results
+    format does, for Detectron2's tools/visualize_json_results.py and others.
     """
 
     def process(self, inputs, outputs):
@@ -44,6 +48,7 @@ class LocalisationEvaluator(RecordEvaluator):
                 "patient_id": input_["patient_id"],
                 "boxes": instances.pred_boxes.tensor.tolist(),
                 "scores": instances.scores.tolist(),
+                "classes": instances.pred_classes.tolist() if instances.has("pred_classes") else None,
             })
 
     def evaluate(self):
@@ -101,7 +106,21 @@ class LocalisationEvaluator(RecordEvaluator):
             "predictions": [_chosen_only(prediction) for prediction in predictions],
         }
         self._write_report("localisation", report)
+        self._write_coco_results(predictions)
         return OrderedDict(localisation=flatten_intervals(metrics))
+
+    def _write_coco_results(self, predictions: List[Mapping[str, Any]]) -> None:
+        """A detector without classes has the first one throughout."""
+        if not self._output_dir:
+            return
+        known = MetadataCatalog.get(self._dataset_name).get("thing_dataset_id_to_contiguous_id", {})
+        category_ids = {contiguous: category for category, contiguous in (known or CONTIGUOUS_IDS).items()}
+        results = [
+            {**_coco_annotation(x["image_id"], box), "category_id": category_ids[class_], "score": score}
+            for x in predictions
+            for box, score, class_ in zip(x["boxes"], x["scores"], x["classes"] or [0] * len(x["boxes"]))
+        ]
+        write_json(os.path.join(self._output_dir, self._dataset_name, "coco_instances_results.json"), results)
 
     def _check(self, prediction: Mapping[str, Any], images: Mapping[Any, Any]) -> None:
         where = f"Image {prediction['image_id']} ({prediction['file_name']})"
@@ -199,7 +218,7 @@ def class_agnostic_average_precision(
 
 
 def _chosen_only(prediction: Mapping[str, Any]) -> Dict[str, Any]:
-    chosen = {key: value for key, value in prediction.items() if key not in ("boxes", "scores")}
+    chosen = {key: value for key, value in prediction.items() if key not in ("boxes", "scores", "classes")}
     chosen["box"] = prediction["boxes"][0] if prediction["boxes"] else None
     chosen["score"] = prediction["scores"][0] if prediction["scores"] else None
     return chosen

@@ -5,19 +5,31 @@ from typing import Iterator, Optional, Tuple
 
 import numpy as np
 import pydicom
+from pydicom.encaps import generate_fragments, parse_basic_offsets
 from pydicom.misc import is_dicom
 from pydicom.pixels import apply_color_lut, apply_voi_lut, iter_pixels
+from pydicom.pixels.utils import get_expected_length
 
 from ..errors import InputError
 
-__all__ = ["is_dicom_file", "number_of_frames", "read_dicom", "ultrasound_region"]
+__all__ = ["WithoutImage", "is_dicom_file", "number_of_frames", "read_dicom", "ultrasound_region"]
 
 logger = logging.getLogger(__name__)
 
 DICOM_SUFFIXES = (".dcm", ".dicom")
 TWO_DIMENSIONAL = 1  # RegionSpatialFormat (0018,6012)
 
+# The sides in pixels of the smallest region that can show a lesion; a device that has none writes zeros.
+SMALLEST_REGION = 4
+PIXELS = ("PixelData", "FloatPixelData", "DoubleFloatPixelData")
+# How JPEG and JPEG-LS, and JPEG 2000, begin.
+CODESTREAMS = (b"\xff\xd8", b"\xff\x4f")
+
 Region = Tuple[int, int, int, int]
+
+
+class WithoutImage(InputError):
+    """A DICOM file that never held an image, such as the report beside the images of an examination."""
 
 
 def is_dicom_file(path: str) -> bool:
@@ -37,21 +49,53 @@ def read_dicom(path: str) -> Iterator[Tuple[Optional[int], np.ndarray, Region]]:
         region, see :func:`ultrasound_region`.
 
     Raises:
-        InputError: the file is damaged, has no pixels, is compressed in a way for which no decoder is installed, has
-            values that are not of 8 bits, a palette of 16 bits with entries of 8, or no usable region; the message
-            names the file.
+        WithoutImage: the file is a report or the like.
+        InputError: the file is damaged, holds other pixels than its header states, is compressed in a way for which no
+            decoder is installed, has values that are not of 8 bits, a palette of 16 bits with entries of 8, or no usable
+            region; the message names the file.
     """
     try:
-        dataset = pydicom.dcmread(path, stop_before_pixels=True)
+        # Whole, though not decoded: pydicom compares stated and found pixels of a data set, not of a path.
+        dataset = pydicom.dcmread(path)
+        if not any(keyword in dataset for keyword in PIXELS):
+            kind = getattr(dataset.get("SOPClassUID"), "name", "of unknown kind")
+            raise WithoutImage(f"{path}: a DICOM file without an image ({kind}).")
         region = ultrasound_region(dataset, path)
-        has_frames = int(dataset.get("NumberOfFrames") or 1) > 1
-        # from the path and not from a data set: that would hold all frames
-        for number, frame in enumerate(iter_pixels(path), start=1):
-            yield number if has_frames else None, _shown(frame, dataset, path), region
+        stated = int(dataset.get("NumberOfFrames") or 1)
+        _compare_pixels(dataset, stated, path)
+        for number, frame in enumerate(iter_pixels(dataset), start=1):
+            yield number if stated > 1 else None, _shown(frame, dataset, path), region
     except InputError:
         raise
     except Exception as error:  # pydicom and its decoders may raise anything on a damaged file
         raise InputError(f"{path}: the DICOM file cannot be read: {type(error).__name__}: {error}") from error
+
+
+def _compare_pixels(dataset: pydicom.Dataset, stated: int, path: str) -> None:
+    """Raises InputError where the pixel data are of more or fewer frames, or longer, than stated; shorter ones pydicom
+    refuses."""
+    if dataset.file_meta.TransferSyntaxUID.is_encapsulated:
+        found = _frames_in(dataset.PixelData)
+        if found != stated:
+            raise InputError(f"{path}: NumberOfFrames states {stated} frames, and the pixel data have {found}.")
+        return
+    pixels = next(dataset[keyword].value for keyword in PIXELS if keyword in dataset)
+    expected = get_expected_length(dataset)
+    line = min(int(dataset.Rows), int(dataset.Columns)) * int(dataset.SamplesPerPixel) * int(dataset.BitsAllocated) / 8
+    if len(pixels) >= expected + expected % 2 + line:  # less than a row or a column is padding
+        raise InputError(
+            f"{path}: {stated} frames of {dataset.Columns}x{dataset.Rows} pixels with {dataset.SamplesPerPixel} values in "
+            f"{dataset.PhotometricInterpretation} are stated, which have {expected} bytes, and the pixel data have {len(pixels)}."
+        )
+
+
+def _frames_in(encapsulated: bytes) -> int:
+    """By the table of their offsets or, where it is empty, by the fragments that begin one (all of run-length encoding)."""
+    offsets = parse_basic_offsets(encapsulated)
+    if offsets:
+        return len(offsets)
+    _, *fragments = generate_fragments(encapsulated)  # the table comes first
+    return sum(x.startswith(CODESTREAMS) for x in fragments) or len(fragments)
 
 
 def number_of_frames(path: str) -> Optional[int]:
@@ -74,7 +118,7 @@ def ultrasound_region(dataset: pydicom.Dataset, path: str) -> Region:
         (x0, y0, x1, y1) in pixels, x1 and y1 exclusive; the whole image if the file states no regions.
     Raises:
         InputError: none of the regions is two-dimensional (as of a spectral Doppler image), or all of them lie outside
-            the image.
+            the image or are too small to show a lesion.
     """
     height, width = int(dataset.Rows), int(dataset.Columns)
     stated = dataset.get("SequenceOfUltrasoundRegions")
@@ -91,11 +135,12 @@ def ultrasound_region(dataset: pydicom.Dataset, path: str) -> Region:
         for x in stated
         if x.get("RegionSpatialFormat") == TWO_DIMENSIONAL
     ]
-    inside = [x for x in regions if x[0] < x[2] and x[1] < x[3]]
+    smallest = min(SMALLEST_REGION, width, height)
+    inside = [x for x in regions if min(x[2] - x[0], x[3] - x[1]) >= smallest]
     if not inside:
         raise InputError(
-            f"{path}: no region to look at: of {len(stated)} regions {len(regions)} are two-dimensional, and "
-            f"none of these lies in the image of {width}x{height} pixels."
+            f"{path}: no region to look at: of {len(stated)} regions {len(regions)} are two-dimensional, and none of these "
+            f"has {smallest} pixels or more on each side in the image of {width}x{height} pixels: {regions}."
         )
     largest = max(inside, key=_area)
     if any(_beyond(x, largest) for x in inside):

@@ -6,12 +6,10 @@ from dataclasses import dataclass
 from typing import Callable, Iterable, Iterator, List, Optional, Sequence, Set, Tuple, Union
 
 import numpy as np
-from detectron2.data.detection_utils import read_image
-from PIL import Image
 
+from ..data.decoding import decode_image
 from ..errors import InputError
 from .dicom import DICOM_SUFFIXES, is_dicom_file, read_dicom
-from ..data.image_sizes import reason_against
 
 __all__ = [
     "ImageSource", "InputImage", "file_stem", "find_image_files", "picture_name", "read_image_file", "read_images",
@@ -90,7 +88,7 @@ def read_image_file(path: str) -> Iterator[InputImage]:
         for frame, pixels, region in read_dicom(path):
             yield InputImage(pixels, region, path, frame)
     else:
-        yield _whole(_decode(path), path)
+        yield _whole(decode_image(path).pixels, path)
 
 
 def read_pixels(path: str) -> np.ndarray:
@@ -169,18 +167,6 @@ def _looks_like_image(path: str) -> bool:
     if name.startswith(".") or name == DICOM_DIRECTORY:
         return False
     return name.lower().endswith(IMAGE_SUFFIXES) or os.path.isfile(path) and is_dicom_file(path)
-
-
-def _decode(path: str) -> np.ndarray:
-    try:
-        with Image.open(path) as image:
-            against = reason_against(image)
-        pixels = read_image(path, format="RGB")  # as the mapper of the training does
-    except Exception as error:  # a decoder may raise anything on a damaged file
-        raise InputError(f"{path}: the image cannot be read: {type(error).__name__}: {error}") from error
-    if against:
-        raise InputError(f"{path}: the file {against}.")
-    return pixels
 
 
 def _from_array(array: np.ndarray, channel_order: Optional[str], name: str) -> InputImage:

@@ -2,10 +2,9 @@
 
 import os
 from dataclasses import dataclass
-from typing import Any, Dict, Optional, Tuple
+from typing import Any, Dict, Iterable, Optional, Tuple
 
 import torch
-import yaml
 from torch import nn
 
 import tsdd_d2
@@ -13,25 +12,29 @@ from detectron2.config import CfgNode
 from detectron2.modeling import build_model
 
 from ..config import get_tsdd_cfg, without_retired_keys
+from ..config_values import PLACE_DEPENDENT, merge, reason_against_device, value_problems
 from ..data import CLASS_NAMES
-from ..errors import InputError
+from ..data.files import parse_yaml
+from ..errors import BBUIError, InputError
 from ..evaluation import load_youden_threshold
-from ..engine.checkpoint import TSDDCheckpointer
+from ..engine.checkpoint import TSDDCheckpointer, are_weights, require_finite
 from ..engine.run_folder import RunRecord, read_run_config, run_files
+from ..engine.seen_patients import seen_patients_of_run
 
 __all__ = ["ModelFile", "load_model", "load_model_of_run", "save_model", "save_model_of_run"]
 
 # Goes up when an older package could not read the files that are written from then on.
 FORMAT_VERSION = 1
-# What a file holds beside FORMAT_VERSION. The weights are under Detectron2's own key: MODEL.WEIGHTS may name the file.
+# What a file holds beside FORMAT_VERSION, its kind and what else must be true of it. The weights are under Detectron2's
+# own key: MODEL.WEIGHTS may name the file. The preprocessing is that of the configuration, for readers without this package.
 FIELDS = {
-    "model": dict,
-    "config": str,
-    "preprocessing": dict,
-    "class_names": list,
-    "threshold": float,
-    "training_set": dict,
-    "package_version": str,
+    "model": (dict, are_weights),
+    "config": (str, bool),
+    "preprocessing": (dict, bool),
+    "class_names": (list, lambda x: x == list(CLASS_NAMES)),
+    "threshold": (float, lambda x: 0 <= x <= 1),
+    "training_set": (dict, lambda x: all(isinstance(x.get(key), str) for key in ("name", "sha256"))),
+    "package_version": (str, bool),
 }
 
 
@@ -59,7 +62,15 @@ class ModelFile:
     package_version: str
 
 
-def save_model(path: str, cfg, model: nn.Module, *, threshold: float, training_set: Dict[str, str]) -> None:
+def save_model(
+    path: str,
+    cfg,
+    model: nn.Module,
+    *,
+    threshold: float,
+    training_set: Dict[str, str],
+    patients: Optional[Iterable[str]] = None,
+) -> None:
     """
     Writes a model file, completely or not at all; missing folders are made.
 
@@ -68,6 +79,8 @@ def save_model(path: str, cfg, model: nn.Module, *, threshold: float, training_s
         cfg: the whole configuration of ``model``.
         threshold: in [0, 1]; an image with ``malignancy >= threshold`` is called malignant.
         training_set: ``name`` and ``sha256``, of its annotation file.
+        patients: the keys of the patients of the training set, see :mod:`tsdd_d2.engine.seen_patients`, by which an
+            evaluation tells whether it is independent; None: unknown.
 
     Raises:
         InputError: another suffix, a threshold that is no probability, or an INPUT.FORMAT without three channels.
@@ -84,16 +97,11 @@ def save_model(path: str, cfg, model: nn.Module, *, threshold: float, training_s
         name[: -len(".pth")],
         format_version=FORMAT_VERSION,
         config=cfg.dump(),
-        preprocessing={
-            "format": cfg.INPUT.FORMAT,
-            "min_size": cfg.INPUT.MIN_SIZE_TEST,
-            "max_size": cfg.INPUT.MAX_SIZE_TEST,
-            "pixel_mean": list(cfg.MODEL.PIXEL_MEAN),
-            "pixel_std": list(cfg.MODEL.PIXEL_STD),
-        },
+        preprocessing=_preprocessing(cfg),
         class_names=list(CLASS_NAMES),
         threshold=float(threshold),
         training_set=dict(training_set),
+        patients=None if patients is None else sorted(patients),
         package_version=tsdd_d2.__version__,
     )
 
@@ -113,16 +121,17 @@ def load_model(path: str, device: Optional[str] = None) -> ModelFile:
     device = _usable(device)
     content = _read(path)
     source = f"{path} (written by tsdd_d2 {content['package_version']})"
-    cfg = _complete(_yaml_config(content["config"], path), source)
+    cfg = _config(content["config"], source)
+    if content["preprocessing"] != _preprocessing(cfg):
+        raise InputError(f"{path} is a damaged model file: its preprocessing is not that of its configuration.")
     cfg.MODEL.DEVICE = device
     cfg.freeze()
     model = _build_model(cfg, source)
     try:
         model.load_state_dict(content["model"])
-    except RuntimeError as error:
+    except (RuntimeError, TypeError, ValueError) as error:
         raise InputError(f"{path}: the weights do not fit the network of its configuration: {error}") from error
-    if not all(x.isfinite().all() for x in model.state_dict().values()):
-        raise InputError(f"{path}: some weights are not finite numbers; the training diverged.")
+    require_finite(model, path)
     return ModelFile(
         model=model.eval(),
         cfg=cfg,
@@ -148,7 +157,7 @@ def load_model_of_run(run: str, checkpoint: str, device: Optional[str] = None) -
         InputError: the run or the checkpoint is missing or does not fit; nothing here registers its architecture; the device
             is not there.
     """
-    cfg = _complete(read_run_config(run), os.path.join(run, "config.yaml"))
+    cfg = read_run_config(run, strict=True)
     weights = os.path.join(run, f"{checkpoint}.pth")
     if not os.path.isfile(weights):
         found = sorted(x[: -len(".pth")] for x in os.listdir(run) if x.endswith(".pth"))
@@ -160,6 +169,7 @@ def load_model_of_run(run: str, checkpoint: str, device: Optional[str] = None) -
         TSDDCheckpointer(model).load(weights, checkpointables=[])
     except InputError as error:
         raise InputError(f"{weights}: {error}") from error
+    require_finite(model, weights)
     return cfg, model.eval()
 
 
@@ -185,35 +195,41 @@ def save_model_of_run(
         threshold = _threshold_of_run(cfg, run, checkpoint)
     record = RunRecord.read(run)
     training_set = {"name": record.dataset, "sha256": record.annotation_sha256}
-    save_model(path, cfg, model, threshold=threshold, training_set=training_set)
+    seen = seen_patients_of_run(run)
+    patients = seen and seen.keys
+    save_model(path, cfg, model, threshold=threshold, training_set=training_set, patients=patients)
 
 
 def _usable(device: Optional[str]) -> str:
     """The device of :func:`load_model`."""
     device = device or ("cuda" if torch.cuda.is_available() else "cpu")
-    try:
-        torch.empty(0, device=device)
-    except (RuntimeError, AssertionError) as error:
-        raise InputError(f"The device {device} cannot be used: {str(error).partition(chr(10))[0]}") from error
+    reason = reason_against_device(device)
+    if reason:
+        raise InputError(reason)
     return device
 
 
-def _yaml_config(text: str, source: str) -> CfgNode:
-    """The configuration in a YAML text from ``source``, read by the safe loader."""
-    try:
-        return CfgNode(yaml.safe_load(text))
-    except (yaml.YAMLError, ValueError, AssertionError, AttributeError) as error:
-        raise InputError(f"{source}: its configuration cannot be read: {error}") from error
+def _preprocessing(cfg: CfgNode) -> Dict[str, Any]:
+    return {
+        "format": cfg.INPUT.FORMAT,
+        "min_size": cfg.INPUT.MIN_SIZE_TEST,
+        "max_size": cfg.INPUT.MAX_SIZE_TEST,
+        "pixel_mean": list(cfg.MODEL.PIXEL_MEAN),
+        "pixel_std": list(cfg.MODEL.PIXEL_STD),
+    }
 
 
-def _complete(cfg: CfgNode, source: str) -> CfgNode:
-    """A configuration with the defaults of the keys that did not exist yet when it was written."""
-    complete = get_tsdd_cfg()
-    try:
-        complete.merge_from_other_cfg(without_retired_keys(cfg, source))
-    except (KeyError, ValueError, AssertionError) as error:
-        raise InputError(f"{source}: its configuration is not one of tsdd_d2 {tsdd_d2.__version__}: {error}") from error
-    return complete
+def _config(text: str, source: str) -> CfgNode:
+    """The configuration in a YAML text, with the defaults of the keys that did not exist yet when it was written."""
+    values = parse_yaml(text, f"{source}: its configuration")
+    if not isinstance(values, dict):
+        raise InputError(f"{source}: its configuration cannot be read: it holds no keys with values.")
+    cfg = get_tsdd_cfg()
+    merge(cfg, without_retired_keys(values, source), f"{source}: its configuration, for tsdd_d2 {tsdd_d2.__version__},")
+    problems = value_problems(cfg, except_for=PLACE_DEPENDENT)
+    if problems:
+        raise BBUIError(f"{source}: its configuration is damaged:", problems)
+    return cfg
 
 
 def _build_model(cfg: CfgNode, source: str) -> nn.Module:
@@ -223,6 +239,8 @@ def _build_model(cfg: CfgNode, source: str) -> nn.Module:
         raise InputError(
             f"{source} needs a part that this tsdd_d2 {tsdd_d2.__version__} does not have: {error.args[0]}"
         ) from error
+    except Exception as error:  # of a network that no training can have had
+        raise InputError(f"{source}: no network can be built of its configuration: {type(error).__name__}: {error}") from error
 
 
 def _read(path: str) -> Dict[str, Any]:
@@ -230,7 +248,7 @@ def _read(path: str) -> Dict[str, Any]:
         raise InputError(f"The model file {path} does not exist.")
     try:
         content = torch.load(path, map_location="cpu", weights_only=True)
-    except Exception as error:  # the unpickler may raise anything on a damaged file
+    except Exception as error:  # see read_checkpoint
         reason = str(error).partition("\n")[0]
         raise InputError(f"{path} is no model file, or a damaged one: {type(error).__name__}: {reason}") from error
     hint = "tools/save_model.py makes a model file from a training run."
@@ -241,7 +259,7 @@ def _read(path: str) -> Dict[str, Any]:
             f"{path} has format {content['format_version']} (tsdd_d2 {content.get('package_version')}); "
             f"tsdd_d2 {tsdd_d2.__version__} reads format {FORMAT_VERSION}."
         )
-    wrong = [key for key, kind in FIELDS.items() if not isinstance(content.get(key), kind)]
+    wrong = [key for key, (kind, is_right) in FIELDS.items() if not (isinstance(content.get(key), kind) and is_right(content[key]))]
     if wrong:
         raise InputError(f"{path} is a damaged model file: {', '.join(wrong)} missing or malformed. {hint}")
     return content

@@ -1,9 +1,11 @@
 """The versions of the ROI annotation on disk: one immutable file for each round."""
 
+import errno
 import os
 from typing import Dict, List
 
-from ..data.files import read_json, write_json
+from ..data.files import write_json
+from ..data.validation import read_valid_bbui
 
 
 class ROIBank:
@@ -25,8 +27,15 @@ class ROIBank:
         return os.path.join(self.directory, f"round_{round_number:02d}.json")
 
     def read(self, round_number: int) -> Dict:
-        """Raises FileNotFoundError if the round was not written."""
-        return read_json(self.path(round_number))
+        """
+        Raises:
+            FileNotFoundError: the round was not written.
+            BBUIError: with all problems of the file.
+        """
+        path = self.path(round_number)
+        if not os.path.isfile(path):
+            raise FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT), path)
+        return read_valid_bbui(path)
 
     def write(self, round_number: int, bbui: Dict) -> str:
         """Returns the path of the new file."""

@@ -1,0 +1,59 @@
+"""An evaluation is of patients that the weights have not seen, whatever the configuration of the day says."""
+
+import shutil
+
+import pytest
+
+from detectron2.data import MetadataCatalog
+from tsdd_d2.data import ensure_registered, register_bbui_instances
+from tsdd_d2.data.files import read_json, write_json
+from tsdd_d2.engine.seen_patients import check_independence, patient_keys, seen_patients
+from tsdd_d2.engine.setup import check_network, load_config
+from tsdd_d2.errors import InputError
+
+from ..conftest import TINY_CONFIG
+
+
+def keys(dataset, patient, *files):
+    return patient_keys(dataset, [{"patient_id": patient, "file_name": x} for x in files])[patient]
+
+
+def test_a_patient_is_known_by_data_set_or_by_image():
+    seen = keys("clinic_fold1_train", "1", "images/1.png", "images/2.png")
+    assert len(seen) == 3
+    assert seen & keys("clinic_fold2_test", "1", "images/9.png")  # another view
+    assert seen & keys("copy", "1", "images/2.png")  # under another name
+    assert not seen & keys("elsewhere_fold1_test", "1", "images/9.png")
+    assert not seen & keys("clinic_fold1_test", "2", "images/9.png")
+
+
+@pytest.fixture
+def weights(finished_run):
+    return str(finished_run / "model_final.pth")
+
+
+def test_the_record_of_a_run_is_asked(weights, tiny_environment, tmp_path, caplog):
+    check_independence(weights, ["tiny_fold1_test"])
+    assert not caplog.records
+    check_independence(weights, ["tiny_fold1_train"])
+    assert "tiny_fold1_train" in caplog.text
+    # the patients of another fold's test set, of which this run had one in training
+    ensure_registered("tiny_fold1_test")
+    metadata = MetadataCatalog.get("tiny_fold1_test")
+    source = read_json(metadata.json_file)
+    source["images"][0]["patient_id"] = "p1"
+    write_json(tmp_path / "fold2_test.json", source)
+    register_bbui_instances("tiny_fold2_test", tmp_path / "fold2_test.json", metadata.image_root)
+    options = ["MODEL.WEIGHTS", weights, "DATASETS.TEST", "('tiny_fold2_test',)", "DATASETS.TRAIN", "('tiny_fold2_train',)"]
+    with pytest.raises(InputError, match=r"tiny_fold2_test: 1 of .*p1"):
+        check_independence(weights, ["tiny_fold2_test"])
+    cfg = load_config(TINY_CONFIG, options)
+    with pytest.raises(InputError, match=r"model_final\.pth"):
+        check_network(cfg, training=False)
+
+
+def test_weights_without_a_record_are_unknown(weights, tiny_environment, tmp_path, caplog):
+    shutil.copy(weights, tmp_path / "mine.pth")
+    assert seen_patients(str(tmp_path / "mine.pth")) is None
+    check_independence(str(tmp_path / "mine.pth"), ["tiny_fold1_test"])
+    assert "unknown" in caplog.text

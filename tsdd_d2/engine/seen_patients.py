@@ -1,0 +1,115 @@
+"""Which patients a network was trained on: asked of what was stored with its weights, not of today's configuration."""
+
+import hashlib
+import logging
+import os
+import re
+from typing import Any, Dict, FrozenSet, Iterable, Mapping, NamedTuple, Optional
+
+from detectron2.data import MetadataCatalog
+
+from ..data import ensure_registered
+from ..data.validation import read_valid_bbui
+from ..errors import InputError
+from ..refinement import ROIBank
+from .checkpoint import read_checkpoint
+from .run_folder import RECORD, WRITTEN, RunRecord
+
+__all__ = ["SeenPatients", "check_independence", "patient_keys", "seen_patients", "seen_patients_of_run"]
+
+logger = logging.getLogger(__name__)
+
+_FOLD = re.compile(r"_fold[1-9][0-9]*_(train|val|test)")
+
+
+class SeenPatients(NamedTuple):
+    """
+    Attributes:
+        dataset: name of the training set.
+        keys: those of :func:`patient_keys` of all its patients.
+    """
+
+    dataset: str
+    keys: FrozenSet[str]
+
+
+def patient_keys(dataset: str, images: Iterable[Mapping[str, Any]]) -> Dict[str, FrozenSet[str]]:
+    """
+    What tells the patients of a data set from others, wherever its images lie: two data sets may both have a patient "1".
+
+    Args:
+        dataset: its name; that of a fold's split stands for the whole data set.
+        images: entries of a BBUI file.
+    Returns:
+        patient -> 16 hexadecimal digits of the SHA-256 of the patient with the data set, and of the patient with the name
+        of each image. They are no secret: whoever has a patient's id can compute them.
+    """
+    collection = _FOLD.sub("", dataset)
+    keys: Dict[str, set] = {}
+    for image in images:
+        patient = image["patient_id"]
+        keys.setdefault(patient, {_key("data set", collection, patient)}).add(_key("image", image["file_name"], patient))
+    return {patient: frozenset(found) for patient, found in keys.items()}
+
+
+def _key(*parts: str) -> str:
+    return hashlib.sha256("\0".join(parts).encode()).hexdigest()[:16]
+
+
+def seen_patients(weights: str) -> Optional[SeenPatients]:
+    """
+    The patients that weights were trained on, from the model file itself, or from the run that a checkpoint lies in.
+
+    Returns:
+        None if there is no record: it is unknown.
+    Raises:
+        InputError: the file or the record is damaged.
+    """
+    run, name = os.path.split(os.path.abspath(weights))
+    if WRITTEN.fullmatch(name) and os.path.isfile(os.path.join(run, RECORD)):
+        return seen_patients_of_run(run)
+    content = read_checkpoint(weights)
+    keys, training_set = content.get("patients"), content.get("training_set")
+    if isinstance(keys, list) and isinstance(training_set, dict):
+        return SeenPatients(str(training_set.get("name")), frozenset(map(str, keys)))
+    return None
+
+
+def seen_patients_of_run(run: str) -> Optional[SeenPatients]:
+    """See :func:`seen_patients`; round 0 of a run holds all images of its training set."""
+    try:
+        images = ROIBank(os.path.join(run, "rois")).read(0)["images"]
+    except FileNotFoundError:
+        return None
+    dataset = RunRecord.read(run).dataset
+    return SeenPatients(dataset, frozenset().union(*patient_keys(dataset, images).values()))
+
+
+def check_independence(weights: str, datasets: Iterable[str]) -> None:
+    """
+    Compares the patients that weights were trained on with those of the sets that they are to be tested on. A test on the
+    training set itself is worth a warning, and so are weights without a record.
+
+    Raises:
+        InputError: another set has some of the patients.
+    """
+    seen = seen_patients(weights)
+    if seen is None:
+        logger.warning("%s has no record of its training: whether it was trained on the test patients is unknown.", weights)
+        return
+    problems = []
+    for name in datasets:
+        ensure_registered(name)
+        keys = patient_keys(name, read_valid_bbui(MetadataCatalog.get(name).json_file)["images"])
+        known = sorted(patient for patient, found in keys.items() if found & seen.keys)
+        if name == seen.dataset:
+            logger.warning("%s is what %s was trained on: this is no test.", name, weights)
+        elif known:
+            listed = ", ".join(known[:3]) + ", ..." * (len(known) > 3)
+            problems.append(f"{name}: {len(known)} of its {len(keys)} patients ({listed})")
+    if problems:
+        raise InputError(
+            f"{weights} was trained on {seen.dataset}, with patients of the sets that it is to be tested on:\n  "
+            + "\n  ".join(problems)
+            + "\nName other sets in DATASETS.TEST, such as those of the same fold."
+        )
