@@ -59,13 +59,13 @@ def foreign_folder(tmp_path, monkeypatch, tiny_dataset):
 
 def test_every_block_of_the_page_runs(foreign_folder, capsys, monkeypatch):
     pytest.importorskip("supervision", reason="the extra [test] is not installed")
-    losses, rois_of_images = TSDDStage1.losses, []
+    losses, rois_of_images = TSDDStage1.training_losses, []
 
     def count(self, batched_inputs):
         rois_of_images.extend(len(x["instances"]) for x in batched_inputs)
         return losses(self, batched_inputs)
 
-    monkeypatch.setattr(TSDDStage1, "losses", count)
+    monkeypatch.setattr(TSDDStage1, "training_losses", count)
     namespace = {"__name__": "foreign_project"}
     blocks = code_blocks(PAGE)
     assert len(blocks) == 4
