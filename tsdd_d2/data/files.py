@@ -204,10 +204,11 @@ def _named_errors(path: str) -> Iterator[None]:
     try:
         yield
     except OSError as error:
-        if error.errno is not None and error.filename2 is None:
-            folder = os.path.dirname(path)
-            # making the folder may have failed further up
-            error.filename = path if error.filename is None or os.path.isdir(folder) else error.filename
+        folder, name = os.path.split(path)
+        # an error of another file, such as one that is written at the same time, has its name already
+        is_ours = error.filename is None or str(error.filename).startswith(os.path.join(folder, f".{name}."))
+        if error.errno is not None and error.filename2 is None and is_ours:
+            error.filename = path
         raise
 
 
