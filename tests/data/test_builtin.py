@@ -59,7 +59,7 @@ def test_ensure_registered_leaves_other_registrations_alone(bbui, root, monkeypa
 def test_import_registers_the_public_data_sets_and_opens_no_data_set():
     script = (
         "import builtins, sys\n"
-        "import detectron2.data, tqdm, numpy\n"
+        "import detectron2.data, detectron2.engine, numpy.testing, tqdm\n"
         "names = []\n"
         "sys.addaudithook(lambda event, args: names.append(str(args[0])) if event == 'open' else None)\n"
         "import tsdd_d2.data\n"

@@ -162,7 +162,7 @@ def test_a_first_stage_that_saw_other_pixels_is_worth_a_warning(finished_run, ti
         (lambda run: os.remove(run / "run.json"), "has no run.json"),
         (lambda run: os.remove(run / "rois" / "round_02.json"), "lacks the ROIs of its last round"),
         (lambda run: RunRecord.read(run)._replace(status="running").write(run), "not finished"),
-        (lambda run: RunRecord.read(run)._replace(architecture="TSDDStage2").write(run), "not of the first stage"),
+        (lambda run: RunRecord.read(run)._replace(architecture="TSDDStage2").write(run), "goes on from one of tsddnet_stage1"),
         (lambda run: write_json(run / "run.json", {"status": "finished"}), "no record of a training run"),
     ],
 )

@@ -99,4 +99,4 @@ def test_the_templates_are_part_of_the_package(tmp_path):
     command = [sys.executable, "setup.py", "-q", "build_py", "--build-lib", str(tmp_path)]
     subprocess.run(command, cwd=ROOT, check=True, capture_output=True)
     assert set(os.listdir(tmp_path / "tsdd_d2" / "review" / "templates")) == {"page.html", "page.css", "page.js"}
-    assert set(os.listdir(tmp_path / "tsdd_d2" / "report" / "templates")) == {"report.html", "report.css"}
+    assert set(os.listdir(tmp_path / "tsdd_d2" / "experiments" / "templates")) == {"report.html", "report.css"}
