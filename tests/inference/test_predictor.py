@@ -158,8 +158,7 @@ def test_nothing_found(model_file, files, monkeypatch):
 
 
 def peer(method, tmp_path):
-    config = os.path.join(ROOT, "configs", f"{method}_cpu.yaml")
-    return loaded(load_config(config, tiny_overrides()), tmp_path / "model.pth")
+    return loaded(load_config(opts=tiny_overrides(), method=method), tmp_path / "model.pth")
 
 
 @pytest.mark.parametrize("method, most", [("retinanet", 2), ("faster_rcnn", 2), ("cnet_whole_image", 1)])

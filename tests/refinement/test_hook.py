@@ -43,8 +43,8 @@ def test_memory_does_not_grow_with_the_rounds(tiny_cfg, tiny_dataset, tmp_path):
     assert loaded == [0, 1, 2, 3, 4] and bank.rounds() == loaded
     assert bank.read(0) == read_json(MetadataCatalog.get("tiny_fold1_train").json_file)
     assert len(DatasetCatalog.get("tiny_fold1_train")) == 16
-    # a few anchors are cached in the first pass; after it nothing stays
-    assert kept[1:] == kept[1:2] * 4
+    # a few anchors are cached in the first pass; after it nothing stays (what another test left may go meanwhile)
+    assert max(kept[2:]) <= kept[1]
 
 
 def test_rounds_of_an_earlier_training_are_not_taken_for_its_own(tiny_cfg, tiny_dataset, tmp_path):

@@ -61,13 +61,11 @@ def test_nothing_to_review(reviewed):
     assert not (root / "review.html").exists()
 
 
-@pytest.mark.parametrize(
-    "content, reason", [(None, "the file does not exist"), (b"no image", "the image cannot be read")]
-)
-def test_an_image_that_cannot_be_read(reviewed, content, reason):
+@pytest.mark.parametrize("content", [None, b"no image"])
+def test_an_image_that_cannot_be_read(reviewed, content):
     rounds, root = reviewed
     (root / "1.png").unlink() if content is None else (root / "1.png").write_bytes(content)
-    with pytest.raises(InputError, match=rf"1\.png: {reason}"):
+    with pytest.raises(InputError, match=r"1\.png"):
         write_review_page(str(root / "review.html"), rounds, "clinic_train", str(root))
     assert not (root / "review.html").exists()
 
