@@ -3,7 +3,7 @@
 
 A table stands between two markers; text around them stays as it is:
     <!-- table: NAME -->          the first table of results/NAME.md
-    <!-- table: NAME short -->    less the paper's rows and most columns
+    <!-- table: NAME short -->    less the paper's rows, those without runs, and most columns
     <!-- end of table -->
 """
 
@@ -74,7 +74,8 @@ def update_tables(text: str, results_dir: str) -> str:
     def rewrite(match: re.Match) -> str:
         rows = read_table(os.path.join(results_dir, f"{match['name']}.md"))
         if match["form"]:
-            rows = [{x: row[x] for x in SHORT if x in row} for row in rows if not any(MARK in x for x in row.values())]
+            shown = [row for row in rows if "missing" not in row.values() and not any(MARK in x for x in row.values())]
+            rows = [{x: row[x] for x in SHORT if x in row} for row in shown]
         return f"{match['start']}\n\n{markdown_table(rows)}\n\n{END}"
 
     return re.sub(rf"(?P<start>{MARKER.pattern}).*?{END}", rewrite, text, flags=re.DOTALL)

@@ -1,5 +1,6 @@
 """Reading the folder of a run, and what --overwrite removes: all that a run wrote, and nothing else."""
 
+import inspect
 import os
 import re
 import runpy
@@ -87,7 +88,7 @@ def test_the_old_run_is_removed_when_all_checks_have_passed(run, tiny_dataset, m
     tool = runpy.run_path(os.path.join(ROOT, "tools", "train_net.py"))["run"]
     left = []
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "0")
-    names = tool.__globals__
+    names = inspect.unwrap(tool).__globals__
     names.update(keep_freed_memory=lambda: None, evaluate_run=lambda cfg: {}, trainer_of=lambda cfg: mock.Mock())
     names["launch"] = lambda main, *_, args, **__: main(*args)
     names["default_setup"] = lambda cfg, args: left.extend(files(run))
