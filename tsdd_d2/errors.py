@@ -34,7 +34,7 @@ class BBUIError(InputError):
 def _grouped(problems: Sequence[str]) -> List[str]:
     kinds: Dict[str, List[str]] = {}
     for problem in problems:
-        kinds.setdefault(_PARTICULARS.sub("#", problem), []).append(problem)
+        kinds.setdefault(_PARTICULARS.sub("#", problem[:LONGEST_PROBLEM]), []).append(problem)
     lines = []
     for found in list(kinds.values())[:MOST_KINDS]:
         lines += [f"  - {_cut(problem)}" for problem in found[:MOST_EXAMPLES]]
