@@ -7,7 +7,7 @@ import runpy
 
 import pytest
 
-from tsdd_d2.data.files import read_json
+from tsdd_d2.data.files import read_json, write_json
 
 from ..methods.tiny import tiny_overrides
 from ..conftest import ROOT, make_tiny_dataset
@@ -142,6 +142,10 @@ def test_bad_input_exits_with_2_and_trains_nothing(reproduce, tmp_path, capsys, 
 def test_with_the_real_training_tool(tiny_environment, session_datasets, tmp_path):
     """C-Net on the manual ROI, trained and then evaluated on another data set without training."""
     make_tiny_dataset(session_datasets / "other")
+    file = session_datasets / "other" / "annotations" / "fold1_train.json"
+    content = read_json(file)
+    others = [{**x, "patient_id": f"other {x['patient_id']}"} for x in content["images"]]
+    write_json(file, {**content, "images": others})
     options = ["--experiment", "table1", "--data", "tiny", "--methods", "cnet_oracle", "--folds", "1", "--p", "0.5"]
     options += ["--output", str(tmp_path), "--test-data", "other_fold1_train"]
     sizes = tiny_overrides(iterations=2)[8:]  # the data sets and p are the run's own
