@@ -12,7 +12,7 @@ INSTALLED := $(VENV)/.installed
 REPRODUCE = $(BIN)/python tools/reproduce.py $(REPRODUCE_ARGS) --experiment
 
 .DEFAULT_GOAL := help
-.PHONY: help install test demo ablation experiments reproduce-small clean distclean
+.PHONY: help install test lint demo ablation experiments reproduce-small clean distclean
 
 SMALL_STEPS := INPUT.MIN_SIZE_TRAIN '(192,)' INPUT.MIN_SIZE_TEST 192 INPUT.MAX_SIZE_TRAIN 256 INPUT.MAX_SIZE_TEST 256 \
     REFINEMENT.WARMUP_ITER 30 REFINEMENT.ROUNDS 2 REFINEMENT.MIN_IOU_WITH_MANUAL 0.0 SOLVER.WARMUP_ITERS 10 \
@@ -25,6 +25,10 @@ install: $(INSTALLED)  ## create .venv with the tested versions (about 6 GB), on
 
 test: $(INSTALLED)  ## run the tests; DETECTRON2_DATASETS=<folder> adds those on real images
 	$(BIN)/python -m pytest $(PYTEST_ARGS)
+
+lint: $(INSTALLED)  ## check the style
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
 
 demo: export DETECTRON2_DATASETS = $(DEMO)/datasets
 demo: $(INSTALLED)  ## generate the phantom data, train all rounds of stage 1, draw the ROIs, make the review page

@@ -60,6 +60,6 @@ setup(
         "slurm": ["submitit"],
         "ray": ["ray"],
         "export": EXPORT,
-        "test": ["pytest", "selenium", "submitit", "ray", "supervision", "MLstatkit", *EXPORT],
+        "test": ["pytest", "ruff", "selenium", "submitit", "ray", "supervision", "MLstatkit", *EXPORT],
     },
 )

@@ -307,9 +307,7 @@ def draw_phasors(size: int, rng: np.random.Generator) -> np.ndarray:
     return (rng.standard_normal((size, size)) + 1j * rng.standard_normal((size, size))) / np.sqrt(2)
 
 
-def apply_point_spread(
-    scatterers: np.ndarray, axial_width: float, lateral_width: float, focus: float
-) -> np.ndarray:
+def apply_point_spread(scatterers: np.ndarray, axial_width: float, lateral_width: float, focus: float) -> np.ndarray:
     """
     Convolves complex scatterers (H, W) with the demodulated point-spread function: a Gaussian of unit energy
     with standard deviations `axial_width` and, growing away from the depth `focus`, `lateral_width`,
@@ -414,9 +412,7 @@ def phantom_image(
         the (size, size) uint8 image, and a dict with "malignant" (bool), "true_bbox" and "bbox" (coarse),
         both XYWH.
     """
-    shared, own = (
-        np.random.SeedSequence(seed, spawn_key=(patient_number, key)) for key in (0, image_number + 1)
-    )
+    shared, own = (np.random.SeedSequence(seed, spawn_key=(patient_number, key)) for key in (0, image_number + 1))
     # Every second patient has a malignant lesion, so that any number of patients is balanced.
     patient = draw_patient(patient_number % 2 == 1, np.random.default_rng(shared))
     image_rng, box_rng = (np.random.default_rng(child) for child in own.spawn(2))
@@ -427,9 +423,7 @@ def phantom_image(
     return image, {"malignant": patient.malignant, "true_bbox": true_box, "bbox": box}
 
 
-def write_phantom_image(
-    numbers: tuple[int, int], output_dir: Path, seed: int, size: int, coarseness: float
-) -> dict:
+def write_phantom_image(numbers: tuple[int, int], output_dir: Path, seed: int, size: int, coarseness: float) -> dict:
     """
     Writes image `numbers` = (patient, image), and returns its dict of :func:`phantom_image` with "file_name".
     """

@@ -12,9 +12,9 @@ import sys
 from typing import Any, Dict, List, Optional, Tuple
 
 import numpy as np
-from detectron2.data.detection_utils import read_image
 from tqdm import tqdm
 
+from detectron2.data.detection_utils import read_image
 from tsdd_d2.data import (
     CATEGORIES,
     BBUIError,
@@ -125,14 +125,10 @@ def build_bbui(root: str, include_normal: bool = False) -> Dict[str, Any]:
     class_names = ["benign", "malignant"] + ["normal"] * include_normal
     missing = [name for name in class_names if not os.path.isdir(os.path.join(class_root, name))]
     if missing:
-        raise BBUIError(
-            f"{class_root} has no folder {', '.join(missing)}. --root must name the folder of BUSI."
-        )
+        raise BBUIError(f"{class_root} has no folder {', '.join(missing)}. --root must name the folder of BUSI.")
 
     entries = [
-        (name, path, masks)
-        for name in class_names
-        for path, masks in find_images(os.path.join(class_root, name)).items()
+        (name, path, masks) for name in class_names for path, masks in find_images(os.path.join(class_root, name)).items()
     ]
     without = [
         os.path.join(class_root, name)
@@ -174,9 +170,7 @@ def build_bbui(root: str, include_normal: bool = False) -> Dict[str, Any]:
                 problems.append(f"{mask_path} cannot be decoded: {type(error).__name__}: {error}")
                 continue
             if mask.shape != (height, width):
-                problems.append(
-                    f"{mask_path} has {mask.shape[1]}x{mask.shape[0]} pixels, its image {width}x{height}"
-                )
+                problems.append(f"{mask_path} has {mask.shape[1]}x{mask.shape[0]} pixels, its image {width}x{height}")
                 continue
             box = mask_to_box(mask)
             if box is None:

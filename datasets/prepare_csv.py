@@ -66,9 +66,7 @@ def read_rows(path: str) -> Tuple[List[Dict[str, Any]], List[Problem]]:
     expected = COLUMNS + (BOX_COLUMNS if set(BOX_COLUMNS) & set(found) else ())
     missing = [column for column in expected if column not in found]
     if missing:
-        raise BBUIError(
-            f"{path} has no column {', '.join(missing)}. Its header line is {','.join(found)!r}."
-        )
+        raise BBUIError(f"{path} has no column {', '.join(missing)}. Its header line is {','.join(found)!r}.")
     if not lines:
         raise BBUIError(f"{path} has no rows.")
     rows, problems = [], []
@@ -207,9 +205,7 @@ def prepare(root: str, csv_file: str, output: str, num_folds: int, seed: int) ->
 @reports_errors
 def main(argv=None) -> int:
     parser = preparation_parser(__doc__, EXAMPLES)
-    parser.add_argument(
-        "--root", type=os.path.expanduser, required=True, help="folder that the file names start from"
-    )
+    parser.add_argument("--root", type=os.path.expanduser, required=True, help="folder that the file names start from")
     parser.add_argument("--csv", type=os.path.expanduser, required=True, help="the table")
     add_annotation_options(parser)
     parser.add_argument("--num-folds", type=int, default=5, help="number of folds, at least 2 (default: 5)")

@@ -38,9 +38,7 @@ def machine(installer, monkeypatch):
     Attributes: dependencies, imports, git_answers, builds, pip_succeeds (bool), and done (list of str), the
     steps that would have changed the environment.
     """
-    state = SimpleNamespace(
-        dependencies=True, imports=False, git_answers=False, builds=False, pip_succeeds=True, done=[]
-    )
+    state = SimpleNamespace(dependencies=True, imports=False, git_answers=False, builds=False, pip_succeeds=True, done=[])
 
     def import_error(modules):
         if modules is installer.DEPENDENCY_MODULES:
@@ -119,9 +117,7 @@ def test_no_git_or_a_silent_host_is_no_answer(installer, monkeypatch, failure):
 
 @pytest.mark.parametrize("return_code, answers", [(0, True), (128, False)])
 def test_git_exit_code_decides(installer, monkeypatch, return_code, answers):
-    monkeypatch.setattr(
-        installer.subprocess, "run", lambda command, **_: subprocess.CompletedProcess(command, return_code)
-    )
+    monkeypatch.setattr(installer.subprocess, "run", lambda command, **_: subprocess.CompletedProcess(command, return_code))
     assert installer.git_host_answers() is answers
 
 
@@ -158,8 +154,7 @@ def test_redistribution_is_pinned_by_hash_and_leaves_strays_out(installer, monke
 
     assert installer.install_redistribution()
     assert requirements == [
-        "sal-detectron2==0.7.2 "
-        "--hash=sha256:491af0c7f79bdb2d178e46f6cb16a97c4ac968d45c41ea3f6b6435d59bbee561\n"
+        "sal-detectron2==0.7.2 --hash=sha256:491af0c7f79bdb2d178e46f6cb16a97c4ac968d45c41ea3f6b6435d59bbee561\n"
     ]
     files = {p.relative_to(site_packages).as_posix() for p in site_packages.rglob("*") if p.is_file()}
     assert files == {*wanted, "tools/__init__.py"}

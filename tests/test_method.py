@@ -37,7 +37,9 @@ def test_a_configuration_without_a_name_is_known_by_its_network():
         assert method_of(cfg).name == name
 
 
-@pytest.mark.parametrize("method, architecture", [("", "GeneralizedRCNN"), ("nobody", "TSDDStage1"), ("retinanet", "TSDDStage1")])
+@pytest.mark.parametrize(
+    "method, architecture", [("", "GeneralizedRCNN"), ("nobody", "TSDDStage1"), ("retinanet", "TSDDStage1")]
+)
 def test_a_method_that_is_none(method, architecture):
     cfg = get_tsdd_cfg()
     cfg.METHOD, cfg.MODEL.META_ARCHITECTURE = method, architecture
@@ -55,4 +57,8 @@ def test_names_are_unique(monkeypatch):
 
 def test_a_row_as_it_is_printed():
     row = paper_row("table1 table3", 0.2, "1.5±0.5 2±1 3±1 4±1", auc=0.9)
-    assert row.tables == ("table1", "table3") and row.metrics["accuracy"] == (1.5, 0.5) and row.metrics["youden_index"] == (4, 1)
+    assert (
+        row.tables == ("table1", "table3")
+        and row.metrics["accuracy"] == (1.5, 0.5)
+        and row.metrics["youden_index"] == (4, 1)
+    )

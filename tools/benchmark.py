@@ -14,12 +14,11 @@ import torchvision
 from torchvision.ops import roi_align
 from tqdm import tqdm
 
+import tsdd_d2  # noqa: F401 (registers our parts)
 from detectron2.data import DatasetCatalog, MetadataCatalog
 from detectron2.modeling import build_model
 from detectron2.structures import Boxes, Instances
 from detectron2.utils.events import EventStorage
-
-import tsdd_d2  # noqa: F401 (registers our parts)
 from tsdd_d2 import load_model, save_model
 from tsdd_d2.data import ensure_registered
 from tsdd_d2.data.files import read_json
@@ -94,10 +93,7 @@ def benchmark_round(args) -> None:
         for batch in round_loader(cfg, dataset_dicts):
             images = model.dnet.preprocess_image(batch)
             proposals = model.propose(images, model.dnet.extract_features(images), k)
-            boxes = [
-                torch.cat([x.pred_boxes.tensor, roi])
-                for x, roi in zip(proposals, rois_in_tensor(batch, images))
-            ]
+            boxes = [torch.cat([x.pred_boxes.tensor, roi]) for x, roi in zip(proposals, rois_in_tensor(batch, images))]
             batches.append((images, model.cnet.crop(images.tensor, boxes)))
 
     def one_round(mapper):
@@ -199,9 +195,7 @@ def benchmark_predict(args) -> None:
     def assembly(batch):
         images = retinanet.preprocess_image(batch)
         boxes = [x.pred_boxes.tensor[:1] for x in detect(images)]
-        crops = roi_align(
-            images.tensor, boxes, output_size=cfg.MODEL.CNET.INPUT_SIZE, sampling_ratio=1, aligned=True
-        )
+        crops = roi_align(images.tensor, boxes, output_size=cfg.MODEL.CNET.INPUT_SIZE, sampling_ratio=1, aligned=True)
         return classifier(crops).softmax(dim=1)
 
     for batch_size in sorted({args.batch_size, 1}, reverse=True):
@@ -210,9 +204,7 @@ def benchmark_predict(args) -> None:
         # this one lets as few through to NMS as a trained detector does.
         retinanet.test_score_thresh = 0.0
         retinanet.test_score_thresh = min(x.scores[-1].item() for x in detect(retinanet.preprocess_image(batch)))
-        timings = alternate(
-            lambda: model(batch), lambda: assembly(batch), args.repeats, f"{batch_size} image(s)"
-        )
+        timings = alternate(lambda: model(batch), lambda: assembly(batch), args.repeats, f"{batch_size} image(s)")
         report(f"TSDDNet, {batch_size} image(s)", timings[0], "RetinaNet and ResNet-18", timings[1], timings[2])
 
 

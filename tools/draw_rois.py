@@ -11,10 +11,10 @@ import sys
 from typing import Set
 
 import numpy as np
-from detectron2.data import MetadataCatalog
 from PIL import Image
 from tqdm import tqdm
 
+from detectron2.data import MetadataCatalog
 from tsdd_d2.data import ensure_registered
 from tsdd_d2.data.files import read_json, replacing, write_text
 from tsdd_d2.engine.run_folder import read_rounds, read_run_config

@@ -23,19 +23,18 @@ from torchvision.ops import box_iou
 
 from detectron2.data import DatasetCatalog, MetadataCatalog
 from detectron2.structures import Boxes, BoxMode
-
 from tsdd_d2.data import ensure_registered
 from tsdd_d2.data.files import read_json, write_json
 from tsdd_d2.data.roi import is_fully_annotated, rois_xyxy, to_xyxy
-from tsdd_d2.inference.model_file import load_model_of_run
 from tsdd_d2.engine.run_folder import read_rounds
 from tsdd_d2.errors import InputError, reports_errors
-from tsdd_d2.modeling.contract import ScoresCandidates, supports
+from tsdd_d2.evaluation.tables import explanation_tables
+from tsdd_d2.inference.model_file import load_model_of_run
 from tsdd_d2.modeling.cnet import jitter_boxes
+from tsdd_d2.modeling.contract import ScoresCandidates, supports
 from tsdd_d2.refinement import score_all_candidates
 from tsdd_d2.refinement.explanation import candidate_quality, incumbent_advantage, replacement
 from tsdd_d2.refinement.round_loader import round_loader
-from tsdd_d2.evaluation.tables import explanation_tables
 
 EPILOG = """
 Examples:

@@ -110,9 +110,7 @@ def build_official():
     """
     # No isolation: its setup.py imports torch, and the extension must be compiled for the torch that is here.
     # No dependencies: this project's setup.py brings them, and they must not move torch or numpy again.
-    built = pip(
-        "install", "--no-deps", "--no-build-isolation", "--use-pep517", f"git+{SOURCE_URL}@{SOURCE_COMMIT}"
-    )
+    built = pip("install", "--no-deps", "--no-build-isolation", "--use-pep517", f"git+{SOURCE_URL}@{SOURCE_COMMIT}")
     return built and import_error(DETECTRON2_MODULES) is None
 
 

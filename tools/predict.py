@@ -13,11 +13,11 @@ from PIL import Image
 from tqdm import tqdm
 
 from tsdd_d2 import Predictor, load_model
-from tsdd_d2.inference.dicom import WithoutImage, number_of_frames
 from tsdd_d2.data.files import read_json, write_json, write_text
-from tsdd_d2.inference.input_images import find_image_files, picture_name, read_images
 from tsdd_d2.engine.run_folder import sha256_of_file
 from tsdd_d2.errors import InputError, reports_errors
+from tsdd_d2.inference.dicom import WithoutImage, number_of_frames
+from tsdd_d2.inference.input_images import find_image_files, picture_name, read_images
 from tsdd_d2.visualization import draw_prediction
 
 LINES = "predictions.jsonl"
@@ -54,9 +54,7 @@ def main(argv=None) -> int:
         description=__doc__, epilog=EPILOG, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("--model", required=True, metavar="FILE", help="a model file, see tools/save_model.py")
-    parser.add_argument(
-        "--input", required=True, nargs="+", metavar="PATH", help="image files, quoted patterns, or folders"
-    )
+    parser.add_argument("--input", required=True, nargs="+", metavar="PATH", help="image files, quoted patterns, or folders")
     parser.add_argument("--output", required=True, metavar="DIR", help="a new or empty folder")
     parser.add_argument("--resume", action="store_true", help="go on in a folder where the same command was interrupted")
     parser.add_argument("--candidates", type=_positive, default=1, help="boxes for each image, at most (default 1)")

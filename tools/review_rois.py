@@ -10,7 +10,6 @@ import os
 import sys
 
 from detectron2.data import MetadataCatalog
-
 from tsdd_d2.data import ensure_registered
 from tsdd_d2.engine.run_folder import read_rounds, read_run_config
 from tsdd_d2.errors import reports_errors

@@ -4,8 +4,8 @@
 import argparse
 import sys
 
-from tsdd_d2.inference.model_file import save_model_of_run
 from tsdd_d2.errors import reports_errors
+from tsdd_d2.inference.model_file import save_model_of_run
 
 EPILOG = """
 Examples:

@@ -5,12 +5,11 @@ import logging
 import os
 import sys
 
+import tsdd_d2  # noqa: F401 (registers our parts)
 from detectron2.engine import default_argument_parser, default_setup, launch
 from detectron2.modeling import build_model
 from detectron2.utils import comm
 from detectron2.utils.logger import setup_logger
-
-import tsdd_d2  # noqa: F401 (registers our parts)
 from tsdd_d2.data import ensure_registered
 from tsdd_d2.data.files import write_json
 from tsdd_d2.engine import load_trained_weights

@@ -27,7 +27,6 @@ from .config_values import (
 from .errors import InputError
 from .plugins import load_plugins
 
-
 # What Detectron2's own keys may be, of those that we use and that nothing else refuses before a training.
 SIDE = within(0, 4096)  # pixels; 0 switches the resizing off
 DETECTRON2_RANGES = {

@@ -227,7 +227,9 @@ def _of_its_kind(value: Any, default: Any) -> Any:
     if isinstance(default, (list, tuple)) and isinstance(value, (list, tuple)):
         return type(default)(value)
     kinds = {bool: "True or False", int: "a whole number", float: "a number", str: "a text", list: "a list", tuple: "a list"}
-    raise ValueError(f"must be {kinds.get(type(default), type(default).__name__)}, as its default {default!r}, not {value!r}.")
+    raise ValueError(
+        f"must be {kinds.get(type(default), type(default).__name__)}, as its default {default!r}, not {value!r}."
+    )
 
 
 def read_config_file(path: str, chain: Tuple[str, ...] = ()) -> Dict[str, Any]:

@@ -11,8 +11,8 @@ from matplotlib.patches import Rectangle
 from detectron2.utils.visualizer import ColorMode, Visualizer
 
 from .data import CLASS_NAMES
-from .inference.input_images import InputImage, read_pixels
 from .data.roi import to_xyxy
+from .inference.input_images import InputImage, read_pixels
 from .inference.predictor import Prediction
 
 # RGB in [0, 1]
@@ -54,9 +54,7 @@ class ComparisonRow(NamedTuple):
     cells: Sequence[Cell]
 
 
-def draw_boxes(
-    image: np.ndarray, boxes: Sequence[Tuple[str, Sequence[float], str]], title: str = ""
-) -> np.ndarray:
+def draw_boxes(image: np.ndarray, boxes: Sequence[Tuple[str, Sequence[float], str]], title: str = "") -> np.ndarray:
     """Draws labelled boxes on an image.
 
     Args:
@@ -82,9 +80,7 @@ def draw_boxes(
     return visualizer.output.get_image()
 
 
-def annotation_boxes(
-    image: Dict, annotations: List[Dict]
-) -> List[Tuple[str, List[float], str]]:
+def annotation_boxes(image: Dict, annotations: List[Dict]) -> List[Tuple[str, List[float], str]]:
     """What to draw for one image of a ROI file: the manual or true box, and the current ROI with its score.
 
     Args:

@@ -30,9 +30,7 @@ def bbui():
         ],
         "annotations": [
             annotation_entry(1, 1, 1, [4.0, 5.0, 10.0, 8.0]),
-            annotation_entry(
-                2, 3, 2, [2.0, 2.0, 10.0, 8.0], roi_source="refined", manual_bbox=[1.0, 1.0, 12.0, 9.0]
-            ),
+            annotation_entry(2, 3, 2, [2.0, 2.0, 10.0, 8.0], roi_source="refined", manual_bbox=[1.0, 1.0, 12.0, 9.0]),
             annotation_entry(3, 3, 2, [20.0, 12.0, 20.0, 18.0], locked=True),
         ],
     }

@@ -1,12 +1,12 @@
 import numpy as np
 import pytest
 import torch
+
 from detectron2.data import DatasetCatalog, MetadataCatalog, get_detection_dataset_dicts
 from detectron2.data.datasets import load_coco_json
 from detectron2.evaluation import COCOEvaluator
 from detectron2.structures import Boxes, BoxMode, Instances
 from detectron2.utils.visualizer import Visualizer
-
 from tsdd_d2.data import BBUIError, load_bbui_json, register_bbui_instances
 from tsdd_d2.data.files import write_json
 from tsdd_d2.data.roi import is_fully_annotated

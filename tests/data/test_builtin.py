@@ -2,8 +2,8 @@ import subprocess
 import sys
 
 import pytest
-from detectron2.data import DatasetCatalog, MetadataCatalog
 
+from detectron2.data import DatasetCatalog, MetadataCatalog
 from tsdd_d2.data import BBUIError, ensure_registered, register_bbui_instances
 from tsdd_d2.data.files import write_json
 

@@ -90,7 +90,10 @@ REFUSED = {
     "annotation id 0": lambda b: renumber(b, 1, 0),
     "an area that the evaluation ignores": lambda b: b["annotations"][0].update(area=2e10),
     "a box without a width in float32": lambda b: b["annotations"][0].update(bbox=[30, 20, 1e-7, 5]),
-    "more ROIs than the evaluation looks at": lambda b: (many(b), b["annotations"].append({**b["annotations"][-1], "id": 9})),
+    "more ROIs than the evaluation looks at": lambda b: (
+        many(b),
+        b["annotations"].append({**b["annotations"][-1], "id": 9}),
+    ),
 }
 
 

@@ -5,9 +5,8 @@ from dataclasses import replace
 
 import cv2
 import numpy as np
-import pytest
-
 import phantom
+import pytest
 from phantom import Lesion, coarse_box, generate_phantom, lesion_mask, mask_to_box, phantom_image
 
 from tsdd_d2.data import validate_bbui
@@ -124,9 +123,7 @@ def test_spicules_and_lobes_leave_the_oval():
     assert len(rows) == pytest.approx(0.75 * 32, abs=1)
 
 
-@pytest.mark.parametrize(
-    "true_box", [[0, 0, 8, 6], [40, 50, 24, 14], [30, 20, 10, 20], [0, 0, 64, 64], [63, 63, 1, 1]]
-)
+@pytest.mark.parametrize("true_box", [[0, 0, 8, 6], [40, 50, 24, 14], [30, 20, 10, 20], [0, 0, 64, 64], [63, 63, 1, 1]])
 @pytest.mark.parametrize("coarseness", [0.0, 0.5, 1.0])
 def test_coarse_box_stays_in_the_image(true_box, coarseness):
     rng = np.random.default_rng(0)

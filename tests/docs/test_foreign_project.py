@@ -7,8 +7,8 @@ import shutil
 import numpy as np
 import pytest
 
-from detectron2 import model_zoo
 import tsdd_d2
+from detectron2 import model_zoo
 from tsdd_d2 import register_bbui_instances
 from tsdd_d2.data import dataset_folder
 from tsdd_d2.data.files import read_json, write_json

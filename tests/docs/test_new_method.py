@@ -19,8 +19,8 @@ from tsdd_d2.experiments.run import Run
 from tsdd_d2.method import METHODS, register_method
 from tsdd_d2.refinement import SELECTION_RULE_REGISTRY, build_selection_rule
 
-from ..methods.tiny import tiny_overrides
 from ..conftest import ROOT
+from ..methods.tiny import tiny_overrides
 from ..refinement.test_selection import rows
 
 FILES = {"toml": ["pyproject.toml"], "python": ["my_peer.py", "my_rule.py"]}

@@ -8,8 +8,8 @@ import sys
 
 import pytest
 
-from ..methods.tiny import tiny_overrides
 from ..conftest import ROOT, make_tiny_dataset
+from ..methods.tiny import tiny_overrides
 from .test_commands import shown_commands
 
 # What makes the environment, and the pictures of the page; test_commands.py reads these commands too.

@@ -27,7 +27,12 @@ def test_the_last_two_numbered_checkpoints_are_kept_whoever_wrote_them(tmp_path)
     for name in ("model_round_00", "model_0000002", "model_0000005"):
         TSDDCheckpointer(nn.Linear(2, 1), str(tmp_path)).save(name)
     TSDDCheckpointer(nn.Linear(2, 1), str(tmp_path)).save("model_0000008")
-    assert sorted(os.listdir(tmp_path)) == ["last_checkpoint", "model_0000005.pth", "model_0000008.pth", "model_round_00.pth"]
+    assert sorted(os.listdir(tmp_path)) == [
+        "last_checkpoint",
+        "model_0000005.pth",
+        "model_0000008.pth",
+        "model_round_00.pth",
+    ]
 
 
 def test_a_failed_or_interrupted_save_leaves_the_old_file(tmp_path, monkeypatch):
@@ -68,7 +73,9 @@ def test_only_tensors_are_unpickled(tmp_path):
     assert not (tmp_path / "executed").exists()
 
 
-@pytest.mark.parametrize("content", [b"", b"PK nothing of the kind", b"a text\n", b"\x80\x02.", b"\x80\x05K\x01.", b"(lp0\n"])
+@pytest.mark.parametrize(
+    "content", [b"", b"PK nothing of the kind", b"a text\n", b"\x80\x02.", b"\x80\x05K\x01.", b"(lp0\n"]
+)
 def test_a_damaged_checkpoint_is_named(tmp_path, content):
     (tmp_path / "model.pth").write_bytes(content)
     with pytest.raises(InputError, match=r"model\.pth"):

@@ -125,7 +125,8 @@ RECORD = RunRecord("finished", "TSDDStage1", "tiny_fold1_train", "0" * 64, 0.5, 
 
 
 @pytest.mark.parametrize(
-    "change", [{"p": "0.5"}, {"rounds": 2.5}, {"rounds": -1}, {"rounds": None}, {"dataset": []}, {"rule": {}}, {"status": None}]
+    "change",
+    [{"p": "0.5"}, {"rounds": 2.5}, {"rounds": -1}, {"rounds": None}, {"dataset": []}, {"rule": {}}, {"status": None}],
 )
 def test_a_record_with_values_of_another_kind_is_refused(tmp_path, change):
     RECORD.write(str(tmp_path))

@@ -12,7 +12,6 @@ from tsdd_d2.engine.run_folder import RunRecord, initial_annotation
 from tsdd_d2.engine.setup import check_config, check_data, check_network, check_output_dir, kept_warnings, load_config
 from tsdd_d2.errors import BBUIError, InputError
 
-
 # Values of the key's own type; each was trained with to the end, or ended in a traceback after the folder was begun.
 WRONG_VALUES = {
     "DATASETS.P": (1.5, -0.1, float("nan")),

@@ -49,9 +49,7 @@ def test_a_run_leaves_everything_a_user_expects(finished_run):
 def test_a_killed_run_resumes_to_the_same_rois(finished_run, tmp_path, kill_at):
     """SIGKILL as soon as a file appears: in the warm-up, after round 1, after a checkpoint inside round 1."""
     killed = tmp_path / "killed"
-    process = subprocess.Popen(
-        train_command(killed), stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
-    )
+    process = subprocess.Popen(train_command(killed), stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
     deadline = time.time() + 120
     while not any(kill_at in names for _, _, names in os.walk(killed)):
         assert process.poll() is None and time.time() < deadline

@@ -162,7 +162,10 @@ def test_a_first_stage_that_saw_other_pixels_is_worth_a_warning(finished_run, ti
         (lambda run: os.remove(run / "run.json"), "has no run.json"),
         (lambda run: os.remove(run / "rois" / "round_02.json"), "lacks the ROIs of its last round"),
         (lambda run: RunRecord.read(run)._replace(status="running").write(run), "not finished"),
-        (lambda run: RunRecord.read(run)._replace(architecture="TSDDStage2").write(run), "goes on from one of tsddnet_stage1"),
+        (
+            lambda run: RunRecord.read(run)._replace(architecture="TSDDStage2").write(run),
+            "goes on from one of tsddnet_stage1",
+        ),
         (lambda run: write_json(run / "run.json", {"status": "finished"}), "no record of a training run"),
     ],
 )
@@ -176,8 +179,6 @@ def test_a_folder_that_is_no_finished_first_stage_is_refused(finished_run, tmp_p
 
 
 def test_without_a_first_stage_nothing_is_written(tmp_path):
-    result = subprocess.run(
-        train_command(tmp_path / "refused", *STAGE2), capture_output=True, text=True, timeout=120
-    )
+    result = subprocess.run(train_command(tmp_path / "refused", *STAGE2), capture_output=True, text=True, timeout=120)
     assert result.returncode == 2 and "must name the OUTPUT_DIR" in result.stderr
     assert not (tmp_path / "refused").exists()

@@ -1,15 +1,16 @@
 import json
 from collections import OrderedDict
+
 import numpy as np
 import pytest
 import torch
+from sklearn import metrics as sklearn_metrics
+
 from detectron2.data import MetadataCatalog
 from detectron2.evaluation import DatasetEvaluators, print_csv_format
 from detectron2.evaluation.testing import flatten_results_dict
 from detectron2.structures import Boxes, Instances
 from detectron2.utils import comm
-from sklearn import metrics as sklearn_metrics
-
 from tsdd_d2.evaluation import DiagnosisEvaluator, load_youden_threshold
 from tsdd_d2.evaluation.diagnosis import MALIGNANCY_WITHOUT_INSTANCE
 
@@ -63,13 +64,15 @@ def test_image_metrics_equal_sklearn():
     called = np.array(PROBABILITIES) >= 0.5
     sensitivity = sklearn_metrics.recall_score(LABELS, called)
     specificity = sklearn_metrics.recall_score(LABELS, called, pos_label=0)
-    assert results == pytest.approx({
-        "AUC": sklearn_metrics.roc_auc_score(LABELS, PROBABILITIES),
-        "accuracy": sklearn_metrics.accuracy_score(LABELS, called),
-        "sensitivity": sensitivity,
-        "specificity": specificity,
-        "youden_index": sensitivity + specificity - 1,
-    })
+    assert results == pytest.approx(
+        {
+            "AUC": sklearn_metrics.roc_auc_score(LABELS, PROBABILITIES),
+            "accuracy": sklearn_metrics.accuracy_score(LABELS, called),
+            "sensitivity": sensitivity,
+            "specificity": specificity,
+            "youden_index": sensitivity + specificity - 1,
+        }
+    )
 
 
 def test_patient_metrics_by_hand():
@@ -110,8 +113,13 @@ def test_report(tmp_path, image_root):
     assert roc["thresholds"][0] is None  # infinity is not JSON
     first, found_nothing = report["predictions"][0], report["predictions"][5]
     assert first == {
-        "image_id": 0, "file_name": "Images/0.png", "patient_id": "a", "label": 1, "malignancy": 0.9,
-        "box": [10, 20, 40, 50], "score": pytest.approx(0.9),
+        "image_id": 0,
+        "file_name": "Images/0.png",
+        "patient_id": "a",
+        "label": 1,
+        "malignancy": 0.9,
+        "box": [10, 20, 40, 50],
+        "score": pytest.approx(0.9),
     }
     assert found_nothing["malignancy"] == MALIGNANCY_WITHOUT_INSTANCE
     assert found_nothing["box"] is None and found_nothing["score"] is None

@@ -1,16 +1,17 @@
 import json
 import logging
 from collections import OrderedDict
+
 import numpy as np
 import pytest
 import torch
+from pycocotools.coco import COCO
+from pycocotools.cocoeval import COCOeval
+
 from detectron2.data import DatasetCatalog, MetadataCatalog
 from detectron2.evaluation import DatasetEvaluators, print_csv_format
 from detectron2.evaluation.testing import flatten_results_dict
 from detectron2.structures import Boxes, BoxMode, Instances
-from pycocotools.coco import COCO
-from pycocotools.cocoeval import COCOeval
-
 from tsdd_d2.evaluation import DiagnosisEvaluator, LocalisationEvaluator
 from tsdd_d2.evaluation.localisation import chosen_box_iou, class_agnostic_average_precision
 
@@ -19,11 +20,14 @@ DATASET = "tsdd_test_localisation"
 
 def image(image_id, patient, rois, **extra):
     return {
-        "image_id": image_id, "file_name": f"/data/Images/{image_id}.png", "height": 100, "width": 100,
-        "patient_id": patient, "category_id": image_id % 2,
+        "image_id": image_id,
+        "file_name": f"/data/Images/{image_id}.png",
+        "height": 100,
+        "width": 100,
+        "patient_id": patient,
+        "category_id": image_id % 2,
         "annotations": [
-            {"bbox": roi, "bbox_mode": BoxMode.XYWH_ABS, "category_id": image_id % 2, "iscrowd": 0}
-            for roi in rois
+            {"bbox": roi, "bbox_mode": BoxMode.XYWH_ABS, "category_id": image_id % 2, "iscrowd": 0} for roi in rois
         ],
         **extra,
     }
@@ -39,10 +43,10 @@ IMAGES = [
 # image id -> [(XYXY box, score)]
 PREDICTIONS = {
     0: [([10, 10, 30, 30], 0.9), ([60, 60, 90, 90], 0.3)],  # IoU 1
-    1: [([0, 0, 20, 20], 0.8)],                             # IoU 400 / 800 = 0.5
+    1: [([0, 0, 20, 20], 0.8)],  # IoU 400 / 800 = 0.5
     2: [([50, 55, 70, 70], 0.7), ([10, 10, 20, 20], 0.6)],  # IoU 300 / 400 = 0.75 with the second ROI
-    3: [([5, 5, 9, 9], 0.5)],                               # no ROI to compare with
-    4: [],                                                  # nothing found: IoU 0
+    3: [([5, 5, 9, 9], 0.5)],  # no ROI to compare with
+    4: [],  # nothing found: IoU 0
 }
 
 
@@ -97,9 +101,7 @@ def test_overlap_by_hand(register):
 def test_average_precision_by_hand():
     # one of two lesions found at IoU 0.8, nothing else: precision 1 up to recall 0.5, which is 51 of COCO's
     # 101 recall points, at the 7 thresholds 0.5 ... 0.8
-    results = class_agnostic_average_precision(
-        [[[0, 0, 10, 10]], [[0, 0, 10, 10]]], [[[0, 0, 10, 8]], []], [[0.9], []]
-    )
+    results = class_agnostic_average_precision([[[0, 0, 10, 10]], [[0, 0, 10, 10]]], [[[0, 0, 10, 8]], []], [[0.9], []])
     assert results == pytest.approx({"AP": 0.7 * 51 / 101, "AP50": 51 / 101, "AP75": 51 / 101})
 
 
@@ -116,20 +118,34 @@ def test_average_precision_equals_pycocotools(tmp_path):
         boxes.append(found.tolist())
         scores.append(np.round(rng.uniform(size=len(found)), 2).tolist())
         for x0, y0, x1, y1 in gt:
-            annotations.append({
-                "id": len(annotations) + 1, "image_id": image_id, "category_id": 1 + image_id % 2,
-                "bbox": [x0, y0, x1 - x0, y1 - y0], "area": (x1 - x0) * (y1 - y0), "iscrowd": 0,
-            })
+            annotations.append(
+                {
+                    "id": len(annotations) + 1,
+                    "image_id": image_id,
+                    "category_id": 1 + image_id % 2,
+                    "bbox": [x0, y0, x1 - x0, y1 - y0],
+                    "area": (x1 - x0) * (y1 - y0),
+                    "iscrowd": 0,
+                }
+            )
         for (x0, y0, x1, y1), score in zip(found, scores[-1]):
-            results.append({
-                "image_id": image_id, "category_id": int(rng.integers(1, 3)), "score": score,
-                "bbox": [x0, y0, x1 - x0, y1 - y0],
-            })
-    (tmp_path / "gt.json").write_text(json.dumps({
-        "images": [{"id": image_id} for image_id in range(30)],
-        "categories": [{"id": 1, "name": "benign"}, {"id": 2, "name": "malignant"}],
-        "annotations": annotations,
-    }))
+            results.append(
+                {
+                    "image_id": image_id,
+                    "category_id": int(rng.integers(1, 3)),
+                    "score": score,
+                    "bbox": [x0, y0, x1 - x0, y1 - y0],
+                }
+            )
+    (tmp_path / "gt.json").write_text(
+        json.dumps(
+            {
+                "images": [{"id": image_id} for image_id in range(30)],
+                "categories": [{"id": 1, "name": "benign"}, {"id": 2, "name": "malignant"}],
+                "annotations": annotations,
+            }
+        )
+    )
     (tmp_path / "results.json").write_text(json.dumps(results))
     coco = COCO(str(tmp_path / "gt.json"))
     evaluation = COCOeval(coco, coco.loadRes(str(tmp_path / "results.json")), "bbox")
@@ -198,16 +214,21 @@ def test_report(register, tmp_path):
     assert report["metrics"]["AP50"] == {"value": results["AP50"]}
     assert report["metrics"]["mean_iou"]["low"] == results["mean_iou_low"]
     assert report["predictions"][2] == {
-        "image_id": 2, "file_name": "2.png", "patient_id": "b", "box": [50, 55, 70, 70],
-        "score": pytest.approx(0.7), "iou": 0.75, "iou_true": None,
+        "image_id": 2,
+        "file_name": "2.png",
+        "patient_id": "b",
+        "box": [50, 55, 70, 70],
+        "score": pytest.approx(0.7),
+        "iou": 0.75,
+        "iou_true": None,
     }
     assert report["predictions"][4]["box"] is None
 
 
 def test_together_with_the_diagnosis(register):
-    results = run(DatasetEvaluators([
-        LocalisationEvaluator(DATASET, bootstrap=20), DiagnosisEvaluator(DATASET, bootstrap=20)
-    ]))
+    results = run(
+        DatasetEvaluators([LocalisationEvaluator(DATASET, bootstrap=20), DiagnosisEvaluator(DATASET, bootstrap=20)])
+    )
     assert list(results) == ["localisation", "diagnosis", "diagnosis_patient"]
     print_csv_format(results)
     assert all(type(value) is float for value in flatten_results_dict(results).values())

@@ -1,4 +1,5 @@
 import logging
+
 import numpy as np
 import pytest
 from sklearn import metrics as sklearn_metrics
@@ -106,9 +107,7 @@ def test_roc_points_enclose_the_auc():
     _, labels, probabilities = random_cases()
     roc = roc_points(labels, probabilities)
     assert (roc["fpr"][0], roc["tpr"][0], roc["fpr"][-1], roc["tpr"][-1]) == (0, 0, 1, 1)
-    assert sklearn_metrics.auc(roc["fpr"], roc["tpr"]) == pytest.approx(
-        diagnosis_metrics(labels, probabilities)["AUC"]
-    )
+    assert sklearn_metrics.auc(roc["fpr"], roc["tpr"]) == pytest.approx(diagnosis_metrics(labels, probabilities)["AUC"])
 
 
 def test_sensitivity_at_equals_the_roc_curve():
@@ -137,9 +136,7 @@ def test_weighted_sensitivity_at_equals_repeated_images():
 
 
 def test_patient_level_averages_and_takes_the_worst_label():
-    patients, labels, probabilities = patient_level(
-        ["b", "a", "b", "c"], [0, 1, 1, 0], [0.2, 0.9, 0.6, 0.3]
-    )
+    patients, labels, probabilities = patient_level(["b", "a", "b", "c"], [0, 1, 1, 0], [0.2, 0.9, 0.6, 0.3])
     assert patients.tolist() == ["a", "b", "c"]
     assert labels.tolist() == [1, 1, 0]
     assert probabilities == pytest.approx([0.9, 0.4, 0.3])
@@ -156,17 +153,20 @@ def test_bootstrap_equals_a_loop_over_concatenated_patients():
     rng = np.random.default_rng(42)
     loop = []
     for _ in range(1500):
-        images = np.concatenate([
-            np.flatnonzero(patient_ids == patient) for patient in rng.choice(patients, len(patients))
-        ])
+        images = np.concatenate([np.flatnonzero(patient_ids == patient) for patient in rng.choice(patients, len(patients))])
         called = probabilities[images] >= 0.5
         malignant = labels[images] == 1
         greater = probabilities[images][malignant][:, None] - probabilities[images][~malignant][None]
         sensitivity, specificity = called[malignant].mean(), (~called[~malignant]).mean()
-        loop.append([
-            (np.sign(greater) / 2 + 0.5).mean(), (called == malignant).mean(),
-            sensitivity, specificity, sensitivity + specificity - 1,
-        ])
+        loop.append(
+            [
+                (np.sign(greater) / 2 + 0.5).mean(),
+                (called == malignant).mean(),
+                sensitivity,
+                specificity,
+                sensitivity + specificity - 1,
+            ]
+        )
     low, high = np.percentile(loop, [2.5, 97.5], axis=0)
 
     intervals = patient_bootstrap(patient_ids, diagnosis_statistic(labels, probabilities), resamples=4000)
@@ -236,9 +236,7 @@ def test_resamples_without_a_class_are_left_out_and_said(caplog, monkeypatch):
 
 def test_metric_undefined_in_every_resample_has_no_interval():
     interval = patient_bootstrap(["a", "b"], diagnosis_statistic([0, 0], [0.1, 0.6]), resamples=20)["AUC"]
-    assert interval == pytest.approx(
-        {"value": np.nan, "low": np.nan, "high": np.nan, "resamples": 0}, nan_ok=True
-    )
+    assert interval == pytest.approx({"value": np.nan, "low": np.nan, "high": np.nan, "resamples": 0}, nan_ok=True)
 
 
 def test_one_patient_has_no_interval():

@@ -68,13 +68,9 @@ def test_the_first_column_stays_in_sight(page):
 
 def test_text_is_dark_on_light_whatever_the_device_prefers(page):
     browser, url = page
-    browser.execute_cdp_cmd(
-        "Emulation.setEmulatedMedia", {"features": [{"name": "prefers-color-scheme", "value": "dark"}]}
-    )
+    browser.execute_cdp_cmd("Emulation.setEmulatedMedia", {"features": [{"name": "prefers-color-scheme", "value": "dark"}]})
     browser.get(url)
-    text, ground = browser.execute_script(
-        "const x = getComputedStyle(document.body); return [x.color, x.backgroundColor]"
-    )
+    text, ground = browser.execute_script("const x = getComputedStyle(document.body); return [x.color, x.backgroundColor]")
     assert luminance(text) < 60 and luminance(ground) > 240
 
 

@@ -117,9 +117,7 @@ def test_each_p_has_its_own_figure(tmp_path):
 def test_fig9_shows_both_stages_and_what_selection_gives(experiment, tmp_path):
     (table,) = section_of("fig9", experiment, tmp_path).tables
     assert [(row["stage"], row["method"]) for row in table.rows] == [
-        (stage, method)
-        for stage in ("first stage", "second stage")
-        for method in ("TSDDNet-B+SD", "TSDDNet", "difference")
+        (stage, method) for stage in ("first stage", "second stage") for method in ("TSDDNet-B+SD", "TSDDNet", "difference")
     ]
 
 

@@ -12,8 +12,8 @@ from tsdd_d2.experiments.figures import (
     save_figure,
     stages_figure,
 )
-from tsdd_d2.experiments.metrics import METRICS, Estimate
 from tsdd_d2.experiments.groups import cases
+from tsdd_d2.experiments.metrics import METRICS, Estimate
 from tsdd_d2.experiments.tables import MethodRow
 
 from .conftest import entry, groups_of, missing, random_entry

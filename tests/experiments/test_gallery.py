@@ -67,9 +67,7 @@ def test_images_that_no_one_diagnosed(tiny):
 
 
 def test_rows_of_rounds(session_datasets, tiny_environment):
-    images = [
-        {"id": i, "file_name": f"images/{i:03d}.png", "category_id": 1 + (i - 1) // 2 % 2} for i in (21, 22, 23, 24)
-    ]
+    images = [{"id": i, "file_name": f"images/{i:03d}.png", "category_id": 1 + (i - 1) // 2 % 2} for i in (21, 22, 23, 24)]
 
     def roi(image_id, x, **fields):
         return {"id": image_id, "image_id": image_id, "bbox": [x, 10, 20, 20], **fields}

@@ -4,6 +4,7 @@ from sklearn import metrics as sklearn_metrics
 
 from tsdd_d2.errors import InputError
 from tsdd_d2.evaluation.statistics import diagnosis_metrics, patient_bootstrap
+from tsdd_d2.experiments.groups import cases
 from tsdd_d2.experiments.metrics import (
     Bootstrap,
     auc_of_folds,
@@ -16,7 +17,6 @@ from tsdd_d2.experiments.metrics import (
     pooled,
     roc_band,
 )
-from tsdd_d2.experiments.groups import cases
 
 from .conftest import entry, groups_of, missing, random_entry
 
@@ -64,9 +64,7 @@ def test_one_fold_has_the_interval_of_its_patients_and_no_deviation():
         of_run.patient_ids, lambda w: diagnosis_metrics(of_run.labels, of_run.probabilities, 0.5, w), 100
     )
     for name, interval in group_metrics(x, FEW).items():
-        assert interval == pytest.approx(
-            (expected[name]["value"], None, expected[name]["low"], expected[name]["high"])
-        )
+        assert interval == pytest.approx((expected[name]["value"], None, expected[name]["low"], expected[name]["high"]))
 
 
 def test_seeds_are_averaged_within_their_fold():

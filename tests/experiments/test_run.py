@@ -49,7 +49,15 @@ def test_the_result_of_a_run(run):
 def damaged_predictions():
     """Field -> a value that it cannot have; None: it is left out."""
     record = prediction(1, 0, 0.2)
-    wrong = {"label": 2, "malignancy": 1.5, "box": [1, 2, 3], "roi": [0, 0, 1, "x"], "patient_id": 7, "image_id": True, "file_name": "\ud800"}
+    wrong = {
+        "label": 2,
+        "malignancy": 1.5,
+        "box": [1, 2, 3],
+        "roi": [0, 0, 1, "x"],
+        "patient_id": 7,
+        "image_id": True,
+        "file_name": "\ud800",
+    }
     yield from (("predictions", {"tiny_fold1_test": [{**record, field: x}]}) for field, x in wrong.items())
     yield from (("seconds", x) for x in (None, "10", float("inf"), 10**400, {}))
     yield from (("predictions", x) for x in (None, [], {"tiny_fold1_test": {}}, {"tiny_fold1_test": [3]}, {"../x": []}))

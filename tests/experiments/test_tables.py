@@ -6,7 +6,6 @@ import numpy as np
 import pytest
 
 from tsdd_d2.evaluation.comparison import DeLongTest, McNemarTest
-from tsdd_d2.method import PAPER_METRICS
 from tsdd_d2.experiments.metrics import Comparison, Estimate, Gain
 from tsdd_d2.experiments.paper import paper_rows, title
 from tsdd_d2.experiments.tables import (
@@ -20,6 +19,7 @@ from tsdd_d2.experiments.tables import (
     probabilities_table,
     stages_table,
 )
+from tsdd_d2.method import PAPER_METRICS
 
 from .conftest import groups_of, missing, random_entry
 

@@ -9,9 +9,9 @@ import pytest
 from pydicom import examples
 from pydicom.uid import ExplicitVRLittleEndian, RLELossless, UltrasoundImageStorage, generate_uid
 
+from tsdd_d2.errors import InputError
 from tsdd_d2.inference.dicom import WithoutImage
 from tsdd_d2.inference.input_images import file_stem, find_image_files, read_images
-from tsdd_d2.errors import InputError
 
 
 def save_dicom(path, pixels, photometric="MONOCHROME2", regions=(), bits=8, **elements):

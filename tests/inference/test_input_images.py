@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from tsdd_d2.inference.input_images import file_stem, find_image_files, picture_name, read_images
 from tsdd_d2.errors import InputError
+from tsdd_d2.inference.input_images import file_stem, find_image_files, picture_name, read_images
 
 
 def save(path):

@@ -11,9 +11,9 @@ import tsdd_d2
 from detectron2.modeling import META_ARCH_REGISTRY, build_model
 from tsdd_d2.engine.checkpoint import TSDDCheckpointer
 from tsdd_d2.engine.seen_patients import seen_patients
-from tsdd_d2.inference.model_file import FIELDS, load_model, save_model, save_model_of_run
 from tsdd_d2.engine.setup import load_config
 from tsdd_d2.errors import InputError
+from tsdd_d2.inference.model_file import FIELDS, load_model, save_model, save_model_of_run
 from tsdd_d2.modeling import TSDDStage1
 
 from ..conftest import TINY_CONFIG
@@ -97,9 +97,7 @@ def test_another_meta_architecture(tiny_cfg, tmp_path):
     META_ARCH_REGISTRY.register(OtherStage)
     tiny_cfg.MODEL.META_ARCHITECTURE = "OtherStage"
     try:
-        save_model(
-            tmp_path / "model.pth", tiny_cfg, build_model(tiny_cfg), threshold=0.5, training_set=TRAINING_SET
-        )
+        save_model(tmp_path / "model.pth", tiny_cfg, build_model(tiny_cfg), threshold=0.5, training_set=TRAINING_SET)
         assert isinstance(load_model(tmp_path / "model.pth").model, OtherStage)
     finally:
         META_ARCH_REGISTRY._obj_map.pop("OtherStage")

@@ -1,7 +1,6 @@
 """Predictor: what the evaluation says of an image, for images from anywhere."""
 
 import dataclasses
-import os
 import weakref
 from collections import deque
 
@@ -15,13 +14,13 @@ from detectron2.data import DatasetCatalog
 from detectron2.modeling import build_model
 from tsdd_d2 import Predictor, load_model, save_model
 from tsdd_d2.data import ensure_registered
-from tsdd_d2.inference.input_images import InputImage, read_images
 from tsdd_d2.data.mapper import BBUIMapper
 from tsdd_d2.engine.setup import load_config
 from tsdd_d2.errors import InputError
+from tsdd_d2.inference.input_images import InputImage, read_images
 
+from ..conftest import TINY_CONFIG
 from ..methods.tiny import tiny_overrides
-from ..conftest import ROOT, TINY_CONFIG
 from .test_dicom import save_dicom
 
 TRAINING_SET = {"name": "tiny_fold1_train", "sha256": "0" * 64}
@@ -100,7 +99,7 @@ def test_the_region_alone_is_seen_and_the_box_lies_in_the_whole_image(model_file
     pixels = next(read_images(files)).pixels
     x0, y0, x1, y1 = region = (8, 3, 60, 40)
     predictor = Predictor(model_file)
-    (_, inside), = predictor.predict([InputImage(pixels, region)])
+    ((_, inside),) = predictor.predict([InputImage(pixels, region)])
     (alone,) = predictor(pixels[y0:y1, x0:x1], channel_order="RGB")
     assert inside.malignancy == pytest.approx(alone.malignancy, abs=1e-5)
     assert inside.box == pytest.approx(np.add(alone.box, [x0, y0, x0, y0]), abs=1e-3)

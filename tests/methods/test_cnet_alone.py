@@ -1,6 +1,5 @@
 """C-Net on boxes that it is given: which boxes, which images, and what the evaluation calls them."""
 
-
 import os
 
 import pytest

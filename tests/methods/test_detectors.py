@@ -7,8 +7,8 @@ import pytest
 import torch
 
 from detectron2.modeling import build_model
-from tsdd_d2.evaluation.detections import malignancy_of_detections
 from tsdd_d2.engine.setup import check_data, load_config, trainer_of
+from tsdd_d2.evaluation.detections import malignancy_of_detections
 
 from .tiny import images_trained_on, tiny_overrides
 

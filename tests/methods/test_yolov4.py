@@ -8,8 +8,8 @@ import torch
 from detectron2.config import get_cfg
 from detectron2.modeling import build_backbone
 from tsdd_d2.evaluation.detections import malignancy_of_detections
-from tsdd_d2.methods.yolov4 import YOLOv4, YOLOv4Head, assign, overlapping
 from tsdd_d2.methods.yolo import Targets
+from tsdd_d2.methods.yolov4 import YOLOv4, YOLOv4Head, assign, overlapping
 
 
 def resnet():

@@ -9,6 +9,7 @@ from torch import nn
 from tsdd_d2.engine.checkpoint import TSDDCheckpointer
 from tsdd_d2.errors import InputError
 from tsdd_d2.evaluation.detections import malignancy_of_detections
+from tsdd_d2.methods.yolo import Targets
 from tsdd_d2.methods.yolov7 import (
     RepConv,
     YOLOv7,
@@ -18,7 +19,6 @@ from tsdd_d2.methods.yolov7 import (
     candidate_cells,
     match,
 )
-from tsdd_d2.methods.yolo import Targets
 
 TINY = 1 / 16
 

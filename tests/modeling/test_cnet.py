@@ -1,10 +1,10 @@
 import pytest
 import torch
+from torchvision.ops import roi_align
 
 from detectron2.modeling import build_model
 from detectron2.structures import Boxes, Instances
 from detectron2.utils.events import EventStorage
-from torchvision.ops import roi_align
 from tsdd_d2.modeling.cnet import CNet, bilinear_crop, enlarge_boxes, jitter_boxes
 
 

@@ -6,8 +6,8 @@ from detectron2.layers import ShapeSpec
 from detectron2.modeling import build_model
 from detectron2.modeling.box_regression import Box2BoxTransform
 from detectron2.structures import Boxes, Instances
-from tsdd_d2.modeling.dnet import BoxSubnet, DensePredictions, InputPooling
 from tsdd_d2.modeling import RANKING_REGISTRY
+from tsdd_d2.modeling.dnet import BoxSubnet, DensePredictions, InputPooling
 
 
 @pytest.fixture

@@ -30,9 +30,7 @@ def test_training_returns_every_loss_by_its_name(model):
         instances.gt_classes = torch.tensor([1])
         batch.append({**inputs(), "instances": instances, "partially_annotated": partially_annotated})
     losses = model.train()(batch)
-    assert set(losses) == {
-        f"loss_{part}_{group}" for part in ("dnet", "quality", "cnet") for group in ("fa", "pa")
-    }
+    assert set(losses) == {f"loss_{part}_{group}" for part in ("dnet", "quality", "cnet") for group in ("fa", "pa")}
     sum(losses.values()).backward()
     unused = [name for name, p in model.named_parameters() if p.grad is None]
     assert unused == []  # DistributedDataParallel stops on a parameter without gradient
@@ -62,13 +60,9 @@ def test_scored_candidates_are_what_inference_finds_and_diagnoses(model):
     roi = torch.tensor([[20.0, 20.0, 90.0, 100.0]])
     (scored,) = model.score_candidates([{**inputs(), "rois": roi}], 3)
     torch.testing.assert_close(scored.candidate_boxes[:1], output["instances"].pred_boxes.tensor)
-    torch.testing.assert_close(
-        scored.candidate_probabilities[0, 1], output["instances"].malignancy[0], atol=1e-5, rtol=1e-4
-    )
+    torch.testing.assert_close(scored.candidate_probabilities[0, 1], output["instances"].malignancy[0], atol=1e-5, rtol=1e-4)
     (oracle,) = model.diagnose_rois([{**inputs(), "rois": roi}])
-    torch.testing.assert_close(
-        scored.roi_probabilities[:, 1], oracle["instances"].malignancy, atol=1e-5, rtol=1e-4
-    )
+    torch.testing.assert_close(scored.roi_probabilities[:, 1], oracle["instances"].malignancy, atol=1e-5, rtol=1e-4)
 
 
 @pytest.mark.parametrize("k", [1, 3])

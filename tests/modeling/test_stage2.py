@@ -62,9 +62,9 @@ def test_eq_5_by_hand(stage2_cfg, monkeypatch):
 
     # how far malignant is ahead of benign, for the three images
     monkeypatch.setitem(model._modules, "fnet", Fixed([0.0, 1.0, 2.0]))
-    monkeypatch.setitem(model._modules, "auxiliary", torch.nn.ModuleDict(
-        {"cls1": Fixed([3.0, 0.0, 0.0]), "cls2": Fixed([0.0, 1.0, 1.0])}
-    ))
+    monkeypatch.setitem(
+        model._modules, "auxiliary", torch.nn.ModuleDict({"cls1": Fixed([3.0, 0.0, 0.0]), "cls2": Fixed([0.0, 1.0, 1.0])})
+    )
     batch = training_batch(visible=(True, True)) + training_batch()[1:]
     batch[1]["instances"].gt_classes = torch.tensor([0])
     losses = model(batch)

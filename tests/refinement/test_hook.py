@@ -10,8 +10,8 @@ from detectron2.utils.events import EventStorage
 from tsdd_d2.data import ensure_registered
 from tsdd_d2.data.files import read_json, write_json
 from tsdd_d2.errors import InputError
-from tsdd_d2.refinement.round_loader import round_loader
 from tsdd_d2.refinement import CandidateSelectionHook, ROIBank, RoundSchedule
+from tsdd_d2.refinement.round_loader import round_loader
 
 
 def bytes_of_live_tensors():
@@ -51,9 +51,7 @@ def test_rounds_of_an_earlier_training_are_not_taken_for_its_own(tiny_cfg, tiny_
     ensure_registered("tiny_fold1_train")
 
     def begin(bank, start_iter=0):
-        hook = CandidateSelectionHook(
-            tiny_cfg, model=None, bank=bank, build_round_loader=None, use_rois=lambda *_: None
-        )
+        hook = CandidateSelectionHook(tiny_cfg, model=None, bank=bank, build_round_loader=None, use_rois=lambda *_: None)
         hook.trainer = SimpleNamespace(start_iter=start_iter)
         hook.before_train()
         hook.after_train()

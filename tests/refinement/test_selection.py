@@ -48,9 +48,7 @@ def test_a_locked_roi_stays():
 
 def test_drift_from_the_manual_roi_is_bounded():
     """IoU with the manual box: 0.8 for the first candidate, 80 / 120 for the second."""
-    slots = rows(
-        2, candidate_scores=[[0.6, 0.9]] * 2, manual_boxes=[[0.0, 0.0, 10.0, 10.0], [NAN] * 4]
-    )
+    slots = rows(2, candidate_scores=[[0.6, 0.9]] * 2, manual_boxes=[[0.0, 0.0, 10.0, 10.0], [NAN] * 4])
     selection = select_rois(slots, min_iou_with_manual=0.7)
     assert selection.boxes.tolist() == [[0, 0, 10, 8], [2, 0, 12, 10]]  # a pa image has no such bound
     assert not select_rois(slots, min_iou_with_manual=0.85).replaced[0]

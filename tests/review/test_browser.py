@@ -5,6 +5,9 @@ import hashlib
 import cv2
 import numpy as np
 import pytest
+from selenium.webdriver.common.by import By  # noqa: E402
+from selenium.webdriver.common.keys import Keys  # noqa: E402
+from selenium.webdriver.support.wait import WebDriverWait  # noqa: E402
 
 from tsdd_d2.data.files import read_json
 from tsdd_d2.refinement import apply_vetoes, read_vetoes
@@ -13,10 +16,6 @@ from tsdd_d2.review.page import run_fingerprint
 
 from ..browser import needs_browser, phone, start_browser, webdriver
 from ..refinement.test_rounds import bbui, image, roi
-
-from selenium.webdriver.common.by import By  # noqa: E402
-from selenium.webdriver.common.keys import Keys  # noqa: E402
-from selenium.webdriver.support.wait import WebDriverWait  # noqa: E402
 
 pytestmark = needs_browser
 
@@ -89,7 +88,9 @@ def shown(page):
 
 
 def set_value(page, control, value):
-    script = "arguments[0].value = arguments[1]; for (const e of ['input', 'change']) arguments[0].dispatchEvent(new Event(e))"
+    script = (
+        "arguments[0].value = arguments[1]; for (const e of ['input', 'change']) arguments[0].dispatchEvent(new Event(e))"
+    )
     page.execute_script(script, find(page, f"#{control}"), value)
 
 

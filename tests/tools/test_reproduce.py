@@ -9,9 +9,9 @@ import pytest
 
 from tsdd_d2.data.files import read_json, write_json
 
-from ..methods.tiny import tiny_overrides
 from ..conftest import ROOT, make_tiny_dataset
 from ..experiments.conftest import stand_in  # noqa: F401
+from ..methods.tiny import tiny_overrides
 
 TOOL = os.path.join(ROOT, "tools", "reproduce.py")
 

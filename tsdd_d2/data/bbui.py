@@ -58,9 +58,7 @@ def load_bbui_json(json_file: Path, image_root: Path, name: Optional[str] = None
         MetadataCatalog.get(name).set(
             thing_classes=list(CLASS_NAMES), thing_dataset_id_to_contiguous_id=dict(CONTIGUOUS_IDS)
         )
-    dataset_dicts = load_coco_json(
-        os.fspath(json_file), os.fspath(image_root), extra_annotation_keys=EXTRA_ANNOTATION_KEYS
-    )
+    dataset_dicts = load_coco_json(os.fspath(json_file), os.fspath(image_root), extra_annotation_keys=EXTRA_ANNOTATION_KEYS)
     images = {image["id"]: image for image in bbui["images"]}
     for record in dataset_dicts:
         image = images[record["image_id"]]

@@ -119,7 +119,7 @@ def _check_sums(image: Image.Image, content: bytes) -> None:
         simplejpeg.decode_jpeg(content, "GRAY", min_height=1, min_width=1, min_factor=1, strict=True)
     elif image.format == "TIFF" and image.tag_v2.get(259) in (8, 32946):  # Compression: deflate
         # libtiff stops before the checksum once it has all pixels
-        starts, lengths = ((273, 279) if 273 in image.tag_v2 else (324, 325))  # of the strips, or of the tiles
+        starts, lengths = (273, 279) if 273 in image.tag_v2 else (324, 325)  # of the strips, or of the tiles
         for start, length in zip(image.tag_v2[starts], image.tag_v2[lengths]):
             zlib.decompress(content[start : start + length])
 

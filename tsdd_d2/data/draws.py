@@ -6,7 +6,6 @@ from typing import Callable, Dict, Iterator, List, NamedTuple, Optional, Sequenc
 import numpy as np
 from torch.utils.data import Dataset, Sampler
 
-
 # Batches are formed among this many times their own number of consecutive draws.
 BATCHES_IN_GROUP = 8
 
@@ -53,9 +52,7 @@ class TrainingDraws(Dataset):
         size = BATCHES_IN_GROUP * self.batch_size
         draws = np.arange(group * size, min((group + 1) * size, self.num_draws))
         epochs, positions = np.divmod(draws, len(self.dataset_dicts))
-        images = np.concatenate(
-            [self._epoch(epoch)[positions[epochs == epoch]] for epoch in np.unique(epochs)]
-        )
+        images = np.concatenate([self._epoch(epoch)[positions[epochs == epoch]] for epoch in np.unique(epochs)])
         images = images[np.argsort(self.aspect_ratios[images], kind="stable")]
         num_batches = len(images) // self.batch_size
         batches = images[: num_batches * self.batch_size].reshape(num_batches, self.batch_size)
@@ -94,8 +91,7 @@ class StreamDraws(Dataset):
     def __init__(self, streams: Sequence[Stream], seed: int, num_batches: int):
         self.streams = streams
         self.draws = [
-            TrainingDraws(x.images, _seed_of_stream(seed, i), num_batches * x.size, x.size)
-            for i, x in enumerate(streams)
+            TrainingDraws(x.images, _seed_of_stream(seed, i), num_batches * x.size, x.size) for i, x in enumerate(streams)
         ]
         self.places = [(i, place) for i, x in enumerate(streams) for place in range(x.size)]
         self.num_batches = num_batches
@@ -109,7 +105,9 @@ class StreamDraws(Dataset):
         stream, draws = self.streams[number], self.draws[number]
         drawn = {**draws[batch * stream.size + place], "stream": stream.name}
         if stream.composed_of > 1:
-            others = np.random.default_rng([*drawn["draw_seed"], 1]).integers(len(stream.images), size=stream.composed_of - 1)
+            others = np.random.default_rng([*drawn["draw_seed"], 1]).integers(
+                len(stream.images), size=stream.composed_of - 1
+            )
             drawn["composed_with"] = [stream.images[i] for i in others]
         return drawn
 

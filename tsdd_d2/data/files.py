@@ -40,7 +40,9 @@ def read_json(path: Union[str, os.PathLike]) -> Any:
     except (ValueError, RecursionError) as error:
         raise InputError(f"{os.fspath(path)} is not a JSON file: {_reason(error)}") from error
     if _is_deeper(content, DEEPEST):
-        raise InputError(f"{os.fspath(path)} is none of our JSON files: more than {DEEPEST} lists and objects in each other.")
+        raise InputError(
+            f"{os.fspath(path)} is none of our JSON files: more than {DEEPEST} lists and objects in each other."
+        )
     return content
 
 

@@ -152,9 +152,7 @@ def write_splits(
             splits[f"fold{fold}_{split}"] = _select_patients(bbui, names)
 
     try:
-        write_json_files(
-            {os.path.join(annotations_dir, f"{split}.json"): content for split, content in splits.items()}
-        )
+        write_json_files({os.path.join(annotations_dir, f"{split}.json"): content for split, content in splits.items()})
     except OSError as error:
         raise InputError(
             f"The annotation files cannot be written to {os.fspath(annotations_dir)}, where all stay as they were: {error}"

@@ -9,8 +9,9 @@ from concurrent.futures import ThreadPoolExecutor
 from typing import List, NamedTuple, Sequence, Tuple, Union
 
 import numpy as np
-from detectron2.data.transforms import ResizeShortestEdge
 from tqdm import tqdm
+
+from detectron2.data.transforms import ResizeShortestEdge
 
 from ..errors import BBUIError
 from .decoding import decode_image
@@ -31,9 +32,7 @@ class DecodedImage(NamedTuple):
     turned: bool = False
 
 
-def read_image_sizes(
-    image_root: Union[str, os.PathLike], file_names: Sequence[str]
-) -> List[Tuple[int, int]]:
+def read_image_sizes(image_root: Union[str, os.PathLike], file_names: Sequence[str]) -> List[Tuple[int, int]]:
     """
     The (height, width) in pixels of every image, decoded as the data loader does.
 

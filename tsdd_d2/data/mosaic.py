@@ -151,9 +151,7 @@ def _warped(canvas: np.ndarray, size: Tuple[int, int], scale: float, offset: np.
     return warped.reshape(*size, canvas.shape[2])
 
 
-def mixup(
-    one: Tuple[Tensor, Instances], other: Tuple[Tensor, Instances], share: float
-) -> Tuple[Tensor, Instances]:
+def mixup(one: Tuple[Tensor, Instances], other: Tuple[Tensor, Instances], share: float) -> Tuple[Tensor, Instances]:
     """``share`` of the first image and the rest of the second, of equal sizes, with the boxes of both."""
     channels = 1 if one[0].stride(0) == other[0].stride(0) == 0 else 3
     image = one[0][:channels].float() * share + other[0][:channels].float() * (1 - share)

@@ -44,8 +44,5 @@ def to_xyxy(box: Sequence[float]) -> List[float]:
 
 def rois_xyxy(dataset_dict: Dict) -> np.ndarray:
     """(M, 4) float32 absolute XYXY boxes of the annotations of a Detectron2 dataset dict."""
-    boxes = [
-        BoxMode.convert(x["bbox"], x["bbox_mode"], BoxMode.XYXY_ABS)
-        for x in dataset_dict.get("annotations", [])
-    ]
+    boxes = [BoxMode.convert(x["bbox"], x["bbox_mode"], BoxMode.XYXY_ABS) for x in dataset_dict.get("annotations", [])]
     return np.asarray(boxes, dtype=np.float32).reshape(-1, 4)

@@ -45,9 +45,7 @@ def read_valid_bbui(json_file: Path) -> Dict[str, Any]:
     return bbui
 
 
-def validate_bbui(
-    bbui: Union[Path, Mapping[str, Any]], image_root: Path, decode_images: bool = True
-) -> List[str]:
+def validate_bbui(bbui: Union[Path, Mapping[str, Any]], image_root: Path, decode_images: bool = True) -> List[str]:
     """
     Check a BBUI file and the images it names.
 
@@ -72,9 +70,7 @@ def validate_bbui(
     return _mixed_patients(images) + _turned_images(decoded) + _same_pixels_of_both_classes(decoded)
 
 
-def validate_splits(
-    splits: Mapping[str, Tuple[Path, Path]], decode_images: bool = True
-) -> List[str]:
+def validate_splits(splits: Mapping[str, Tuple[Path, Path]], decode_images: bool = True) -> List[str]:
     """
     Check the BBUI files of one experiment: each as :func:`validate_bbui` does, and that neither a patient nor
     an image file is in two of them. Below different image folders a patient of the same id is another one.
@@ -148,8 +144,7 @@ def _read_bbui(json_file: Path) -> Any:
         return read_json(json_file)
     except FileNotFoundError:
         raise BBUIError(
-            f"The annotation file {os.fspath(json_file)} does not exist. "
-            "datasets/README.md tells how to prepare a data set."
+            f"The annotation file {os.fspath(json_file)} does not exist. datasets/README.md tells how to prepare a data set."
         ) from None
     except (OSError, ValueError) as error:
         raise BBUIError(f"The annotation file cannot be read: {error}") from error
@@ -243,9 +238,7 @@ def _annotation_problems(annotation: Mapping[str, Any], images: Mapping[int, Map
     class_problems = _class_problems(annotation)
     problems += class_problems
     if image is not None and not class_problems and annotation["category_id"] != image.get("category_id"):
-        problems.append(
-            f"class {annotation['category_id']} is unlike the class {image.get('category_id')!r} of its image"
-        )
+        problems.append(f"class {annotation['category_id']} is unlike the class {image.get('category_id')!r} of its image")
     if "bbox" not in annotation:
         problems.append("'bbox' is missing")
     for key in ("bbox", "manual_bbox"):
@@ -259,7 +252,11 @@ def _annotation_problems(annotation: Mapping[str, Any], images: Mapping[int, Map
     # pycocotools' evaluation reads both keys of every annotation; a box without an area is told above.
     if not (_is_positive(annotation.get("area")) or _is_flat(annotation.get("bbox"))):
         problems.append(f"'area' must be a number above 0, found {annotation.get('area')!r}")
-    elif image is not None and not _size_problems(image) and annotation.get("area", 0) > 1.01 * image["width"] * image["height"]:
+    elif (
+        image is not None
+        and not _size_problems(image)
+        and annotation.get("area", 0) > 1.01 * image["width"] * image["height"]
+    ):
         problems.append(f"'area' {annotation['area']!r} is larger than the image; COCO's evaluation would leave it out")
     if not _is_integer(annotation.get("iscrowd")) or annotation["iscrowd"] != 0:
         problems.append(f"'iscrowd' must be 0, found {annotation.get('iscrowd')!r}")
@@ -463,9 +460,7 @@ def _describe_annotation(annotation: Mapping[str, Any], images: Mapping[int, Map
     return f"annotation {annotation.get('id')!r} (image {annotation.get('image_id')!r}{file_name})"
 
 
-def _image_of(
-    annotation: Mapping[str, Any], images: Mapping[int, Mapping[str, Any]]
-) -> Optional[Mapping[str, Any]]:
+def _image_of(annotation: Mapping[str, Any], images: Mapping[int, Mapping[str, Any]]) -> Optional[Mapping[str, Any]]:
     return images.get(annotation["image_id"]) if _is_integer(annotation.get("image_id")) else None
 
 

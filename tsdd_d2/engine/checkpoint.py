@@ -21,7 +21,6 @@ from ..modeling.imagenet import (
 )
 from .run_folder import FINAL_WEIGHTS, TAG
 
-
 NUMBERED = re.compile(r"model_\d{7}\.pth")
 KEPT_CHECKPOINTS = 2
 
@@ -112,8 +111,7 @@ class TSDDCheckpointer(DetectionCheckpointer):
         ]
         if problems:
             raise InputError(
-                "The checkpoint is of another architecture than the configuration builds:\n  "
-                + "\n  ".join(problems)
+                "The checkpoint is of another architecture than the configuration builds:\n  " + "\n  ".join(problems)
             )
         return incompatible
 
@@ -198,7 +196,9 @@ def require_resumable(path: str) -> None:
     trainer = read_checkpoint(path).get("trainer")
     iteration = trainer.get("iteration") if isinstance(trainer, dict) else None
     if type(iteration) is not int or iteration < 0:
-        raise InputError(f"{path} holds weights alone, from which no training is resumed: remove {TAG}, or name another one there.")
+        raise InputError(
+            f"{path} holds weights alone, from which no training is resumed: remove {TAG}, or name another one there."
+        )
 
 
 def load_first_stage(model, run: str) -> None:

@@ -14,8 +14,8 @@ from detectron2.utils import comm
 from ..data.files import write_json, write_text
 from ..data.mapper import BBUIMapper
 from ..evaluation import DiagnosisEvaluator, LocalisationEvaluator, load_youden_threshold
-from ..modeling.contract import FOUND_BOX, MANUAL_ROI, DiagnosesROIs
 from ..evaluation.tables import results_table
+from ..modeling.contract import FOUND_BOX, MANUAL_ROI, DiagnosesROIs
 from .checkpoint import TSDDCheckpointer
 from .hooks import WeightsBeforeRefinement
 
@@ -66,18 +66,12 @@ def evaluate(
     loader = build_detection_test_loader(
         dataset_dicts, mapper=BBUIMapper(cfg, is_train=False), num_workers=cfg.DATALOADER.NUM_WORKERS
     )
-    evaluators = [
-        DiagnosisEvaluator(
-            dataset_name, output_dir, threshold, bootstrap=cfg.TEST.BOOTSTRAP, seed=cfg.SEED
-        )
-    ]
+    evaluators = [DiagnosisEvaluator(dataset_name, output_dir, threshold, bootstrap=cfg.TEST.BOOTSTRAP, seed=cfg.SEED)]
     if oracle:
         with on_given_rois(model):
             return inference_on_dataset(model, loader, DatasetEvaluators(evaluators)) or {}
     if model.diagnosed_boxes == FOUND_BOX:
-        evaluators.append(
-            LocalisationEvaluator(dataset_name, output_dir, bootstrap=cfg.TEST.BOOTSTRAP, seed=cfg.SEED)
-        )
+        evaluators.append(LocalisationEvaluator(dataset_name, output_dir, bootstrap=cfg.TEST.BOOTSTRAP, seed=cfg.SEED))
     return inference_on_dataset(model, loader, DatasetEvaluators(evaluators)) or {}
 
 
@@ -97,9 +91,7 @@ def evaluate_model(cfg, model, output_dir: str) -> Dict[str, Dict]:
         validation_dir = os.path.join(output_dir, "val")
         evaluate(cfg, model, cfg.DATASETS.VAL[0], output_dir=validation_dir)
         comm.synchronize()
-        threshold = load_youden_threshold(
-            os.path.join(validation_dir, f"diagnosis_{cfg.DATASETS.VAL[0]}.json")
-        )
+        threshold = load_youden_threshold(os.path.join(validation_dir, f"diagnosis_{cfg.DATASETS.VAL[0]}.json"))
     oracles = {model.diagnosed_boxes: False}
     if isinstance(model, DiagnosesROIs):
         oracles[MANUAL_ROI] = True
@@ -131,9 +123,7 @@ def evaluate_run(cfg) -> Dict[str, Dict]:
         if not os.path.isfile(path):
             continue
         TSDDCheckpointer(model).load(path, checkpointables=[])
-        results[label] = evaluate_model(
-            cfg, model, os.path.join(cfg.OUTPUT_DIR, "inference", file_name)
-        )
+        results[label] = evaluate_model(cfg, model, os.path.join(cfg.OUTPUT_DIR, "inference", file_name))
     if comm.is_main_process():
         write_json(os.path.join(cfg.OUTPUT_DIR, "results.json"), results)
         table = results_table(results)

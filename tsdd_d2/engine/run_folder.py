@@ -207,9 +207,7 @@ def check_first_run(cfg: CfgNode) -> None:
         if getattr(record, key) != getattr(expected, key)
     ]
     if differences:
-        raise InputError(
-            f"MODEL.WEIGHTS {run}: the run was trained on something else:\n  " + "\n  ".join(differences)
-        )
+        raise InputError(f"MODEL.WEIGHTS {run}: the run was trained on something else:\n  " + "\n  ".join(differences))
     if record.rounds:
         read_refined_rois(cfg)
 
@@ -263,7 +261,9 @@ def read_rounds(run: str) -> List[Dict]:
         statistics = info.get("statistics")
         figures = statistics.values() if isinstance(statistics, dict) else [None]
         if info.get("round") != number or not all(type(x) in (int, float) for x in figures):
-            raise InputError(f"{bank.path(number)} is no file of round {number}: its 'info' lacks the round or its statistics.")
+            raise InputError(
+                f"{bank.path(number)} is no file of round {number}: its 'info' lacks the round or its statistics."
+            )
     return rounds
 
 

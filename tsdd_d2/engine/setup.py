@@ -97,7 +97,9 @@ def load_config(
         config_file = config_file or path_of_config(f"{METHODS[method].config}{PROFILES[profile]}.yaml")
     if data is not None:
         options += ["OUTPUT_DIR", os.path.join("output", f"{method or 'run'}_{data}_fold{fold}")]
-        options += [x for split in ("train", "val", "test") for x in (f"DATASETS.{split.upper()}", (f"{data}_fold{fold}_{split}",))]
+        options += [
+            x for split in ("train", "val", "test") for x in (f"DATASETS.{split.upper()}", (f"{data}_fold{fold}_{split}",))
+        ]
     if config_file:
         merge_file(cfg, config_file)
     merge_options(cfg, [*options, *opts])
@@ -172,7 +174,6 @@ def _requirements_of_training(cfg, num_processes: int) -> Requirements:
 
 
 def _requirements_of_networks(cfg) -> Requirements:
-    architecture = cfg.MODEL.META_ARCHITECTURE
     try:
         method = method_of(cfg)
         yield (
@@ -448,7 +449,9 @@ def _require_writable(folder: str) -> None:
         with tempfile.TemporaryFile(dir=folder) as file:
             file.write(b"\0" * 4096)
     except (OSError, ValueError) as error:
-        raise InputError(f"OUTPUT_DIR {folder} cannot be written to: {getattr(error, 'strerror', None) or error}.") from error
+        raise InputError(
+            f"OUTPUT_DIR {folder} cannot be written to: {getattr(error, 'strerror', None) or error}."
+        ) from error
     finally:
         for path in made:
             with contextlib.suppress(OSError):
@@ -496,8 +499,7 @@ def check_output_dir(cfg, resume: bool, overwrite: bool, training: bool = True) 
             describe_difference(key, old, new)
             for key, old, new in differences
             # a key that one side lacks is of another version of this software
-            if (DECIDES_ROIS.fullmatch(key) or cfg.REFINEMENT.ENABLED and key == DECIDES_ROUNDS)
-            and ABSENT not in (old, new)
+            if (DECIDES_ROIS.fullmatch(key) or cfg.REFINEMENT.ENABLED and key == DECIDES_ROUNDS) and ABSENT not in (old, new)
         ]
         decisive = decisive or differences_of_files(cfg)
         if decisive:

@@ -233,9 +233,7 @@ class Trainer(DefaultTrainer):
 
     @classmethod
     def build_test_loader(cls, cfg, dataset_name):
-        return build_detection_test_loader(
-            cfg, dataset_name, mapper=BBUIMapper(cfg, is_train=False)
-        )
+        return build_detection_test_loader(cfg, dataset_name, mapper=BBUIMapper(cfg, is_train=False))
 
     @classmethod
     def build_evaluator(cls, cfg, dataset_name):
@@ -245,12 +243,8 @@ class Trainer(DefaultTrainer):
         output_dir = os.path.join(cfg.OUTPUT_DIR, "inference")
         return DatasetEvaluators(
             [
-                DiagnosisEvaluator(
-                    dataset_name, output_dir, bootstrap=cfg.TEST.BOOTSTRAP, seed=cfg.SEED
-                ),
-                LocalisationEvaluator(
-                    dataset_name, output_dir, bootstrap=cfg.TEST.BOOTSTRAP, seed=cfg.SEED
-                ),
+                DiagnosisEvaluator(dataset_name, output_dir, bootstrap=cfg.TEST.BOOTSTRAP, seed=cfg.SEED),
+                LocalisationEvaluator(dataset_name, output_dir, bootstrap=cfg.TEST.BOOTSTRAP, seed=cfg.SEED),
             ]
         )
 
@@ -273,6 +267,4 @@ class Step(nn.Module):
 
 def decoded_training_images(cfg) -> DecodedImages:
     """The images of DATASETS.TRAIN, within the limit of the configuration."""
-    return DecodedImages(
-        DatasetCatalog.get(cfg.DATASETS.TRAIN[0]), cfg.DATALOADER.DECODED_IMAGES_MB * 2**20
-    )
+    return DecodedImages(DatasetCatalog.get(cfg.DATASETS.TRAIN[0]), cfg.DATALOADER.DECODED_IMAGES_MB * 2**20)

@@ -23,9 +23,7 @@ def reliability_curve(
     return mean_probability, share
 
 
-def net_benefit(
-    labels: Sequence[int], probabilities: Sequence[float], thresholds: Sequence[float]
-) -> np.ndarray:
+def net_benefit(labels: Sequence[int], probabilities: Sequence[float], thresholds: Sequence[float]) -> np.ndarray:
     """
     The decision curve of a model: what acting on "malignant from the threshold on" is worth, in true positives
     for each image. A threshold t says that one missed cancer weighs as much as (1 - t) / t needless biopsies.

@@ -125,7 +125,11 @@ class DiagnosisEvaluator(RecordEvaluator):
         logging.getLogger(__name__).info(
             "Diagnosis on %s: %d images of %d patients, threshold %.3f; the model found nothing in %d "
             "images, whose malignancy counts as %.1f",
-            self._dataset_name, len(predictions), report["num_patients"], self._threshold, without_instance,
+            self._dataset_name,
+            len(predictions),
+            report["num_patients"],
+            self._threshold,
+            without_instance,
             MALIGNANCY_WITHOUT_INSTANCE,
         )
         self._write_report("diagnosis", report)

@@ -6,13 +6,15 @@ import logging
 import os
 from collections import OrderedDict
 from typing import Any, Dict, List, Mapping, Sequence
+
 import numpy as np
 import torch
-from detectron2.data import DatasetCatalog, MetadataCatalog
-from detectron2.structures import BoxMode
 from pycocotools.coco import COCO
 from pycocotools.cocoeval import COCOeval
 from torchvision.ops import box_iou
+
+from detectron2.data import DatasetCatalog, MetadataCatalog
+from detectron2.structures import BoxMode
 
 from ..data.categories import CONTIGUOUS_IDS
 from ..data.files import write_json
@@ -42,14 +44,16 @@ class LocalisationEvaluator(RecordEvaluator):
     def process(self, inputs, outputs):
         for input_, output in zip(inputs, outputs):
             instances = output["instances"]
-            self._predictions.append({
-                "image_id": input_["image_id"],
-                "file_name": relative_file_name(input_["file_name"], self._dataset_name),
-                "patient_id": input_["patient_id"],
-                "boxes": instances.pred_boxes.tensor.tolist(),
-                "scores": instances.scores.tolist(),
-                "classes": instances.pred_classes.tolist() if instances.has("pred_classes") else None,
-            })
+            self._predictions.append(
+                {
+                    "image_id": input_["image_id"],
+                    "file_name": relative_file_name(input_["file_name"], self._dataset_name),
+                    "patient_id": input_["patient_id"],
+                    "boxes": instances.pred_boxes.tensor.tolist(),
+                    "scores": instances.scores.tolist(),
+                    "classes": instances.pred_classes.tolist() if instances.has("pred_classes") else None,
+                }
+            )
 
     def evaluate(self):
         """
@@ -72,7 +76,9 @@ class LocalisationEvaluator(RecordEvaluator):
         if len(predictions) < len(images):
             logging.getLogger(__name__).warning(
                 "%d of the %d images of %s were not processed; they are not evaluated",
-                len(images) - len(predictions), len(images), self._dataset_name,
+                len(images) - len(predictions),
+                len(images),
+                self._dataset_name,
             )
         rois = [_roi_boxes(images[prediction["image_id"]]) for prediction in predictions]
         true_boxes = [_true_boxes(images[prediction["image_id"]]) for prediction in predictions]
@@ -96,7 +102,10 @@ class LocalisationEvaluator(RecordEvaluator):
         logging.getLogger(__name__).info(
             "Localisation on %s: %d images with annotations, %d without left out; of all of them, the model "
             "found nothing in %d",
-            self._dataset_name, len(annotated), len(predictions) - len(annotated), without_instance,
+            self._dataset_name,
+            len(annotated),
+            len(predictions) - len(annotated),
+            without_instance,
         )
         report = {
             "num_images": len(predictions),

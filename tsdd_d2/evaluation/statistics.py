@@ -11,9 +11,11 @@ A label is 1 for malignant (the positive class) and 0 for benign; a probability 
 [0, 1]. A case is called malignant when its probability is at or above the threshold, as in
 :mod:`sklearn.metrics`.
 """
+
 import logging
 import warnings
 from typing import Callable, Dict, List, Mapping, Optional, Sequence, Tuple
+
 import numpy as np
 from scipy import stats
 
@@ -219,7 +221,10 @@ def patient_bootstrap(
         defined = samples[~np.isnan(samples)]
         low, high = np.quantile(defined, [tail, 1 - tail]) if len(defined) else (np.nan, np.nan)
         results[name] = {
-            "value": values[name], "low": float(low), "high": float(high), "resamples": len(defined),
+            "value": values[name],
+            "low": float(low),
+            "high": float(high),
+            "resamples": len(defined),
         }
     undefined: Dict[int, List[str]] = {}
     for name, result in results.items():
@@ -228,7 +233,8 @@ def patient_bootstrap(
     if undefined:
         logging.getLogger(__name__).warning(
             "Of %d resamples of %d patients some lack a class; they are left out of the intervals: %s",
-            resamples, num_patients,
+            resamples,
+            num_patients,
             ", ".join(f"{names[0]}{f' to {names[-1]}' if names[1:] else ''} {n}" for n, names in undefined.items()),
         )
     return results
@@ -270,9 +276,7 @@ def _check_cases(labels, probabilities) -> Tuple[np.ndarray, np.ndarray]:
         raise ValueError(f"labels must be 0 (benign) or 1 (malignant), not {np.unique(labels).tolist()}")
     outside = ~((probabilities >= 0) & (probabilities <= 1))  # true for nan as well
     if outside.any():
-        raise ValueError(
-            f"probabilities must lie in [0, 1]; entry {outside.argmax()} is {probabilities[outside.argmax()]}"
-        )
+        raise ValueError(f"probabilities must lie in [0, 1]; entry {outside.argmax()} is {probabilities[outside.argmax()]}")
     return labels.astype(int), probabilities
 
 

@@ -10,9 +10,9 @@ from typing import Dict, List, Mapping, NamedTuple, Optional, Sequence, Set
 from detectron2.data import DatasetCatalog, MetadataCatalog
 
 from ..data import CLASS_NAMES, ensure_registered
-from ..inference.input_images import read_pixels
 from ..data.roi import rois_xyxy
 from ..errors import InputError
+from ..inference.input_images import read_pixels
 from ..visualization import Cell, ComparisonRow, annotation_boxes
 
 Prediction = Mapping[str, object]

@@ -238,9 +238,7 @@ def estimate(
     intervals = patient_bootstrap(patient_ids, mean, bootstrap.resamples, bootstrap.seed)
     of_folds = _by_fold(items, [statistic(item, None) for _, item in items])
     return {
-        name: _estimate(
-            interval, np.std([x[name] for x in of_folds], ddof=1) if len(of_folds) > 1 else None
-        )
+        name: _estimate(interval, np.std([x[name] for x in of_folds], ddof=1) if len(of_folds) > 1 else None)
         for name, interval in intervals.items()
     }
 

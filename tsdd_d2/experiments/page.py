@@ -72,20 +72,24 @@ def write_report(sections: Sequence[Section], folder: str, resamples: int, notic
         the path of the page, ``folder/report.html``.
     """
     runs = [_row(x, folder) for x in {x.run: x for section in sections for x in section.entries}.values()]
-    page = environment("tsdd_d2.experiments").get_template("report.html").render(
-        sections=sections,
-        runs=runs,
-        finished=[run for run in runs if run["seconds"] is not None],
-        missing=[run for run in runs if run["seconds"] is None],
-        total_seconds=sum(run["seconds"] or 0 for run in runs),
-        bootstrap=resamples,
-        notice=notice,
-        paper_mark=MARK,
-        ours=title(OURS),
-        duration=duration,
-        exists=lambda name: os.path.isfile(os.path.join(folder, name)),
-        source=lambda figure: _data_url(os.path.join(folder, f"{figure.name}.png"), figure.wide),
-        title=title,
+    page = (
+        environment("tsdd_d2.experiments")
+        .get_template("report.html")
+        .render(
+            sections=sections,
+            runs=runs,
+            finished=[run for run in runs if run["seconds"] is not None],
+            missing=[run for run in runs if run["seconds"] is None],
+            total_seconds=sum(run["seconds"] or 0 for run in runs),
+            bootstrap=resamples,
+            notice=notice,
+            paper_mark=MARK,
+            ours=title(OURS),
+            duration=duration,
+            exists=lambda name: os.path.isfile(os.path.join(folder, name)),
+            source=lambda figure: _data_url(os.path.join(folder, f"{figure.name}.png"), figure.wide),
+            title=title,
+        )
     )
     path = os.path.join(folder, FILE_NAME)
     write_text(path, page)

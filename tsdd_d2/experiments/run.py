@@ -121,7 +121,7 @@ class Run(NamedTuple):
 
     @property
     def status(self) -> str:
-        """"finished", "failed" (the last attempt ended with an error) or "missing" (also where it was interrupted)."""
+        """ "finished", "failed" (the last attempt ended with an error) or "missing" (also where it was interrupted)."""
         if read_file(os.path.join(self.folder, PREDICTIONS)) is not None:
             return "finished"
         attempts = self.record.get("attempts")
@@ -156,5 +156,3 @@ class Run(NamedTuple):
 
     def __str__(self) -> str:
         return f"{self.method}, p = {self.p}, fold {self.fold}, seed {self.seed}"
-
-

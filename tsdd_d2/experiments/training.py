@@ -12,7 +12,6 @@ from importlib import metadata
 from typing import Dict, Iterator, List, NamedTuple, Optional, TextIO, Tuple
 
 import detectron2
-
 import tsdd_d2
 
 from ..data import dataset_folder

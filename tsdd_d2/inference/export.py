@@ -124,17 +124,13 @@ def largest_differences(model_file: "ModelFile", path: str, images: Tensor) -> D
     chain = ImagesToDiagnoses(model_file.model, model_file.preprocessing["format"])
     with torch.no_grad():
         expected = chain(images.to(model_file.model.device))
-    return {
-        name: (torch.from_numpy(a) - e.cpu()).abs().max().item() for name, a, e in zip(names, answers, expected)
-    }
+    return {name: (torch.from_numpy(a) - e.cpu()).abs().max().item() for name, a, e in zip(names, answers, expected)}
 
 
 def _exported(chain: ImagesToDiagnoses, batch_size: int) -> "onnx.ModelProto":
     # Every feature level of the example has several rows and columns, since the exporter takes a side of 1 for fixed.
     coarsest = chain.network.coarsest_stride()
-    example = torch.zeros(
-        batch_size, 3, 2 * coarsest + 8, 3 * coarsest + 8, dtype=torch.uint8, device=chain.network.device
-    )
+    example = torch.zeros(batch_size, 3, 2 * coarsest + 8, 3 * coarsest + 8, dtype=torch.uint8, device=chain.network.device)
     with torch.no_grad(), warnings.catch_warnings():
         warnings.simplefilter("ignore")  # of PyTorch about itself
         program = torch.export.export(

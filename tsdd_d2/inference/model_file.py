@@ -15,11 +15,11 @@ from ..config import get_tsdd_cfg, without_retired_keys
 from ..config_values import PLACE_DEPENDENT, merge, reason_against_device, value_problems
 from ..data import CLASS_NAMES
 from ..data.files import parse_yaml
-from ..errors import BBUIError, InputError
-from ..evaluation import load_youden_threshold
 from ..engine.checkpoint import TSDDCheckpointer, are_weights, require_finite
 from ..engine.run_folder import RunRecord, read_run_config, run_files
 from ..engine.seen_patients import seen_patients_of_run
+from ..errors import BBUIError, InputError
+from ..evaluation import load_youden_threshold
 
 __all__ = ["ModelFile", "load_model", "load_model_of_run", "save_model", "save_model_of_run"]
 
@@ -173,9 +173,7 @@ def load_model_of_run(run: str, checkpoint: str, device: Optional[str] = None) -
     return cfg, model.eval()
 
 
-def save_model_of_run(
-    run: str, path: str, checkpoint: str = "model_best", threshold: Optional[float] = None
-) -> None:
+def save_model_of_run(run: str, path: str, checkpoint: str = "model_best", threshold: Optional[float] = None) -> None:
     """
     Makes a model file from a run of tools/train_net.py; the training set need not be there.
 
@@ -240,7 +238,9 @@ def _build_model(cfg: CfgNode, source: str) -> nn.Module:
             f"{source} needs a part that this tsdd_d2 {tsdd_d2.__version__} does not have: {error.args[0]}"
         ) from error
     except Exception as error:  # of a network that no training can have had
-        raise InputError(f"{source}: no network can be built of its configuration: {type(error).__name__}: {error}") from error
+        raise InputError(
+            f"{source}: no network can be built of its configuration: {type(error).__name__}: {error}"
+        ) from error
 
 
 def _read(path: str) -> Dict[str, Any]:
@@ -259,7 +259,11 @@ def _read(path: str) -> Dict[str, Any]:
             f"{path} has format {content['format_version']} (tsdd_d2 {content.get('package_version')}); "
             f"tsdd_d2 {tsdd_d2.__version__} reads format {FORMAT_VERSION}."
         )
-    wrong = [key for key, (kind, is_right) in FIELDS.items() if not (isinstance(content.get(key), kind) and is_right(content[key]))]
+    wrong = [
+        key
+        for key, (kind, is_right) in FIELDS.items()
+        if not (isinstance(content.get(key), kind) and is_right(content[key]))
+    ]
     if wrong:
         raise InputError(f"{path} is a damaged model file: {', '.join(wrong)} missing or malformed. {hint}")
     return content

@@ -15,10 +15,10 @@ from detectron2.data import transforms as T
 from detectron2.structures import Instances
 
 from ..data.image_sizes import is_too_narrow
-from .input_images import ImageSource, InputImage, read_images
 from ..errors import InputError
 from ..evaluation.diagnosis import MALIGNANCY_WITHOUT_INSTANCE
 from ..modeling.contract import MANUAL_ROI, DiagnosisNetwork, SeesViews
+from .input_images import ImageSource, InputImage, read_images
 
 if TYPE_CHECKING:
     from .model_file import ModelFile
@@ -79,9 +79,7 @@ class Predictor:
             print(prediction.box, prediction.malignancy, prediction.predicted_class)
     """
 
-    def __init__(
-        self, model_file: "ModelFile", *, batch_size: int = 8, candidates: int = 1, augment: bool = False
-    ):
+    def __init__(self, model_file: "ModelFile", *, batch_size: int = 8, candidates: int = 1, augment: bool = False):
         """
         Args:
             model_file: from :func:`~tsdd_d2.inference.model_file.load_model`; several predictors may share it.
@@ -187,9 +185,7 @@ class Predictor:
         boxes = instances.pred_boxes.tensor + torch.tensor([x0, y0, x0, y0])
         candidates = [
             Candidate(tuple(box), score, malignancy)
-            for box, score, malignancy in zip(
-                boxes.tolist(), instances.scores.tolist(), instances.malignancy.tolist()
-            )
+            for box, score, malignancy in zip(boxes.tolist(), instances.scores.tolist(), instances.malignancy.tolist())
         ]
         malignancy = candidates[0].malignancy if candidates else MALIGNANCY_WITHOUT_INSTANCE
         return Prediction(

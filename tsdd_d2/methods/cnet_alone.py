@@ -10,8 +10,8 @@ from detectron2.modeling import META_ARCH_REGISTRY, build_roi_heads
 from detectron2.modeling.postprocessing import detector_postprocess
 from detectron2.structures import Boxes, ImageList, Instances
 
-from ..modeling.cnet import CNet, add_diagnoses
 from ..method import CLASSES, FA_BOXES, Method, register_method
+from ..modeling.cnet import CNet, add_diagnoses
 from ..modeling.contract import MANUAL_ROI, WHOLE_IMAGE, DiagnosisNetwork
 from ..modeling.network import output_size, rois_in_tensor
 from ..modeling.preprocessing import PreprocessesImages
@@ -134,7 +134,5 @@ register_method(
     )
 )
 register_method(
-    Method(
-        "cnet_oracle", "C-Net, manual ROI (oracle)", "CNetOnROI", FA_BOXES, overrides=NO_DETECTOR, profiles=ITERATIONS
-    )
+    Method("cnet_oracle", "C-Net, manual ROI (oracle)", "CNetOnROI", FA_BOXES, overrides=NO_DETECTOR, profiles=ITERATIONS)
 )

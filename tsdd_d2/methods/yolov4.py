@@ -84,9 +84,7 @@ class YOLOv4Head(nn.Module):
         super().__init__()
         c3, c4, c5 = (scaled_channels(x, width) for x in (128, 256, 512))
         spp = SPP()
-        self.spp = nn.Sequential(
-            alternating(in_channels[2], c5, 3), spp, alternating(c5 * (1 + len(spp.POOLING)), c5, 3)
-        )
+        self.spp = nn.Sequential(alternating(in_channels[2], c5, 3), spp, alternating(c5 * (1 + len(spp.POOLING)), c5, 3))
         self.reduce5, self.lateral4, self.down_path4 = conv(c5, c4), conv(in_channels[1], c4), alternating(2 * c4, c4, 5)
         self.reduce4, self.lateral3, self.down_path3 = conv(c4, c3), conv(in_channels[0], c3), alternating(2 * c3, c3, 5)
         self.down4, self.up_path4 = conv(c3, c4, 3, 2), alternating(2 * c4, c4, 5)

@@ -247,9 +247,7 @@ class YOLOv7Head(nn.Module):
         level3 = self.down_path3(torch.cat([self.lateral3(level3), enlarged(self.reduce4(level4))], dim=1))
         level4 = self.up_path4(torch.cat([self.down4(level3), level4], dim=1))
         level5 = self.up_path5(torch.cat([self.down5(level4), level5], dim=1))
-        return [
-            predictor(rep(x)) for predictor, rep, x in zip(self.predictors, self.rep, (level3, level4, level5))
-        ]
+        return [predictor(rep(x)) for predictor, rep, x in zip(self.predictors, self.rep, (level3, level4, level5))]
 
 
 @META_ARCH_REGISTRY.register()
@@ -392,7 +390,6 @@ def match(cost: Tensor, ious: Tensor) -> Tensor:
     cheapest = cost.argmin(dim=0) if num_boxes > 1 else torch.zeros_like(taken[0], dtype=torch.long)
     matched = torch.where(taken.sum(dim=0) > 1, cheapest, taken.int().argmax(dim=0))
     return torch.where(taken.any(dim=0), matched, -1)
-
 
 
 def _elan(first: int, name: str) -> Dict[int, str]:

@@ -102,9 +102,7 @@ class CNet(nn.Module):
         boxes = [enlarge_boxes(b.detach(), self.context * view.scale) for b in boxes]
         if torch.compiler.is_exporting():
             # the same in one operator of ONNX; torchvision's kernel has one thread on a CPU
-            crops = roi_align(
-                images.contiguous(), boxes, output_size=self.input_size, sampling_ratio=1, aligned=True
-            )
+            crops = roi_align(images.contiguous(), boxes, output_size=self.input_size, sampling_ratio=1, aligned=True)
         else:
             crops = bilinear_crop(images, boxes, self.input_size)
         if view.mirrored:
@@ -176,9 +174,7 @@ class CNet(nn.Module):
             reduction="none",
         )
         # Eq. (3): L(fa) + beta L(pa)
-        return fa_and_pa_terms(
-            "loss_cnet", loss_per_roi, partially_annotated.repeat_interleave(counts), self.beta
-        )
+        return fa_and_pa_terms("loss_cnet", loss_per_roi, partially_annotated.repeat_interleave(counts), self.beta)
 
     def forward(
         self,
@@ -270,9 +266,7 @@ def bilinear_crop(images: Tensor, boxes: List[Tensor], size: int) -> Tensor:
     share = (torch.arange(size, device=images.device, dtype=images.dtype) + 0.5) / size
     x = _grid_coordinates(x0 + (x1 - x0) * share, width)
     y = _grid_coordinates(y0 + (y1 - y0) * share, height)
-    grid = torch.stack(
-        [x[:, :, None, :].expand(-1, -1, size, -1), y[:, :, :, None].expand(-1, -1, -1, size)], dim=-1
-    )
+    grid = torch.stack([x[:, :, None, :].expand(-1, -1, size, -1), y[:, :, :, None].expand(-1, -1, -1, size)], dim=-1)
     crops = F.grid_sample(images, grid.flatten(1, 2), padding_mode="zeros", align_corners=False)
     crops = crops.unflatten(2, (-1, size)).transpose(1, 2)
     return torch.cat([of_image[:count] for of_image, count in zip(crops, counts)])

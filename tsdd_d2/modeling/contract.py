@@ -148,14 +148,10 @@ class Localiser(Protocol):
     def predict(self, features: List[Tensor]) -> Any:
         """The raw outputs of the head."""
 
-    def losses(
-        self, predictions: Any, gt_instances: List[Instances], partially_annotated: Tensor
-    ) -> Dict[str, Tensor]:
+    def losses(self, predictions: Any, gt_instances: List[Instances], partially_annotated: Tensor) -> Dict[str, Tensor]:
         """Terms for fully and partially annotated images; ``partially_annotated``: (N,) bool."""
 
-    def propose(
-        self, predictions: Any, image_sizes: List[Tuple[int, int]], max_per_image: int
-    ) -> List[Instances]:
+    def propose(self, predictions: Any, image_sizes: List[Tuple[int, int]], max_per_image: int) -> List[Instances]:
         """The best boxes of each image, at least one, best first: ``pred_boxes``, ``scores``, ``pred_classes`` (zeros)."""
 
     def best_boxes(self, predictions: Any, image_sizes: List[Tuple[int, int]]) -> Tensor:

@@ -155,9 +155,7 @@ class DNet(PreprocessesImages, DenseDetector):
             topk_candidates: boxes that enter NMS.
             max_detections_per_image: boxes returned at inference.
         """
-        super().__init__(
-            backbone, head, head_in_features, pixel_mean=pixel_mean, pixel_std=pixel_std
-        )
+        super().__init__(backbone, head, head_in_features, pixel_mean=pixel_mean, pixel_std=pixel_std)
         self.anchor_generator = anchor_generator
         self.box2box_transform = box2box_transform
         self.anchor_matcher = anchor_matcher
@@ -252,9 +250,7 @@ class DNet(PreprocessesImages, DenseDetector):
         )
 
     @torch.no_grad()
-    def label_anchors(
-        self, anchors: Tensor, gt_instances: List[Instances]
-    ) -> Tuple[Tensor, Tensor]:
+    def label_anchors(self, anchors: Tensor, gt_instances: List[Instances]) -> Tuple[Tensor, Tensor]:
         """Matches anchors with ROIs by RetinaNet's thresholds.
 
         Returns:
@@ -302,27 +298,19 @@ class DNet(PreprocessesImages, DenseDetector):
         ).sum(dim=1)
 
         groups = {"fa": (~partially_annotated, 1.0), "pa": (partially_annotated, self.alpha)}
-        num_positive = {
-            group: group_size(in_group[image_index]) for group, (in_group, _) in groups.items()
-        }
+        num_positive = {group: group_size(in_group[image_index]) for group, (in_group, _) in groups.items()}
         # Eq. (1): L(fa) + alpha L(pa)
         losses = {
-            f"loss_dnet_{group}": weight
-            * (loss_per_anchor * in_group[image_index]).sum()
-            / num_positive[group]
+            f"loss_dnet_{group}": weight * (loss_per_anchor * in_group[image_index]).sum() / num_positive[group]
             for group, (in_group, weight) in groups.items()
         }
         if predictions.quality_logits is not None:
             loss_per_image = self._quality_loss(predictions, labels, gt_boxes)
             for group, (in_group, weight) in groups.items():
-                losses[f"loss_quality_{group}"] = (
-                    weight * (loss_per_image * in_group).sum() / num_positive[group]
-                )
+                losses[f"loss_quality_{group}"] = weight * (loss_per_image * in_group).sum() / num_positive[group]
         return losses
 
-    def _quality_loss(
-        self, predictions: DensePredictions, labels: Tensor, gt_boxes: Tensor
-    ) -> Tensor:
+    def _quality_loss(self, predictions: DensePredictions, labels: Tensor, gt_boxes: Tensor) -> Tensor:
         """(N,) quality focal loss (arXiv:2006.04388), summed over the anchors of each image.
 
         The target of an anchor is the IoU of *its own regressed box* with the ROI; background anchors have target
@@ -378,9 +366,7 @@ class DNet(PreprocessesImages, DenseDetector):
         ranked = ranked[keep]
         return ranked[nms(ranked.pred_boxes.tensor, ranked.scores, self.nms_thresh)[:max_per_image]]
 
-    def best_boxes(
-        self, predictions: DensePredictions, image_sizes: List[Tuple[int, int]]
-    ) -> Tensor:
+    def best_boxes(self, predictions: DensePredictions, image_sizes: List[Tuple[int, int]]) -> Tensor:
         """The best-ranked box of each image, clipped to it, as :meth:`propose` gives it, with a gradient to the box.
 
         Returns:

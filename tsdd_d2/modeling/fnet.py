@@ -46,23 +46,17 @@ def num_pooled_features(levels: List[ShapeSpec]) -> int:
     return sum(level.channels for level in levels)
 
 
-def pool_rois(
-    features: List[Tensor], strides: List[int], boxes: List[Tensor], image_sizes: List[tuple]
-) -> Tensor:
+def pool_rois(features: List[Tensor], strides: List[int], boxes: List[Tensor], image_sizes: List[tuple]) -> Tensor:
     """The mean of every level over the box, levels concatenated."""
     pooled = [
         # one bin with as many samples as the box has cells: the mean over the box
-        roi_align(
-            level.contiguous(), boxes, output_size=1, spatial_scale=1 / stride, aligned=True
-        ).flatten(1)
+        roi_align(level.contiguous(), boxes, output_size=1, spatial_scale=1 / stride, aligned=True).flatten(1)
         for level, stride in zip(features, strides)
     ]
     return torch.cat(pooled, dim=1)
 
 
-def pool_globally(
-    features: List[Tensor], strides: List[int], boxes: List[Tensor], image_sizes: List[tuple]
-) -> Tensor:
+def pool_globally(features: List[Tensor], strides: List[int], boxes: List[Tensor], image_sizes: List[tuple]) -> Tensor:
     """The mean of every level over the image without its padding, repeated for each box, levels concatenated."""
     sizes = sizes_as_tensor(image_sizes, like=boxes[0])
     whole = torch.cat([torch.zeros_like(sizes), sizes.flip(1)], dim=1)

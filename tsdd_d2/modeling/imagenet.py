@@ -88,9 +88,7 @@ def load_cnet(cnet: nn.Module, path: str) -> None:
     load_strictly(cnet.resnet, state_dict, "MODEL.CNET.WEIGHTS", path)
 
 
-def load_strictly(
-    module: nn.Module, state_dict: Dict[str, Tensor], config_key: str, path: str
-) -> None:
+def load_strictly(module: nn.Module, state_dict: Dict[str, Tensor], config_key: str, path: str) -> None:
     """Loads a state dict that must be the module's own, key for key.
 
     Raises:
@@ -98,16 +96,10 @@ def load_strictly(
     """
     expected = {k: v.shape for k, v in module.state_dict().items()}
     # Detectron2's FrozenBN keeps no batch counter
-    given = {
-        k: v
-        for k, v in state_dict.items()
-        if k in expected or not k.endswith("num_batches_tracked")
-    }
+    given = {k: v for k, v in state_dict.items() if k in expected or not k.endswith("num_batches_tracked")}
     problems = [f"not in the network: {k}" for k in sorted(given.keys() - expected.keys())]
     problems += [
-        f"not in the file: {k}"
-        for k in sorted(expected.keys() - given.keys())
-        if not k.endswith("num_batches_tracked")
+        f"not in the file: {k}" for k in sorted(expected.keys() - given.keys()) if not k.endswith("num_batches_tracked")
     ]
     problems += [
         f"shape of {k}: {tuple(given[k].shape)} in the file, {tuple(expected[k])} in the network"

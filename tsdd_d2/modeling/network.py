@@ -50,9 +50,7 @@ class TSDDNetwork(DiagnosisNetwork, nn.Module):
     def device(self):
         return self.dnet.device
 
-    def class_probabilities(
-        self, images: ImageList, features: List[Tensor], boxes: List[Tensor]
-    ) -> List[Tensor]:
+    def class_probabilities(self, images: ImageList, features: List[Tensor], boxes: List[Tensor]) -> List[Tensor]:
         """The diagnosis of arbitrary boxes: the one function that scores candidates and diagnoses.
 
         Args:
@@ -64,9 +62,7 @@ class TSDDNetwork(DiagnosisNetwork, nn.Module):
         """
         raise NotImplementedError
 
-    def propose(
-        self, images: ImageList, features: List[Tensor], max_per_image: int
-    ) -> List[Instances]:
+    def propose(self, images: ImageList, features: List[Tensor], max_per_image: int) -> List[Instances]:
         """D-Net's best-ranked boxes in the image tensor, see :meth:`DNet.propose`."""
         return self.dnet.propose(self.dnet.predict(features), images.image_sizes, max_per_image)
 
@@ -106,9 +102,7 @@ class TSDDNetwork(DiagnosisNetwork, nn.Module):
         return max(shape.stride for shape in self.dnet.feature_shapes())
 
     def _diagnosed(self, batched_inputs, images, features, proposals) -> List[Dict[str, Instances]]:
-        probabilities = self.class_probabilities(
-            images, features, [x.pred_boxes.tensor for x in proposals]
-        )
+        probabilities = self.class_probabilities(images, features, [x.pred_boxes.tensor for x in proposals])
         add_diagnoses(proposals, probabilities)
         return [
             {"instances": detector_postprocess(x, *output_size(inputs, size))}

@@ -65,9 +65,7 @@ def quality(boxes: Tensor, quality_logits: Optional[Tensor], anchors: Tensor, im
 
 
 @RANKING_REGISTRY.register()
-def expected_iou(
-    boxes: Tensor, quality_logits: Optional[Tensor], anchors: Tensor, image_sizes: Tensor
-) -> Tensor:
+def expected_iou(boxes: Tensor, quality_logits: Optional[Tensor], anchors: Tensor, image_sizes: Tensor) -> Tensor:
     """The mean IoU of a box with the others, weighted by their quality: ``sum_j q_j IoU(i, j) / sum_j q_j``.
 
     The sums are over the :data:`MAX_QUALITY_VOTERS` boxes of the highest quality; every other box scores 0.
@@ -91,9 +89,7 @@ def _at_most(limit: int, size):
 
 
 @RANKING_REGISTRY.register()
-def consensus(
-    boxes: Tensor, quality_logits: Optional[Tensor], anchors: Tensor, image_sizes: Tensor
-) -> Tensor:
+def consensus(boxes: Tensor, quality_logits: Optional[Tensor], anchors: Tensor, image_sizes: Tensor) -> Tensor:
     """How many regressed boxes agree with a box, over the number of *anchors* that overlap it as much.
 
     Anchors near a lesion all regress onto it, the others scatter. The division matters: where many anchors lie

@@ -7,7 +7,7 @@ from torch import Tensor
 
 from detectron2.config import configurable
 from detectron2.modeling import META_ARCH_REGISTRY, build_roi_heads
-from detectron2.structures import Boxes, ImageList, Instances
+from detectron2.structures import Boxes, ImageList
 
 from .boxes import elementwise_iou
 from .contract import ScoredBoxes
@@ -59,16 +59,12 @@ class TSDDStage1(TSDDNetwork):
         losses.update(self.cnet.losses(images.tensor, boxes, gt_instances, partially_annotated))
         return losses
 
-    def class_probabilities(
-        self, images: ImageList, features: List[Tensor], boxes: List[Tensor]
-    ) -> List[Tensor]:
+    def class_probabilities(self, images: ImageList, features: List[Tensor], boxes: List[Tensor]) -> List[Tensor]:
         """C-Net's; D-Net's features have no part in the first stage."""
         return self.cnet.class_probabilities(images.tensor, boxes)
 
     @torch.no_grad()
-    def score_candidates(
-        self, batched_inputs: List[Dict], candidates_per_image: int
-    ) -> List[ScoredBoxes]:
+    def score_candidates(self, batched_inputs: List[Dict], candidates_per_image: int) -> List[ScoredBoxes]:
         """One pass of candidate selection (Fig. 4): D-Net once per image, C-Net once for all boxes of the batch.
 
         The current ROIs (``rois``, (M, 4) XYXY in the original image) are scored with the same C-Net in the same

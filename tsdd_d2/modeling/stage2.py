@@ -8,7 +8,7 @@ from torch.nn import functional as F
 
 from detectron2.config import configurable
 from detectron2.modeling import META_ARCH_REGISTRY, build_roi_heads
-from detectron2.structures import ImageList, Instances
+from detectron2.structures import ImageList
 
 from .cnet import NUM_CLASSES, probabilities_of_boxes
 from .fnet import DNET_POOLING_REGISTRY, FNet, num_pooled_features
@@ -63,9 +63,7 @@ class TSDDStage2(TSDDNetwork):
         return {
             "dnet": dnet,
             "cnet": cnet,
-            "fnet": FNet(
-                in_features=num_dnet_features + cnet.num_features, hidden=cfg.MODEL.FNET.HIDDEN
-            ),
+            "fnet": FNet(in_features=num_dnet_features + cnet.num_features, hidden=cfg.MODEL.FNET.HIDDEN),
             "dnet_pooling": cfg.MODEL.FNET.DNET_POOLING,
             "dnet_strides": [level.stride for level in levels],
             "auxiliary": nn.ModuleDict(auxiliary if cfg.MODEL.FNET.SELF_DISTILLATION else {}),
@@ -96,16 +94,13 @@ class TSDDStage2(TSDDNetwork):
         is_pa = is_pa[visible]
         for name, x in logits.items():
             # L_F-Net, L_cls1 and L_cls2 of Eq. (5): the cross-entropy of Eq. (4), its halves weighted as in Eq. (3)
-            loss = F.cross_entropy(
-                x[visible], target, label_smoothing=self.cnet.label_smoothing, reduction="none"
-            )
+            loss = F.cross_entropy(x[visible], target, label_smoothing=self.cnet.label_smoothing, reduction="none")
             losses.update(fa_and_pa_terms(f"loss_{name}", loss, is_pa, self.cnet.beta))
         return losses
 
-    def class_probabilities(
-        self, images: ImageList, features: List[Tensor], boxes: List[Tensor]
-    ) -> List[Tensor]:
+    def class_probabilities(self, images: ImageList, features: List[Tensor], boxes: List[Tensor]) -> List[Tensor]:
         """F-Net's diagnosis of arbitrary boxes, see :meth:`TSDDNetwork.class_probabilities`."""
+
         def class_logits(boxes: List[Tensor]) -> Tensor:
             pooled = self.pool(features, self.dnet_strides, boxes, images.image_sizes)
             return self.fnet(pooled, self.cnet.features(images.tensor, boxes)).float()

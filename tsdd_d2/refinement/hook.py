@@ -3,11 +3,12 @@
 import logging
 from typing import Any, Callable, Dict, Iterable, List, NamedTuple, Optional
 
+from torch import nn
+
 from detectron2.config import configurable
 from detectron2.data import MetadataCatalog
 from detectron2.engine import HookBase
 from detectron2.utils import comm
-from torch import nn
 
 from ..data.bbui import load_bbui_json, register_bbui_instances
 from ..data.files import read_json

@@ -23,9 +23,7 @@ def round_mapper(cfg, dataset_dicts: List[Dict], read_pixels: Callable = read_pi
     """
     mapper = BBUIMapper(cfg, is_train=False, read_pixels=read_pixels)
     shapes = [
-        ResizeShortestEdge.get_output_shape(
-            x["height"], x["width"], cfg.INPUT.MIN_SIZE_TEST, cfg.INPUT.MAX_SIZE_TEST
-        )
+        ResizeShortestEdge.get_output_shape(x["height"], x["width"], cfg.INPUT.MIN_SIZE_TEST, cfg.INPUT.MAX_SIZE_TEST)
         for x in dataset_dicts
     ]
     fits = sum(height * width for height, width in shapes) <= cfg.DATALOADER.DECODED_IMAGES_MB * 2**20
@@ -39,9 +37,7 @@ def round_loader(cfg, dataset_dicts: List[Dict], mapper: Optional[Callable] = No
         mapper: of :func:`round_mapper`, the same for all rounds; by default nothing is kept from pass to pass.
     """
     dataset_dicts = sorted(dataset_dicts, key=lambda x: (x["width"] / x["height"], x["image_id"]))
-    sampler = ShardedBatchSampler(
-        len(dataset_dicts), cfg.REFINEMENT.IMS_PER_BATCH, comm.get_rank(), comm.get_world_size()
-    )
+    sampler = ShardedBatchSampler(len(dataset_dicts), cfg.REFINEMENT.IMS_PER_BATCH, comm.get_rank(), comm.get_world_size())
     # build_detection_test_loader takes no batch sampler
     return DataLoader(
         MapDataset(DatasetFromList(dataset_dicts, copy=False), mapper or BBUIMapper(cfg, is_train=False)),

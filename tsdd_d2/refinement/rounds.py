@@ -5,16 +5,16 @@ from typing import Dict, Iterable, List, NamedTuple, Optional, Sequence, Tuple
 
 import torch
 from torch import Tensor
+from torchvision.ops import box_iou
 from tqdm import tqdm
 
 from detectron2.utils import comm
-from torchvision.ops import box_iou
 
 from ..data.categories import CONTIGUOUS_IDS
 from ..data.roi import MANUAL, PSEUDO, REFINED, to_xyxy
 from ..modeling.boxes import elementwise_iou
-from ..modeling.network import share_buffers
 from ..modeling.contract import ScoredBoxes
+from ..modeling.network import share_buffers
 from .selection import ROISlots, Selection, SelectionRule
 
 
@@ -211,9 +211,7 @@ def _statistics(images: List[Dict], slots: ROISlots, selection: Selection) -> Ro
     fully_annotated = ~slots.manual_boxes.isnan().any(dim=1)
     had_roi = slots.current_scores > -torch.inf
     has_roi = selection.scores > -torch.inf
-    true_boxes = torch.tensor(
-        [to_xyxy(x["true_bbox"]) if "true_bbox" in x else NO_BOX for x in images]
-    )
+    true_boxes = torch.tensor([to_xyxy(x["true_bbox"]) if "true_bbox" in x else NO_BOX for x in images])
     iou_with_true = elementwise_iou(selection.boxes, true_boxes)
 
     def mean(values: Tensor, where: Tensor) -> float:

@@ -46,9 +46,7 @@ def apply_vetoes(bbui: Dict, vetoes: Sequence[Dict], source: str = "The vetoes")
     images = {image["id"]: image for image in bbui["images"]}
     annotations = {annotation["id"]: annotation for annotation in bbui["annotations"]}
     problems = [
-        f"{_describe(entry)}: {problem}"
-        for entry in vetoes
-        for problem in _problems_of_entry(entry, images, annotations)
+        f"{_describe(entry)}: {problem}" for entry in vetoes for problem in _problems_of_entry(entry, images, annotations)
     ]
     if problems:
         raise BBUIError(f"{source}: {len(problems)} of them do not fit the annotation of the data set:", problems)
@@ -62,14 +60,11 @@ def apply_vetoes(bbui: Dict, vetoes: Sequence[Dict], source: str = "The vetoes")
     return {
         **bbui,
         "info": {**bbui.get("info", {}), "vetoes": listed},
-        "images": [
-            {**image, "roi_veto": True} if image["id"] in vetoed_images else image for image in bbui["images"]
-        ],
+        "images": [{**image, "roi_veto": True} if image["id"] in vetoed_images else image for image in bbui["images"]],
         "annotations": [
             _manual_and_locked(annotation) if annotation["id"] in locked else annotation
             for annotation in bbui["annotations"]
-            if annotation.get("roi_source", MANUAL) != PSEUDO
-            or annotation["image_id"] not in vetoed_images
+            if annotation.get("roi_source", MANUAL) != PSEUDO or annotation["image_id"] not in vetoed_images
         ],
     }
 

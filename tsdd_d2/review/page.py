@@ -12,9 +12,9 @@ from tqdm import tqdm
 
 from ..data import CLASS_NAMES
 from ..data.files import write_text
-from ..inference.input_images import read_pixels
 from ..data.roi import REFINED
 from ..errors import InputError
+from ..inference.input_images import read_pixels
 from ..refinement import veto
 from ..templates import environment
 from .changes import ChangedROI, changed_rois
@@ -76,14 +76,18 @@ def review_page(
         earlier_vetoes: those that the run was given; the veto file will hold them too.
     """
     encoded = [base64.b64encode(jpeg).decode("ascii") for jpeg in thumbnails]
-    return environment("tsdd_d2.review").get_template("page.html").render(
-        cards=[(roi, jpeg, veto(roi.image, roi.annotation)) for roi, jpeg in zip(rois, encoded, strict=True)],
-        patients=sorted({roi.image["patient_id"] for roi in rois}),
-        class_names=dict(enumerate(CLASS_NAMES, start=1)),
-        data_set=data_set,
-        run=run,
-        earlier_vetoes=earlier_vetoes,
-        any_refined=any(roi.annotation["roi_source"] == REFINED for roi in rois),
+    return (
+        environment("tsdd_d2.review")
+        .get_template("page.html")
+        .render(
+            cards=[(roi, jpeg, veto(roi.image, roi.annotation)) for roi, jpeg in zip(rois, encoded, strict=True)],
+            patients=sorted({roi.image["patient_id"] for roi in rois}),
+            class_names=dict(enumerate(CLASS_NAMES, start=1)),
+            data_set=data_set,
+            run=run,
+            earlier_vetoes=earlier_vetoes,
+            any_refined=any(roi.annotation["roi_source"] == REFINED for roi in rois),
+        )
     )
 
 
