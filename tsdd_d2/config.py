@@ -194,6 +194,10 @@ def add_tsdd_config(cfg: CN) -> None:
     # MIN_SIZE_TEST; 0: they are decoded every time.
     key("DATALOADER.DECODED_IMAGES_MB", 1024, at_least(0))
 
+    # ---- backbones
+    # timm's name of the network that MODEL.BACKBONE.NAME build_timm_fpn_backbone and build_retinanet_timm_fpn_backbone build.
+    key("MODEL.BACKBONE.MODEL", "efficientnet_lite0", A_NAME)
+
     # ---- D-Net
     # The localiser of both stages, by its name in Detectron2's META_ARCH_REGISTRY (tsdd_d2/modeling/contract.py).
     key("MODEL.DNET.NAME", "DNet", A_NAME)
@@ -208,14 +212,17 @@ def add_tsdd_config(cfg: CN) -> None:
     # ---- C-Net
     # ResNet depth.
     key("MODEL.CNET.DEPTH", 18, one_of(18, 34, 50, 101, 152))
+    # A network of timm in its place, such as "efficientnet_lite0"; "": the ResNet.
+    key("MODEL.CNET.BACKBONE", "", A_TEXT)
     # Side of the square ROI crop in pixels.
     key("MODEL.CNET.INPUT_SIZE", 224, within(8, 2048))
     # The ROI is enlarged about its centre by this factor before cropping; 1.0 is the paper.
     key("MODEL.CNET.CONTEXT", 1.0, within(0.1, 100))
     # Normalisation layer, by Detectron2's names: BN, FrozenBN, SyncBN, GN.
     key("MODEL.CNET.NORM", "BN", one_of("BN", "FrozenBN", "SyncBN", "GN"))
-    # Initial weights: "torchvision://<weights>" or "" (random). MODEL.WEIGHTS takes the same for D-Net's backbone;
-    # where MODEL.WEIGHTS is a checkpoint of the whole network, this key is not used.
+    # Initial weights by their address (tsdd_d2/modeling/weights.py), or "" (random). MODEL.WEIGHTS takes the same for D-Net's
+    # backbone; where MODEL.WEIGHTS is a checkpoint of the whole network, this key is not used. An address brings the mean
+    # and standard deviation of the images, MODEL.PIXEL_MEAN and PIXEL_STD.
     key("MODEL.CNET.WEIGHTS", "", A_TEXT)
     # beta of Eq. (3): weight of the partially annotated images.
     key("MODEL.CNET.BETA", 0.8, at_least(0))

@@ -12,11 +12,11 @@ from detectron2.checkpoint import DetectionCheckpointer
 
 from ..data.files import replacing, write_text
 from ..errors import InputError
-from ..modeling.imagenet import (
+from ..modeling.weights import (
     how_to_name_weights,
-    is_torchvision,
+    is_address,
     load_cnet,
-    load_dnet_backbone,
+    load_detector_backbone,
     load_strictly,
 )
 from .run_folder import FINAL_WEIGHTS, TAG
@@ -152,20 +152,20 @@ def require_finite(model: nn.Module, path: str) -> None:
 def load_weights(model, cfg) -> None:
     """Initialises a network as ``MODEL.WEIGHTS`` and ``MODEL.CNET.WEIGHTS`` say.
 
-    ``MODEL.WEIGHTS`` is a checkpoint of the whole network, or torchvision weights for the backbone of D-Net or another
+    ``MODEL.WEIGHTS`` is a checkpoint of the whole network, or pretrained weights for the backbone of D-Net or another
     detector, or ""; only in the last two cases is ``MODEL.CNET.WEIGHTS`` used.
 
     Raises:
         InputError: a file is missing or does not fit; the message names the keys.
     """
     path = cfg.MODEL.WEIGHTS
-    if path and not is_torchvision(path):
+    if path and not is_address(path):
         if not os.path.isfile(path):
             raise InputError(f"MODEL.WEIGHTS: the checkpoint {path} does not exist.")
         TSDDCheckpointer(model).load(path, checkpointables=[])
         return
     if path:
-        load_dnet_backbone(getattr(model, "dnet", model), path)
+        load_detector_backbone(getattr(model, "dnet", model), path)
     if cfg.MODEL.CNET.WEIGHTS:
         load_cnet(model.cnet, cfg.MODEL.CNET.WEIGHTS)
 

@@ -29,8 +29,8 @@ from ..errors import BBUIError, InputError
 from ..method import METHODS, PROFILES, method_of
 from ..modeling.contract import ScoresCandidates, SeesViews, supports
 from ..modeling.fnet import DNET_POOLING_REGISTRY
-from ..modeling.imagenet import THAW
 from ..modeling.ranking import RANKING_REGISTRY
+from ..modeling.weights import THAW, is_address, statistics
 from ..refinement import SELECTION_RULE_REGISTRY, build_selection_rule
 from .checkpoint import load_trained_weights, require_resumable
 from .run_folder import (
@@ -103,6 +103,7 @@ def load_config(
     if config_file:
         merge_file(cfg, config_file)
     merge_options(cfg, [*options, *opts])
+    _normalise_as_the_weights_ask(cfg)
     if cfg.MODEL.DEVICE.startswith("cuda") and not torch.cuda.is_available():
         logger.warning("There is no CUDA device: MODEL.DEVICE is cpu instead of %s.", cfg.MODEL.DEVICE)
         cfg.MODEL.DEVICE = "cpu"
@@ -111,6 +112,17 @@ def load_config(
         cfg.SOLVER.AMP.ENABLED = False
     cfg.freeze()
     return cfg
+
+
+def _normalise_as_the_weights_ask(cfg: CfgNode) -> None:
+    """Pretrained weights take images as they were trained with; both networks of TSDDNet see one image tensor."""
+    found = {path: statistics(path) for path in (cfg.MODEL.WEIGHTS, cfg.MODEL.CNET.WEIGHTS) if is_address(path)}
+    if len({str(x) for x in found.values()}) > 1:
+        listed = " and ".join(f"{path} (mean {mean}, standard deviation {std})" for path, (mean, std) in found.items())
+        raise InputError(f"MODEL.WEIGHTS and MODEL.CNET.WEIGHTS ask for images that are normalised differently: {listed}.")
+    for mean, std in found.values():
+        step = -1 if cfg.INPUT.FORMAT == "BGR" else 1
+        cfg.MODEL.PIXEL_MEAN, cfg.MODEL.PIXEL_STD = mean[::step], std[::step]
 
 
 def cpu_has_bfloat16() -> bool:

@@ -15,6 +15,7 @@ from detectron2.layers import get_norm
 from detectron2.modeling import ROI_HEADS_REGISTRY
 from detectron2.structures import ImageList, Instances
 
+from .backbones import create
 from .groups import fa_and_pa_terms
 
 NUM_CLASSES = 2  # benign, malignant
@@ -44,6 +45,7 @@ class CNet(nn.Module):
         self,
         *,
         depth: int,
+        backbone: str = "",
         input_size: int,
         context: float,
         norm: str,
@@ -54,6 +56,7 @@ class CNet(nn.Module):
         """
         Args:
             depth: 18, 34, 50 ... (torchvision's ResNets).
+            backbone: a network of timm in place of the ResNet, with its own normalisation layers; "": the ResNet.
             input_size: side in pixels of the square crop.
             context: factor that enlarges the ROI about its centre before cropping; 1.0 is the paper.
             norm: normalisation layer of the ResNet, by Detectron2's names ("BN", "FrozenBN", "SyncBN", "GN").
@@ -68,12 +71,16 @@ class CNet(nn.Module):
         self.beta = beta
         self.label_smoothing = label_smoothing
         self.roi_jitter = roi_jitter
-        self.resnet = torchvision.models.get_model(
-            f"resnet{depth}", weights=None, norm_layer=lambda channels: get_norm(norm, channels)
-        )
-        self.num_features = self.resnet.fc.in_features
         # The network of stage 2 takes the features and removes the classifier (paper III.C).
-        self.resnet.fc = nn.Identity()
+        if backbone:
+            self.resnet = create(backbone, num_classes=0)
+            self.num_features = self.resnet.num_features
+        else:
+            self.resnet = torchvision.models.get_model(
+                f"resnet{depth}", weights=None, norm_layer=lambda channels: get_norm(norm, channels)
+            )
+            self.num_features = self.resnet.fc.in_features
+            self.resnet.fc = nn.Identity()
         self.classifier = nn.Linear(self.num_features, NUM_CLASSES)
         self.to(memory_format=torch.channels_last)
 
@@ -81,6 +88,7 @@ class CNet(nn.Module):
     def from_config(cls, cfg, input_shape=None):
         return {
             "depth": cfg.MODEL.CNET.DEPTH,
+            "backbone": cfg.MODEL.CNET.BACKBONE,
             "input_size": cfg.MODEL.CNET.INPUT_SIZE,
             "context": cfg.MODEL.CNET.CONTEXT,
             "norm": cfg.MODEL.CNET.NORM,

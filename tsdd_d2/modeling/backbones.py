@@ -1,0 +1,91 @@
+"""timm's networks as backbones: of D-Net and the detectors with Detectron2's FPN, and of C-Net.
+
+Detectron2's own builders, ResNets above all, are used as they are; both are chosen by ``MODEL.BACKBONE.NAME``.
+"""
+
+from typing import Dict, List
+
+from torch import Tensor, nn
+
+from detectron2.config import CfgNode
+from detectron2.layers import ShapeSpec
+from detectron2.modeling import BACKBONE_REGISTRY, FPN, Backbone
+from detectron2.modeling.backbone.fpn import LastLevelMaxPool, LastLevelP6P7
+
+from ..errors import InputError
+
+# Stride -> name of a feature level, as Detectron2's ResNets have them.
+LEVELS = {4: "res2", 8: "res3", 16: "res4", 32: "res5"}
+
+
+class TimmBackbone(Backbone):
+    """The levels "res2" to "res5", at strides 4 to 32, of a network of timm."""
+
+    def __init__(self, name: str, out_features: List[str]):
+        """
+        Args:
+            name: of timm's network, such as "efficientnet_lite0"; the weights are random.
+            out_features: the levels that are returned.
+        Raises:
+            InputError: timm has no such network, or it has not these levels, or they lie beside the anchors.
+        """
+        super().__init__()
+        self.network = create(name, features_only=True)
+        info = self.network.feature_info
+        shapes = [ShapeSpec(channels=c, stride=s) for c, s in zip(info.channels(), info.reduction())]
+        self.places = {LEVELS[x.stride]: place for place, x in enumerate(shapes) if x.stride in LEVELS}
+        if not set(out_features) <= set(self.places):
+            raise InputError(f"MODEL.BACKBONE.MODEL {name} has the levels {', '.join(self.places)}, not {out_features}.")
+        self._out_features = list(out_features)
+        self._shapes = {level: shapes[self.places[level]] for level in out_features}
+
+    def forward(self, images: Tensor) -> Dict[str, Tensor]:
+        """(N, 3, H, W) -> the levels, (N, C, H / stride, W / stride) each."""
+        features = self.network(images)
+        return {level: features[self.places[level]] for level in self._out_features}
+
+    def output_shape(self) -> Dict[str, ShapeSpec]:
+        return dict(self._shapes)
+
+
+def create(name: str, **options) -> nn.Module:
+    """A network of timm with random weights.
+
+    Raises:
+        InputError: there is none of this name, or its features lie beside the anchors.
+    """
+    import timm  # seconds, which whoever registers data need not wait for
+
+    if name.startswith("tf_"):
+        # Where a side is even TensorFlow pads to the right and below alone: at stride 32 the features of such an image lie
+        # 31 pixels beside Detectron2's anchors.
+        raise InputError(f"{name} pads as TensorFlow does, beside the anchors: take {name[3:]}, which has the same weights.")
+    try:
+        return timm.create_model(name, pretrained=False, **options)
+    except RuntimeError as error:  # of an unknown name
+        raise InputError(f"timm {timm.__version__} has no network {name!r} that can be a backbone: {error}") from error
+
+
+def _fpn(cfg: CfgNode, top_block: nn.Module) -> FPN:
+    if cfg.MODEL.BACKBONE.FREEZE_AT != 0:
+        raise InputError("MODEL.BACKBONE.FREEZE_AT is of Detectron2's ResNets: it must be 0 for a network of timm.")
+    return FPN(
+        bottom_up=TimmBackbone(cfg.MODEL.BACKBONE.MODEL, cfg.MODEL.FPN.IN_FEATURES),
+        in_features=cfg.MODEL.FPN.IN_FEATURES,
+        out_channels=cfg.MODEL.FPN.OUT_CHANNELS,
+        norm=cfg.MODEL.FPN.NORM,
+        top_block=top_block,
+        fuse_type=cfg.MODEL.FPN.FUSE_TYPE,
+    )
+
+
+@BACKBONE_REGISTRY.register()
+def build_timm_fpn_backbone(cfg: CfgNode, input_shape: ShapeSpec) -> FPN:
+    """As Detectron2's ``build_resnet_fpn_backbone``, on ``MODEL.BACKBONE.MODEL``."""
+    return _fpn(cfg, LastLevelMaxPool())
+
+
+@BACKBONE_REGISTRY.register()
+def build_retinanet_timm_fpn_backbone(cfg: CfgNode, input_shape: ShapeSpec) -> FPN:
+    """As Detectron2's ``build_retinanet_resnet_fpn_backbone``, on ``MODEL.BACKBONE.MODEL``."""
+    return _fpn(cfg, LastLevelP6P7(cfg.MODEL.FPN.OUT_CHANNELS, cfg.MODEL.FPN.OUT_CHANNELS, "p5"))
