@@ -62,7 +62,7 @@ def run(command, *options):
 
 def test_the_page_adds_a_method(package, tiny_environment, tmp_path):
     commands = blocks("bash")[0].replace("--data busbra", "--data tiny").replace("../my_peer", str(package))
-    dry, table, train = commands.splitlines()
+    dry, table, _ = commands.splitlines()
     experiment = ["--p", "0.5", "--output", str(tmp_path / "out"), "--overrides", *SIZES[8:]]  # less data sets and p
     name = "sharp_retinanet_tiny_cpu_fold1_p0.5_seed0"
     assert re.search(rf"{name} +fa +missing", run(dry, *experiment))
@@ -77,8 +77,14 @@ def test_the_page_adds_a_method(package, tiny_environment, tmp_path):
     worker = "import pickle, sys; print(pickle.loads(sys.stdin.buffer.read()).command)"
     printed = subprocess.run([sys.executable, "-c", worker], input=sent, stdout=subprocess.PIPE, check=True).stdout
     assert "--method" in printed.decode() and "sharp_retinanet" in printed.decode()
-    run(train.replace("output/sharp", str(tmp_path / "alone")), *SIZES)
-    assert "SHARPNESS: 2.0" in (tmp_path / "alone" / "config.yaml").read_text()
+    assert "SHARPNESS: 2.0" in (folder / "config.yaml").read_text()
+
+
+def test_the_page_adds_a_semi_supervised_method(package, tiny_environment, tmp_path):
+    train = blocks("bash")[0].splitlines()[2].replace("--data busbra", "--data tiny")
+    run(train.replace("output/self_training", str(tmp_path / "run")), *SIZES)
+    record = read_json(tmp_path / "run" / "run.json")
+    assert (record["method"], record["status"], record["p"]) == ("self_training", "finished", 0.5)
 
 
 def test_what_the_pages_table_names_is_there():
