@@ -36,7 +36,7 @@ DETECTRON2_RANGES = {
     "DATASETS.TRAIN": each(A_NAME, 0),
     "DATASETS.TEST": each(A_NAME, 0),
     "DATALOADER.NUM_WORKERS": within(0, 1024),
-    "INPUT.FORMAT": one_of("RGB", "BGR"),
+    "INPUT.FORMAT": one_of("L", "RGB", "BGR"),
     "INPUT.MIN_SIZE_TRAIN": each(SIDE),
     "INPUT.MIN_SIZE_TRAIN_SAMPLING": one_of("choice", "range"),
     "INPUT.MAX_SIZE_TRAIN": at_least(1),
@@ -47,8 +47,8 @@ DETECTRON2_RANGES = {
     "INPUT.CROP.SIZE": each(above(0), 2, 2),
     "MODEL.DEVICE": A_DEVICE,
     "MODEL.WEIGHTS": A_TEXT,
-    "MODEL.PIXEL_MEAN": each(within(-(10**6), 10**6), 3, 3),
-    "MODEL.PIXEL_STD": each(above(0), 3, 3),
+    "MODEL.PIXEL_MEAN": each(within(-(10**6), 10**6), 1, 3),
+    "MODEL.PIXEL_STD": each(above(0), 1, 3),
     "MODEL.BACKBONE.FREEZE_AT": within(0, 5),
     "MODEL.RESNETS.NUM_GROUPS": at_least(1),
     "MODEL.RESNETS.WIDTH_PER_GROUP": at_least(1),
@@ -293,6 +293,8 @@ def add_tsdd_config(cfg: CN) -> None:
     # ---- optimisation and evaluation
     # "Adam" (the paper) or "AdamW".
     key("SOLVER.OPTIMIZER", "Adam", A_NAME)
+    # Factor on the learning rate of the layers that pretrained weights are for: the backbones of D-Net and of C-Net.
+    key("SOLVER.BACKBONE_MULTIPLIER", 1.0, at_least(0))
     # Decay, for each iteration, of a running average of the weights, which takes the place of the trained ones in the
     # rounds, in the evaluation and in the checkpoints; 0 is the paper.
     key("SOLVER.EMA_DECAY", 0.0, from_to_below(0, 1))

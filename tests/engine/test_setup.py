@@ -40,7 +40,7 @@ WRONG_VALUES = {
     "MODEL.DNET.ALPHA": (-1.0, float("nan")),
     "MODEL.DNET.INPUT_STRIDE": (0, -1),
     "MODEL.FNET.HIDDEN": (0,),
-    "MODEL.PIXEL_MEAN": ([1.0], [1.0, 2.0, "3"]),
+    "MODEL.PIXEL_MEAN": ([], [1.0, 2.0, "3"]),
     "MODEL.PIXEL_STD": ([1.0, 0.0, 1.0],),
     "REFINEMENT.CANDIDATES_PER_ROUND": (0, -1),
     "REFINEMENT.IMS_PER_BATCH": (0,),

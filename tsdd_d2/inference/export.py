@@ -26,7 +26,7 @@ __all__ = ["OPSET", "ImagesToDiagnoses", "export_model", "largest_differences", 
 # The newest that the onnxruntime for Python 3.10 (1.23) runs and that PyTorch's exporter writes without conversion.
 OPSET = 20
 PACKAGES = ("onnx", "onnxscript")
-INPUT = {"images": "RGB in 0-255, after the resize that min_size and max_size of the metadata describe"}
+INPUT = {"images": "RGB or grey (L) in 0-255, after the resize that min_size and max_size of the metadata describe"}
 OUTPUTS = {
     "boxes": "the ROI of each image: XYXY in pixels of the input tensor; without area where nothing was found",
     "scores": "by which the ROI was chosen, in [0, 1]",
@@ -40,16 +40,17 @@ class ImagesToDiagnoses(nn.Module):
     def __init__(self, network: DiagnosesTensors, image_format: str):
         """
         Args:
-            image_format: "RGB" or "BGR", what ``network`` takes.
+            image_format: "L", "RGB" or "BGR", what ``network`` takes.
         """
         super().__init__()
         self.network = network
         self.image_format = image_format
+        self.channels = 1 if image_format == "L" else 3
 
     def forward(self, images: Tensor) -> Tuple[Tensor, Tensor, Tensor]:
         """
         Args:
-            images: (N, 3, H, W) uint8 RGB, any H and W: they are padded here.
+            images: (N, C, H, W) uint8, grey where the network takes "L", RGB otherwise; any H and W: they are padded here.
         Returns:
             boxes (N, 4), absolute XYXY in ``images``; scores (N,); malignancy (N,), as the evaluation has it where
             nothing was found (a box without area).
@@ -76,7 +77,7 @@ def to_onnx(model_file: "ModelFile", batch_size: int = 1) -> "onnx.ModelProto":
     """
     A model file as an ONNX graph of opset :data:`OPSET`: :class:`ImagesToDiagnoses` with any image height and width.
 
-    ``metadata_props`` hold ``format`` ("RGB", whatever the network takes), ``min_size`` and ``max_size`` (pixels of the
+    ``metadata_props`` hold ``format`` ("L" of one channel, or "RGB", for a network of "BGR" too), ``min_size`` and ``max_size`` (pixels of the
     shorter and longer side after the resize), ``threshold``, ``opset``, ``package_version`` (of the tsdd_d2 that
     exported) and, as JSON, ``class_names`` and ``training_set`` (``name`` and ``sha256`` of its annotation file).
 
@@ -112,7 +113,7 @@ def largest_differences(model_file: "ModelFile", path: str, images: Tensor) -> D
 
     Args:
         path: what :func:`export_model` wrote from ``model_file``.
-        images: (N, 3, H, W) uint8 RGB, N as the file has it.
+        images: (N, C, H, W) uint8 in the format of the file, N as the file has it.
     Returns:
         the largest absolute difference of ``boxes`` (pixels), ``scores`` and ``malignancy``.
     """
@@ -130,7 +131,9 @@ def largest_differences(model_file: "ModelFile", path: str, images: Tensor) -> D
 def _exported(chain: ImagesToDiagnoses, batch_size: int) -> "onnx.ModelProto":
     # Every feature level of the example has several rows and columns, since the exporter takes a side of 1 for fixed.
     coarsest = chain.network.coarsest_stride()
-    example = torch.zeros(batch_size, 3, 2 * coarsest + 8, 3 * coarsest + 8, dtype=torch.uint8, device=chain.network.device)
+    example = torch.zeros(
+        batch_size, chain.channels, 2 * coarsest + 8, 3 * coarsest + 8, dtype=torch.uint8, device=chain.network.device
+    )
     with torch.no_grad(), warnings.catch_warnings():
         warnings.simplefilter("ignore")  # of PyTorch about itself
         program = torch.export.export(
@@ -160,7 +163,7 @@ def _described(proto: "onnx.ModelProto", model_file: "ModelFile") -> "onnx.Model
         entry.ClearField("doc_string")
     preprocessing = model_file.preprocessing
     metadata = {
-        "format": "RGB",
+        "format": "L" if preprocessing["format"] == "L" else "RGB",
         "min_size": preprocessing["min_size"],
         "max_size": preprocessing["max_size"],
         "class_names": json.dumps(model_file.class_names),

@@ -45,7 +45,7 @@ class ModelFile:
     Attributes:
         model: the network, in evaluation mode, with Detectron2's inference contract.
         cfg: the configuration that it was trained with.
-        preprocessing: ``format`` ("RGB" or "BGR"), ``min_size`` and ``max_size`` (pixels of the image tensor's shorter
+        preprocessing: ``format`` ("L", "RGB" or "BGR"), ``min_size`` and ``max_size`` (pixels of the image tensor's shorter
             and longer side), ``pixel_mean`` and ``pixel_std`` (for each channel, in 0-255; the network applies them).
         class_names: of the classes 0 and 1.
         threshold: an image with ``malignancy >= threshold`` is called malignant.
@@ -83,15 +83,15 @@ def save_model(
             evaluation tells whether it is independent; None: unknown.
 
     Raises:
-        InputError: another suffix, a threshold that is no probability, or an INPUT.FORMAT without three channels.
+        InputError: another suffix, a threshold that is no probability, or an INPUT.FORMAT that is no image's.
     """
     folder, name = os.path.split(os.path.abspath(path))
     if not name.endswith(".pth"):
         raise InputError(f"{path}: model files end in .pth.")
     if not 0 <= threshold <= 1:
         raise InputError(f"{path}: the threshold must be a probability in [0, 1], not {threshold}.")
-    if cfg.INPUT.FORMAT not in ("RGB", "BGR"):
-        raise InputError(f"{path}: INPUT.FORMAT must be RGB or BGR, not {cfg.INPUT.FORMAT}.")
+    if cfg.INPUT.FORMAT not in ("L", "RGB", "BGR"):
+        raise InputError(f"{path}: INPUT.FORMAT must be L, RGB or BGR, not {cfg.INPUT.FORMAT}.")
     os.makedirs(folder, exist_ok=True)
     TSDDCheckpointer(model, folder, resumable=False).save(
         name[: -len(".pth")],

@@ -14,6 +14,7 @@ import torch
 from detectron2.data import transforms as T
 from detectron2.structures import Instances
 
+from ..data.decoding import in_format
 from ..data.image_sizes import is_too_narrow
 from ..errors import InputError
 from ..evaluation.diagnosis import MALIGNANCY_WITHOUT_INSTANCE
@@ -173,9 +174,7 @@ class Predictor:
     def _preprocess(self, image: InputImage) -> Dict:
         """The model's input for the region of an image, as the mapper makes it for the evaluation."""
         x0, y0, x1, y1 = image.region
-        pixels = image.pixels[y0:y1, x0:x1]
-        if self.input_format == "BGR":
-            pixels = pixels[:, :, ::-1]
+        pixels = in_format(image.pixels[y0:y1, x0:x1], self.input_format)
         resized = self.aug.get_transform(pixels).apply_image(pixels)
         tensor = torch.as_tensor(np.ascontiguousarray(resized.transpose(2, 0, 1)))
         return {"image": tensor, "height": y1 - y0, "width": x1 - x0}

@@ -189,7 +189,7 @@ class YOLODetector(DiagnosisNetwork, PreprocessesImages, nn.Module):
         return best_box, best_score, of_class[:, MALIGNANT] / of_class.sum(dim=1)
 
     def predict(self, images: Tensor) -> List[Tensor]:
-        """(N, 3, H, W) normalised -> L tensors (N, A, Hi, Wi, 5 + K) of logits in full precision."""
+        """(N, C, H, W) normalised -> L tensors (N, A, Hi, Wi, 5 + K) of logits in full precision."""
         features = self.backbone(images)
         outputs = self.head([features[name] for name in self.levels])
         # losses and boxes lose too much in half precision
