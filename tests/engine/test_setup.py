@@ -18,7 +18,7 @@ WRONG_VALUES = {
     "DATASETS.TRAIN": ((("a",),), (3,), ()),
     "DATASETS.VAL": (("a", "b"), (None,)),
     "DATALOADER.NUM_WORKERS": (-1, 10**6),
-    "INPUT.FORMAT": ("nope", "L", ""),
+    "INPUT.FORMAT": ("nope", "P", ""),
     "INPUT.INTENSITY_JITTER": (-0.1, 1.5),
     "INPUT.MAX_SIZE_TEST": (0,),
     "INPUT.MIN_SIZE_TEST": (-1, 30000),
