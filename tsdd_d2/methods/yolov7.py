@@ -493,6 +493,13 @@ class YOLOv7Trainer(YOLOTrainer):
         return MosaicStyle(yolov7.MOSAIC, scale=yolov7.SCALE, shift=0.2, mixup=yolov7.MIXUP)
 
 
+SMALL = {
+    "MODEL.YOLOV7.WIDTH": 0.25,
+    "MODEL.YOLOV7.DEPTH": 0.5,
+    # the authors' for a short schedule on a data set of one's own
+    "MODEL.YOLOV7.SCALE": (0.5, 1.6),
+}
+
 register_method(
     Method(
         "yolov7",
@@ -502,13 +509,8 @@ register_method(
         overrides={**YOLO, "MODEL.BACKBONE.NAME": "build_yolov7_backbone"},
         profiles={
             "paper": {**YOLO_PROFILES["paper"], "SOLVER.EMA_DECAY": 0.9999},
-            "cpu": {
-                **YOLO_PROFILES["cpu"],
-                "MODEL.YOLOV7.WIDTH": 0.25,
-                "MODEL.YOLOV7.DEPTH": 0.5,
-                # the authors' for a short schedule on a data set of one's own
-                "MODEL.YOLOV7.SCALE": (0.5, 1.6),
-            },
+            "cpu": {**YOLO_PROFILES["cpu"], **SMALL},
+            "scratch": {**YOLO_PROFILES["scratch"], **SMALL},
         },
         trainer=YOLOv7Trainer,
         paper=(paper_row("table1", 1.0, "86.09±1.14 87.26±1.35 84.46±1.46 71.72±2.23"),),

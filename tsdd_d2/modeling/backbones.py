@@ -87,16 +87,25 @@ def create(name: str, **options) -> nn.Module:
         raise InputError(f"timm {timm.__version__} has no network {name!r} that can be a backbone: {error}") from error
 
 
+def _bottom_up(cfg: CfgNode, input_shape: ShapeSpec, out_features: List[str]) -> TimmBackbone:
+    return TimmBackbone(cfg.MODEL.BACKBONE.MODEL, out_features, cfg.MODEL.BACKBONE.FREEZE_AT, input_shape.channels)
+
+
 def _fpn(cfg: CfgNode, input_shape: ShapeSpec, top_block: nn.Module) -> FPN:
-    backbone = cfg.MODEL.BACKBONE
     return FPN(
-        bottom_up=TimmBackbone(backbone.MODEL, cfg.MODEL.FPN.IN_FEATURES, backbone.FREEZE_AT, input_shape.channels),
+        bottom_up=_bottom_up(cfg, input_shape, cfg.MODEL.FPN.IN_FEATURES),
         in_features=cfg.MODEL.FPN.IN_FEATURES,
         out_channels=cfg.MODEL.FPN.OUT_CHANNELS,
         norm=cfg.MODEL.FPN.NORM,
         top_block=top_block,
         fuse_type=cfg.MODEL.FPN.FUSE_TYPE,
     )
+
+
+@BACKBONE_REGISTRY.register()
+def build_timm_backbone(cfg: CfgNode, input_shape: ShapeSpec) -> TimmBackbone:
+    """As Detectron2's ``build_resnet_backbone``, with ``MODEL.RESNETS.OUT_FEATURES``, on ``MODEL.BACKBONE.MODEL``."""
+    return _bottom_up(cfg, input_shape, cfg.MODEL.RESNETS.OUT_FEATURES)
 
 
 @BACKBONE_REGISTRY.register()
