@@ -22,6 +22,7 @@ setup(
     package_data={
         "tsdd_d2": ["configs/*.yaml"],
         "tsdd_d2.experiments": ["templates/*"],
+        "tsdd_d2.inference": ["templates/*"],
         "tsdd_d2.review": ["templates/*"],
     },
     # Detectron2 is needed but not listed. PyPI has no distribution of that name (the official one

@@ -1,5 +1,5 @@
 #!/usr/bin/env python
-"""Writes a model file as ONNX: from the pixels to the box and the probability, without PyTorch and Detectron2."""
+"""Writes a model file as ONNX, from the pixels to the box and the probability, or as a page that runs it in a browser."""
 
 import argparse
 import importlib.util
@@ -11,6 +11,7 @@ import torch
 from tsdd_d2 import load_model
 from tsdd_d2.errors import reports_errors
 from tsdd_d2.inference.export import OPSET, export_model, largest_differences
+from tsdd_d2.inference.web_page import write_web_page
 
 EPILOG = """
 Examples:
@@ -21,6 +22,9 @@ Examples:
 The file takes `images`, (N, 3, H, W) uint8 RGB of any height and width, and gives `boxes` (N, 4), XYXY in pixels of that
 input, `scores` (N,) and `malignancy` (N,). Its metadata hold what is needed around it: the size to resize to, class names,
 threshold, training set. docs/onnx.md has the 20 lines that run it with onnxruntime, Pillow and numpy.
+
+The page takes an image that is dropped into it and shows box, probability and time, in any browser and without a connection.
+It is one file with everything in it; npm fetches the runtime (onnxruntime-web) the first time.
 """
 
 
@@ -30,10 +34,18 @@ def main(argv=None) -> int:
         description=__doc__, epilog=EPILOG, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("--model", required=True, metavar="FILE", help="a model file, see tools/save_model.py")
-    parser.add_argument("--output", required=True, metavar="FILE", help="the ONNX file, *.onnx")
-    parser.add_argument("--batch-size", type=int, default=1, help="N, fixed in the file (default 1)")
+    where = parser.add_mutually_exclusive_group(required=True)
+    where.add_argument("--output", metavar="FILE", help="the ONNX file, *.onnx")
+    where.add_argument("--html", metavar="FILE", help="the page, *.html")
+    parser.add_argument("--batch-size", type=int, default=1, help="N, fixed in the ONNX file (default 1)")
     args = parser.parse_args(argv)
+    if args.html and args.batch_size != 1:
+        parser.error("--html: a page takes one image at a time, so --batch-size must be 1")
     model_file = load_model(args.model, device="cpu")
+    if args.html:
+        write_web_page(args.html, model_file)
+        print(f"The page is {args.html} ({os.path.getsize(args.html) / 1e6:.0f} MB): open it in a browser.")
+        return 0
     export_model(model_file, args.output, args.batch_size)
     print(f"The network is in {args.output} ({os.path.getsize(args.output) / 1e6:.0f} MB, opset {OPSET})")
     if importlib.util.find_spec("onnxruntime"):
