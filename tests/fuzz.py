@@ -110,7 +110,9 @@ def _nearby(value: Any, rng: random.Random) -> Any:
     if isinstance(value, str):
         return rng.choice((value + " ", value.upper(), value[:-1], value * 2, value + "\u200b", [value], value.encode()))
     if isinstance(value, torch.Tensor):
-        return rng.choice((value.double(), value.flatten()[:1], value.flatten(), value * float("nan"), value.tolist(), value.bool()))
+        return rng.choice(
+            (value.double(), value.flatten()[:1], value.flatten(), value * float("nan"), value.tolist(), value.bool())
+        )
     return list(value) * 2 if isinstance(value, (list, tuple)) else value
 
 

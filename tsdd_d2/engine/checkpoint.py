@@ -57,10 +57,12 @@ class TSDDCheckpointer(DetectionCheckpointer):
             file.write(content.getbuffer())
         if self.resumable:
             self.tag_last_checkpoint(os.path.basename(path))
-            self._remove_old()
+            self.remove_old()
 
-    def _remove_old(self) -> None:
+    def remove_old(self) -> None:
         """Keeps the newest of the numbered checkpoints, those of before an interruption among them."""
+        if not self.save_to_disk:
+            return
         numbered = sorted(x for x in os.listdir(self.save_dir) if NUMBERED.fullmatch(x))
         for name in numbered[:-KEPT_CHECKPOINTS]:
             os.remove(os.path.join(self.save_dir, name))
