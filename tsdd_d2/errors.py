@@ -65,19 +65,19 @@ def reports_errors(main: Callable[..., int]) -> Callable[..., int]:
     def wrapped(*args, **kwargs) -> int:
         try:
             return main(*args, **kwargs)
-        except InputError as error:
-            message = str(error)
-        except OSError as error:
+        except (InputError, OSError) as error:
             if not is_told_in_a_line(error):  # raised by a library for reasons of its own
                 raise
-            message = _of_the_system(error)
-        print(f"error: {message}", file=sys.stderr)
+            print(f"error: {message_of(error)}", file=sys.stderr)
         return 2
 
     return wrapped
 
 
-def _of_the_system(error: OSError) -> str:
+def message_of(error: BaseException) -> str:
+    """What is told of an error without its traceback."""
+    if not isinstance(error, OSError):
+        return str(error)
     file = error.filename2 or error.filename  # of a file that is renamed its new name, which the user knows
     return f"{file}: {error.strerror}" if file and error.strerror else str(error)
 
