@@ -4,6 +4,7 @@ VENV ?= .venv
 DEMO ?= output/demo
 SMALL ?= output/small
 PYTEST_ARGS ?=
+FUZZ_ARGS ?=
 REPRODUCE_ARGS ?=
 
 BIN := $(VENV)/bin
@@ -12,7 +13,7 @@ INSTALLED := $(VENV)/.installed
 REPRODUCE = $(BIN)/python tools/reproduce.py $(REPRODUCE_ARGS) --experiment
 
 .DEFAULT_GOAL := help
-.PHONY: help install test lint demo ablation experiments reproduce-small clean distclean
+.PHONY: help install test fuzz lint demo ablation experiments reproduce-small clean distclean
 
 SMALL_STEPS := INPUT.MIN_SIZE_TRAIN '(192,)' INPUT.MIN_SIZE_TEST 192 INPUT.MAX_SIZE_TRAIN 256 INPUT.MAX_SIZE_TEST 256 \
     REFINEMENT.WARMUP_ITER 30 REFINEMENT.ROUNDS 2 REFINEMENT.MIN_IOU_WITH_MANUAL 0.0 SOLVER.WARMUP_ITERS 10 \
@@ -25,6 +26,9 @@ install: $(INSTALLED)  ## create .venv with the tested versions (about 6 GB), on
 
 test: $(INSTALLED)  ## run the tests; DETECTRON2_DATASETS=<folder> adds those on real images
 	$(BIN)/python -m pytest $(PYTEST_ARGS)
+
+fuzz: $(INSTALLED)  ## read 10,000 damaged files of all kinds, in minutes; FUZZ_ARGS='--seed 1' takes others
+	$(BIN)/python -W ignore -m tests.fuzz $(FUZZ_ARGS)
 
 lint: $(INSTALLED)  ## check the style
 	$(BIN)/ruff check .

@@ -1,6 +1,8 @@
 #!/usr/bin/env python
 """Trains and evaluates TSDDNet and the methods that it is compared with, with the conventions of Detectron2's own tool."""
 
+import contextlib
+import functools
 import logging
 import os
 import sys
@@ -15,6 +17,7 @@ from tsdd_d2.data.files import write_json
 from tsdd_d2.engine import load_trained_weights
 from tsdd_d2.engine.final_evaluation import evaluate_model, evaluate_run
 from tsdd_d2.engine.memory import keep_freed_memory
+from tsdd_d2.engine.processes import ENDS_WITH, as_rank, end_with, lock_folder, one_message
 from tsdd_d2.engine.run_folder import is_finished, remove_run, remove_temporary_files
 from tsdd_d2.engine.setup import (
     build_network,
@@ -175,6 +178,8 @@ def check(cfg, args, starts_from_checked_run):
 
 @reports_errors
 def run(argv=None) -> int:
+    if ENDS_WITH in os.environ:
+        end_with(int(os.environ.pop(ENDS_WITH)))
     args = parse(argv)
     with kept_warnings() as args.warnings:
         try:
@@ -187,14 +192,20 @@ def run(argv=None) -> int:
     if runs[0].MODEL.DEVICE == "cpu":
         # launch() lets its processes talk by NCCL, which has no tensors on the CPU, wherever they see a GPU
         os.environ["CUDA_VISIBLE_DEVICES"] = ""
-    launch(
-        main,
-        args.num_gpus,
-        num_machines=args.num_machines,
-        machine_rank=args.machine_rank,
-        dist_url=args.dist_url,
-        args=(args,),
-    )
+    in_ranks = args.num_gpus * args.num_machines > 1
+    with contextlib.ExitStack() as stack:
+        if not args.eval_only and args.machine_rank == 0:
+            for cfg in runs:
+                stack.enter_context(lock_folder(cfg.OUTPUT_DIR))
+        stack.enter_context(one_message())
+        launch(
+            functools.partial(as_rank, main, os.getpid()) if in_ranks else main,
+            args.num_gpus,
+            num_machines=args.num_machines,
+            machine_rank=args.machine_rank,
+            dist_url=args.dist_url,
+            args=(args,),
+        )
     return 0
 
 

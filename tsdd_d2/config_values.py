@@ -153,7 +153,7 @@ def merge_file(cfg: CfgNode, path: str) -> None:
 def merge_options(cfg: CfgNode, options: Sequence[Any]) -> None:
     """Puts ``KEY VALUE`` pairs, as of a command line, into a configuration; see :func:`merge_file`."""
     if len(options) % 2:
-        raise InputError(f"KEY VALUE pairs are needed: {options[-1]!r} has no value.")
+        raise InputError(f"KEY VALUE pairs are needed: {str(options[-1])[:100]!r} has no value.")
     problems = []
     for key, value in zip(options[::2], options[1::2]):
         values = value

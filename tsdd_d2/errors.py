@@ -9,12 +9,19 @@ from typing import Callable, Dict, List, Sequence
 MOST_EXAMPLES = 3  # of one kind of problem in a message
 MOST_KINDS = 30
 LONGEST_PROBLEM = 600  # characters
+LONGEST_MESSAGE = 60_000
 # What differs between problems of one kind: values, places and numbers.
 _PARTICULARS = re.compile(r"found .*|\(.*?\)|\[.*?\]|\S*[/\\]\S*|\d+")
 
 
 class InputError(ValueError):
-    """A problem of configuration, data or files; the tools print its message alone and exit with code 2."""
+    """A problem of configuration, data or files; the tools print its message alone and exit with code 2.
+
+    A message that a damaged file makes endless is cut.
+    """
+
+    def __init__(self, message: str):
+        super().__init__(_cut(message, LONGEST_MESSAGE))
 
 
 class BBUIError(InputError):
@@ -44,8 +51,8 @@ def _grouped(problems: Sequence[str]) -> List[str]:
     return lines + [f"    ... and {len(left)} more"] * bool(left)
 
 
-def _cut(problem: str) -> str:
-    return problem if len(problem) <= LONGEST_PROBLEM else f"{problem[:LONGEST_PROBLEM]} ..."
+def _cut(text: str, longest: int = LONGEST_PROBLEM) -> str:
+    return text if len(text) <= longest else f"{text[:longest]} ..."
 
 
 def reports_errors(main: Callable[..., int]) -> Callable[..., int]:
@@ -58,19 +65,19 @@ def reports_errors(main: Callable[..., int]) -> Callable[..., int]:
     def wrapped(*args, **kwargs) -> int:
         try:
             return main(*args, **kwargs)
-        except InputError as error:
-            message = str(error)
-        except OSError as error:
+        except (InputError, OSError) as error:
             if not is_told_in_a_line(error):  # raised by a library for reasons of its own
                 raise
-            message = _of_the_system(error)
-        print(f"error: {message}", file=sys.stderr)
+            print(f"error: {message_of(error)}", file=sys.stderr)
         return 2
 
     return wrapped
 
 
-def _of_the_system(error: OSError) -> str:
+def message_of(error: BaseException) -> str:
+    """What is told of an error without its traceback."""
+    if not isinstance(error, OSError):
+        return str(error)
     file = error.filename2 or error.filename  # of a file that is renamed its new name, which the user knows
     return f"{file}: {error.strerror}" if file and error.strerror else str(error)
 

@@ -2,7 +2,9 @@ import pytest
 import torch
 from torch import nn
 
-from tsdd_d2.engine.hooks import WeightAveraging, decay_at
+from detectron2.engine import TrainerBase
+from detectron2.utils.events import CommonMetricPrinter, JSONWriter, TensorboardXWriter
+from tsdd_d2.engine.hooks import ResumableWriter, WeightAveraging, decay_at
 
 
 def steps(averaging, weights):
@@ -78,3 +80,55 @@ def test_a_teacher_copies_the_student_until_the_burn_in_is_over():
     again.load_state_dict(state)
     again.before_train()
     assert torch.equal(again.averaged.weight, averaging.averaged.weight)
+
+
+class Counting(TrainerBase):
+    """Its loss is the square of the iteration; in iteration 2 there is an evaluation."""
+
+    def __init__(self, folder):
+        super().__init__()
+        self.folder, self.saved = folder, None
+        self.writer = ResumableWriter(str(folder))
+        self.register_hooks([self.writer])
+
+    def build_writers(self):
+        writers = JSONWriter(str(self.folder / "metrics.json")), TensorboardXWriter(str(self.folder))
+        return [CommonMetricPrinter(), *writers]
+
+    def run_step(self):
+        self.storage.put_scalar("loss", self.iter**2)
+        if self.iter == 2:
+            self.storage.put_scalar("AUC", 0.75, smoothing_hint=False)
+        if self.iter == self.saved:
+            raise KeyboardInterrupt
+
+
+@pytest.mark.parametrize("first, killed", [(None, 25), (4, 9), (4, 25), (20, 30)])
+def test_a_resumed_run_writes_the_metrics_of_an_uninterrupted_one(tmp_path, first, killed):
+    """Also an evaluation that was not written yet, and medians over steps of before; what is done again stands there once."""
+    for name in ("whole", "killed"):
+        (tmp_path / name).mkdir()
+    Counting(tmp_path / "whole").train(0, 45)
+    state = None
+    trainer = Counting(tmp_path / "killed")
+    step = trainer.after_step
+
+    def after_step():
+        nonlocal state
+        step()
+        if trainer.iter == first:
+            state = torch.load(_saved(trainer.writer.state_dict(), tmp_path), weights_only=True)
+
+    trainer.after_step, trainer.saved = after_step, killed
+    with pytest.raises(KeyboardInterrupt):
+        trainer.train(0, 45)
+    resumed = Counting(tmp_path / "killed")
+    if state is not None:
+        resumed.writer.load_state_dict(state)
+    resumed.train(0 if first is None else first + 1, 45)
+    assert (tmp_path / "killed" / "metrics.json").read_text() == (tmp_path / "whole" / "metrics.json").read_text()
+
+
+def _saved(state, folder):
+    torch.save(state, folder / "state.pth")
+    return folder / "state.pth"

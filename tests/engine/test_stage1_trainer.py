@@ -4,16 +4,14 @@ import json
 import os
 import resource
 import shutil
-import signal
 import subprocess
-import time
 
 import pytest
-import torch
 
 from tsdd_d2.data.files import read_json
 
-from ..conftest import train, train_command
+from ..conftest import TINY_CONFIG, train, train_command
+from ..kills import differences, start
 
 pytestmark = pytest.mark.usefixtures("tiny_environment")
 
@@ -45,60 +43,20 @@ def test_a_run_leaves_everything_a_user_expects(finished_run):
     assert any("loss_cnet_pa" in x for x in logged)
 
 
-@pytest.mark.parametrize("kill_at", ["round_00.json", "round_01.json", "model_0000005.pth"])
-def test_a_killed_run_resumes_to_the_same_rois(finished_run, tmp_path, kill_at):
-    """SIGKILL as soon as a file appears: in the warm-up, after round 1, after a checkpoint inside round 1."""
-    killed = tmp_path / "killed"
-    process = subprocess.Popen(train_command(killed), stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
-    deadline = time.time() + 120
-    while not any(kill_at in names for _, _, names in os.walk(killed)):
-        assert process.poll() is None and time.time() < deadline
-        time.sleep(0.005)
-    process.send_signal(signal.SIGKILL)
-    process.wait()
-    check_resumed(killed, finished_run)
+# in the warm-up, in a round, between a checkpoint and what names it, between two steps, at the end and after it
+KILLS = [
+    "after replace round_00.json", "before replace round_01.json", "after replace model_0000005.pth", 40,
+    "before remove model_0000002.pth", "after replace model_final.pth", "before replace results.json",
+]  # fmt: skip
 
 
-KILL = "os.kill(os.getpid(), signal.SIGKILL)"
-KILLS_INSIDE_ROUND_1 = {
-    "between two batches": f"""
-from tsdd_d2.modeling import TSDDStage1
-score, calls = TSDDStage1.score_candidates, []
-def killed(*arguments):
-    calls.append(arguments)
-    {KILL} if len(calls) == 2 else None
-    return score(*arguments)
-TSDDStage1.score_candidates = killed
-""",
-    "while its file is written": f"""
-replace = os.replace
-def killed(temporary, path):
-    {KILL} if path.endswith("round_01.json") else None
-    replace(temporary, path)
-os.replace = killed
-""",
-}
-
-
-@pytest.mark.parametrize("moment", KILLS_INSIDE_ROUND_1)
-def test_a_run_killed_inside_a_round_resumes_to_the_same_rois(finished_run, tmp_path, moment):
-    killed = tmp_path / "killed"
-    python, script, *arguments = train_command(killed)
-    program = f"import os, runpy, signal, sys\n{KILLS_INSIDE_ROUND_1[moment]}\n"
-    program += f"sys.argv = {[script, *arguments]!r}\nrunpy.run_path({script!r}, run_name='__main__')\n"
-    process = subprocess.run([python, "-c", program], capture_output=True, timeout=300)
-    assert process.returncode == -signal.SIGKILL, process.stderr
-    assert sorted(x.name for x in (killed / "rois").glob("round_*.json")) == ["round_00.json"]
-    check_resumed(killed, finished_run)
-
-
-def check_resumed(killed, finished_run):
-    """Goes on with a killed run, which is to end with the ROIs and the weights of the other one."""
-    assert not (killed / "model_final.pth").exists()
-    train(killed, "--resume")
-    assert rois(killed) == rois(finished_run)
-    weights = [torch.load(run / "model_final.pth", weights_only=True)["model"] for run in (finished_run, killed)]
-    assert all(torch.equal(weights[0][key], weights[1][key]) for key in weights[0])
+def test_after_any_number_of_kills_the_folder_is_that_of_an_uninterrupted_run(finished_run, tmp_path):
+    killed = str(tmp_path / "killed")
+    for kill in KILLS:
+        _, where = start(killed, TINY_CONFIG, kill)
+        assert where == kill or isinstance(kill, int) and where != "not at all"
+    start(killed, TINY_CONFIG, -1)
+    assert differences(str(finished_run), killed) == []
 
 
 def test_two_processes_write_the_candidates_of_one(finished_run, tmp_path):

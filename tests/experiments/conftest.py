@@ -27,7 +27,7 @@ def predictions(malignancy):
     image = {"image_id": 21, "file_name": "images/021.png", "patient_id": "p10", "label": 0}
     found = {"malignancy": malignancy, "box": [1.23456789, 2, 30, 123.456789], "score": 0.987654321}
     nothing = {"image_id": 22, "malignancy": 0.5, "box": None, "score": None}
-    return {"predictions": [{**image, **found}, {**image, **nothing}]}
+    return {"youden_threshold": None, "predictions": [{**image, **found}, {**image, **nothing}]}
 if "--eval-only" in sys.argv:
     write(f"inference/found_box/diagnosis_{name}.json", predictions(0.1))
     sys.exit()
@@ -38,7 +38,7 @@ if os.path.exists(folder + ".fails"):
     sys.exit(2)
 if os.path.exists(folder + ".sleeps"):
     time.sleep(1.5)
-write(f"inference/diagnosis_{val}.json", {"youden_threshold": 0.43})
+write(f"inference/diagnosis_{val}.json", {"youden_threshold": 0.43, "predictions": []})
 write(f"inference/model_final/manual_roi/diagnosis_{name}.json", predictions(0.9))
 write(f"inference/model_final/found_box/diagnosis_{name}.json", predictions(0.123456789))
 write("config.yaml", {})

@@ -57,13 +57,32 @@ class TSDDCheckpointer(DetectionCheckpointer):
             file.write(content.getbuffer())
         if self.resumable:
             self.tag_last_checkpoint(os.path.basename(path))
-            self._remove_old()
+            self.remove_old()
 
-    def _remove_old(self) -> None:
+    def remove_old(self) -> None:
         """Keeps the newest of the numbered checkpoints, those of before an interruption among them."""
+        if not self.save_to_disk:
+            return
         numbered = sorted(x for x in os.listdir(self.save_dir) if NUMBERED.fullmatch(x))
         for name in numbered[:-KEPT_CHECKPOINTS]:
             os.remove(os.path.join(self.save_dir, name))
+
+    def load(self, path: str, checkpointables=None) -> Dict:
+        """See :class:`DetectionCheckpointer`.
+
+        Raises:
+            InputError: a part of the checkpoint is missing, damaged, or of something else.
+        """
+        try:
+            return super().load(path, checkpointables)
+        except InputError:
+            raise
+        except Exception as error:  # whatever a hook or an optimiser makes of a state that is not its own
+            reason = str(error).partition("\n")[0]
+            raise InputError(
+                f"The state of the training in {path} cannot be used: {type(error).__name__}: {reason}. Name another "
+                f"checkpoint in {TAG}."
+            ) from error
 
     def get_checkpoint_file(self) -> str:
         """The path of the last checkpoint, "" if there is none.

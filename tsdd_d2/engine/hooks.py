@@ -1,6 +1,7 @@
 """Small hooks of the trainers."""
 
-from typing import Dict
+import os
+from typing import Any, Dict, Optional
 
 import torch
 from torch import nn
@@ -89,6 +90,59 @@ class ResumableBestCheckpointer(hooks.BestCheckpointer):
 
     def load_state_dict(self, state):
         self.best_metric, self.best_iter = state["best_metric"], state["best_iter"]
+
+
+class ResumableWriter(hooks.PeriodicWriter):
+    """Detectron2's hook forgets, when a run resumes, what was not written yet and what it smooths over, and leaves in
+    ``metrics.json`` what is done a second time. It comes before the periodic checkpoint, which then holds its state."""
+
+    FILE_NAME = "metrics.json"
+    WINDOW = 20  # iterations, over which the writers smooth
+
+    def __init__(self, folder: str):
+        super().__init__([], period=20)
+        self.path = os.path.join(folder, self.FILE_NAME)
+        self._resumed: Optional[Dict[str, Any]] = None
+
+    def before_train(self):
+        kept = self._resumed["size"] if self._resumed else 0
+        # of a checkpoint without this state the whole file stays
+        if (
+            (self._resumed or self.trainer.start_iter == 0)
+            and os.path.isfile(self.path)
+            and os.path.getsize(self.path) > kept
+        ):
+            os.truncate(self.path, kept)
+        self._writers = self.trainer.build_writers()
+        if self._resumed is None:
+            return
+        for name, (smoothed, values) in self._resumed["scalars"].items():
+            for value, iteration in values:
+                self.trainer.storage.put_scalar(name, value, smoothing_hint=smoothed, cur_iter=iteration)
+        for writer in self._writers[1:]:
+            writer._last_write = self._resumed["last_write"]  # there is no other way to tell it
+
+    def state_dict(self) -> Dict:
+        storage = self.trainer.storage
+        return {
+            "size": os.path.getsize(self.path),
+            "last_write": self._writers[1]._last_write,
+            "scalars": {
+                name: (storage.smoothing_hints()[name], storage.history(name).values()[-self.WINDOW :])
+                for name in storage.latest()
+                if name != "time"  # IterationTimer leaves out the first steps of each start
+            },
+        }
+
+    def load_state_dict(self, state: Dict) -> None:
+        self._resumed = {
+            "size": int(state["size"]),
+            "last_write": int(state["last_write"]),
+            "scalars": {
+                str(name): (bool(smoothed), [(float(value), int(iteration)) for value, iteration in values])
+                for name, (smoothed, values) in state["scalars"].items()
+            },
+        }
 
 
 class WeightsBeforeRefinement(HookBase):

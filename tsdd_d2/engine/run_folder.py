@@ -264,6 +264,9 @@ def read_rounds(run: str) -> List[Dict]:
             raise InputError(
                 f"{bank.path(number)} is no file of round {number}: its 'info' lacks the round or its statistics."
             )
+        without_score = [x["id"] for x in bbui["annotations"] if x.get("roi_round") == number and "roi_score" not in x]
+        if without_score:
+            raise InputError(f"{bank.path(number)}: annotation {without_score[0]} is of this round, and has no 'roi_score'.")
     return rounds
 
 

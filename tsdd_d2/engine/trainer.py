@@ -13,6 +13,7 @@ from detectron2.engine import DefaultTrainer, SimpleTrainer, TrainerBase, create
 from detectron2.evaluation import DatasetEvaluators
 from detectron2.solver.build import get_default_optimizer_params, maybe_add_gradient_clipping
 from detectron2.utils import comm
+from detectron2.utils.events import CommonMetricPrinter, EventWriter, JSONWriter, TensorboardXWriter
 from detectron2.utils.registry import Registry
 
 from ..data.bbui import load_bbui_json
@@ -26,7 +27,7 @@ from ..method import method_of
 from ..modeling.network import share_buffers
 from ..refinement import ROIBank
 from .checkpoint import TSDDCheckpointer, load_weights
-from .hooks import ResumableBestCheckpointer, WeightAveraging
+from .hooks import ResumableBestCheckpointer, ResumableWriter, WeightAveraging
 from .run_folder import RunRecord, initial_annotation
 
 OPTIMIZER_REGISTRY = Registry("OPTIMIZER")
@@ -131,6 +132,7 @@ class Trainer(DefaultTrainer):
         """See :meth:`DefaultTrainer.resume_or_load`; without a checkpoint it writes round 0 of the ROI bank."""
         if resume and self.checkpointer.has_checkpoint():
             super().resume_or_load(resume=True)
+            self.checkpointer.remove_old()  # if a kill came between a checkpoint and this
             if self.averaging:
                 self.averaging.begin_if_new()
             return
@@ -168,9 +170,23 @@ class Trainer(DefaultTrainer):
             ResumableBestCheckpointer(cfg.TEST.EVAL_PERIOD, self.weights_only, "diagnosis/AUC")
             if is_main and cfg.DATASETS.VAL and cfg.TEST.EVAL_PERIOD > 0
             else None,
+            ResumableWriter(cfg.OUTPUT_DIR) if is_main else None,
             hooks.PeriodicCheckpointer(self.checkpointer, cfg.SOLVER.CHECKPOINT_PERIOD) if is_main else None,
-            hooks.PeriodicWriter(self.build_writers(), period=20) if is_main else None,
         ]
+
+    def build_writers(self) -> List[EventWriter]:
+        """The writers of :class:`ResumableWriter`, from the iteration on in which training begins."""
+        folder = self.cfg.OUTPUT_DIR
+        return [
+            CommonMetricPrinter(self.max_iter),
+            JSONWriter(os.path.join(folder, ResumableWriter.FILE_NAME)),
+            TensorboardXWriter(folder, purge_step=self.start_iter),
+        ]
+
+    def after_train(self):
+        # a finished run that is resumed does no step: its last evaluation is that of the same iteration again
+        self.iter = min(self.iter, self.max_iter)
+        super().after_train()
 
     def run_step(self):
         # what the networks draw in a step depends on the iteration alone, not on the steps before

@@ -9,6 +9,7 @@ import yaml
 from detectron2.data import MetadataCatalog
 
 from ..data import ensure_registered
+from ..data.files import parse_yaml
 from ..data.validation import read_valid_bbui
 from ..engine.run_folder import CONFIG_FILE, RunRecord, describe_difference, sha256_of_file
 from ..engine.run_folder import RECORD as RUN_RECORD
@@ -97,11 +98,11 @@ def _other_values(run: Run) -> Iterator[str]:
     if content is None:
         return
     try:
-        found = yaml.safe_load(content)
+        found = parse_yaml(content.decode("utf-8", "replace"), path)
         if not isinstance(found, dict):
-            raise yaml.YAMLError("it holds no keys")
-    except (yaml.YAMLError, UnicodeDecodeError, RecursionError) as error:
-        yield f"{path} cannot be read: {error}: name another --output, or remove the folder."
+            raise InputError(f"{path} holds no keys with values.")
+    except InputError as error:
+        yield f"{error} Name another --output, or remove the folder."
         return
     try:
         wanted = yaml.safe_load(_configuration(run, run.options).dump())

@@ -11,6 +11,7 @@ from ..data.files import read_json, write_text
 from ..engine.run_folder import sha256_of_file
 from .archive import add_to_archive, read_file
 from .run import PREDICTIONS, Run
+from .schema import read_report, read_result
 
 # The weights whose predictions count, for every method: those of the last iteration. The best ones on the validation
 # split would be chosen among few images.
@@ -30,7 +31,7 @@ def collect_predictions(run: Run) -> None:
     """
     record = run.record
     last, earlier = record["attempts"][-1], record["attempts"][:-1]
-    validation = read_json(os.path.join(run.folder, "inference", f"diagnosis_{run.split('val')}.json"))
+    validation = read_report(os.path.join(run.folder, "inference", f"diagnosis_{run.split('val')}.json"))
     test = run.split("test")
     _write(
         run,
@@ -49,7 +50,7 @@ def collect_predictions(run: Run) -> None:
 
 def add_external_predictions(run: Run, name: str, inference_dir: str) -> None:
     """Adds the predictions of an evaluation with ``--eval-only`` to the run's file."""
-    content = read_json(os.path.join(run.folder, PREDICTIONS))
+    content = read_result(os.path.join(run.folder, PREDICTIONS), run.descriptor)
     content["predictions"][name] = _predictions(inference_dir, name)
     content.setdefault("annotation_sha256", {})[name] = _sha256(name)
     _write(run, content)
@@ -66,7 +67,7 @@ def keep_predictions(runs: Iterable[Run], archive: str) -> None:
 def _predictions(inference_dir: str, name: str) -> List[Dict[str, Any]]:
     """The evaluator's record of each image, and "roi", its (first) manual box in absolute XYXY or None."""
     files = [os.path.join(inference_dir, boxes, f"diagnosis_{name}.json") for boxes in BOXES]
-    report = read_json(next(path for path in files if os.path.isfile(path)))
+    report = read_report(next((path for path in files if os.path.isfile(path)), files[0]))
     rois = _manual_rois(name)
     return [{**prediction, "roi": rois.get(prediction["image_id"])} for prediction in report["predictions"]]
 

@@ -49,6 +49,10 @@ RESULT: Dict[str, Holds] = {
     # the names are parts of file names
     "predictions": lambda x: _dict_of(_list_of(lambda y: isinstance(y, dict)))(x) and all(map(NAME.fullmatch, x)),
 }
+REPORT: Dict[str, Holds] = {
+    "youden_threshold": _or_none(_number),
+    "predictions": _list_of(lambda x: isinstance(x, dict)),
+}
 PREDICTION: Dict[str, Holds] = {
     "image_id": _whole,
     "file_name": _text,
@@ -84,6 +88,21 @@ def read_result(path: str, descriptor: Mapping[str, Any]) -> Optional[Dict[str, 
     for name, records in content["predictions"].items():
         for number, record in enumerate(records):
             _demand(f"{path}: {name}: entry {number}", record, PREDICTION)
+    return content
+
+
+def read_report(path: str) -> Dict[str, Any]:
+    """What the evaluator wrote about the diagnoses of one data set.
+
+    Raises:
+        InputError: the file is missing or damaged.
+    """
+    content = _read_object(path)
+    if content is None:
+        raise InputError(f"{path} is missing, which the evaluation of the run wrote. Remove results.json to repeat it.")
+    _demand(path, content, REPORT)
+    for number, entry in enumerate(content["predictions"]):
+        _demand(f"{path}: entry {number}", entry, {key: PREDICTION[key] for key in PREDICTION if key != "roi"})
     return content
 
 

@@ -16,6 +16,7 @@ import tsdd_d2
 
 from ..data import dataset_folder
 from ..data.files import write_json
+from ..engine.processes import ENDS_WITH
 from ..engine.run_folder import remove_run
 from ..plugins import plugin_versions
 from .checks import other_overrides
@@ -127,8 +128,8 @@ def _only_one(folder: str, kind: int = fcntl.LOCK_EX) -> Iterator[Optional[TextI
     """
     The lock of a folder; None if another process works in it.
 
-    The training process inherits the lock: where its parent alone is killed, it trains on to the end, and nobody repeats
-    the run or trains beside it meanwhile. The system releases the lock when both are gone.
+    The training process inherits the lock: where it does not end with its parent (see :mod:`tsdd_d2.engine.processes`),
+    nobody repeats the run or trains beside it until its end. The system releases the lock when both are gone.
 
     Args:
         kind: LOCK_SH of those who only look, who do not lock each other out.
@@ -150,7 +151,7 @@ def _call(command: List[str], log_file: str, environment: Dict[str, str], lock: 
             stdin=subprocess.DEVNULL,
             stdout=log,
             stderr=subprocess.STDOUT,
-            env={**os.environ, **environment},
+            env={**os.environ, **environment, ENDS_WITH: str(os.getpid())},
             pass_fds=[lock.fileno()],
         ).returncode
 
