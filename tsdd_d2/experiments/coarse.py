@@ -8,39 +8,33 @@ from scipy.stats import kendalltau
 
 from ..modeling import boxes as box_arithmetic
 
-# About the coarse box and about D-Net's: factors on both sides, and shifts as a share of the sides.
+# Factors on both sides of the coarse box and of D-Net's, and shifts of D-Net's as a share of its sides.
 SCALES = tuple(2 ** (i / 3) for i in range(-3, 4))
 SHIFTS = ((-0.15, 0.0), (0.15, 0.0), (0.0, -0.15), (0.0, 0.15))
 # Places in the candidates of an image.
 COARSE = np.arange(0, 7)  # the coarse box in all scales
-COARSE_SHIFTED = np.arange(7, 11)
-FOUND = np.arange(11, 18)  # D-Net's first box in all scales
-FOUND_SHIFTED = np.arange(18, 22)
-OTHERS = np.arange(22, 24)  # D-Net's second and third
-MEAN = 24  # of the coarse box and D-Net's
-FOUND_SEEN = 25  # the first box of the D-Net that was trained on the image
+FOUND = np.arange(7, 14)  # D-Net's box in all scales
+FOUND_SHIFTED = np.arange(14, 18)
+MEAN = 18  # of the coarse box and D-Net's
+FOUND_SEEN = 19  # the box of a D-Net that was trained on the image
 SAME = SCALES.index(1.0)
 
 
-def candidates_of(coarse, found, found_seen, is_train, sizes) -> np.ndarray:
+def candidates_of(coarse: np.ndarray, found: np.ndarray, found_seen: np.ndarray, sizes: np.ndarray) -> np.ndarray:
     """
     Args:
-        coarse: (N, 4) absolute XYXY; found, found_seen: (N, 3, 4) D-Net's best boxes, of a D-Net that has not seen the
-            patient and of one that has, which has a meaning where ``is_train``.
+        coarse: (N, 4) absolute XYXY; found, found_seen: (N, 4) D-Net's best box, of a D-Net that has not seen the patient
+            and of one that has.
         sizes: (N, 2) height and width, to which the boxes are clipped.
     Returns:
-        (N, 26, 4), in the order of the constants above.
+        (N, 20, 4), in the order of the constants above.
     """
-    first = found[:, 0]
     parts = [
-        *(transformed(box, s) for box in (coarse,) for s in SCALES),
-        *(transformed(coarse, 1.0, x) for x in SHIFTS),
-        *(transformed(first, s) for s in SCALES),
-        *(transformed(first, 1.0, x) for x in SHIFTS),
-        found[:, 1],
-        found[:, 2],
-        weighted_mean(coarse, first, 0.5),
-        np.where(is_train[:, None], found_seen[:, 0], first),
+        *(transformed(coarse, s) for s in SCALES),
+        *(transformed(found, s) for s in SCALES),
+        *(transformed(found, 1.0, x) for x in SHIFTS),
+        weighted_mean(coarse, found, 0.5),
+        found_seen,
     ]
     limits = np.tile(sizes[:, None, ::-1], (1, 1, 2))
     return np.clip(np.stack(parts, axis=1), 0, limits).astype(np.float32)
@@ -53,11 +47,8 @@ def transformed(boxes: np.ndarray, scale: float, shift: Tuple[float, float] = (0
 
 
 def weighted_mean(a: np.ndarray, b: np.ndarray, weight_of_b) -> np.ndarray:
-    """(N, 4): arithmetic mean of the centres, geometric one of the sides."""
-    (centres_a, sides_a), (centres_b, sides_b) = centres_and_sides(a), centres_and_sides(b)
-    return from_centres(
-        (1 - weight_of_b) * centres_a + weight_of_b * centres_b, sides_a ** (1 - weight_of_b) * sides_b**weight_of_b
-    )
+    """(N, 4): see :func:`~tsdd_d2.modeling.boxes.mean_boxes`."""
+    return box_arithmetic.mean_boxes(torch.as_tensor(a), torch.as_tensor(b), torch.as_tensor(weight_of_b)).numpy()
 
 
 def centres_and_sides(boxes: np.ndarray) -> Tuple[np.ndarray, np.ndarray]:
@@ -173,7 +164,7 @@ def mean_by_evidence(x: Candidates, _: float) -> np.ndarray:
 
 def expected_box(x: Candidates, weight: float) -> np.ndarray:
     """The mean of all candidates about both boxes, weighted by how near they are to both and by their score."""
-    places = np.concatenate([COARSE, COARSE_SHIFTED, FOUND, FOUND_SHIFTED, [MEAN]])
+    places = np.arange(MEAN + 1)
     centres, sides = centres_and_sides(x.boxes[:, places].astype(float))
     found_centre, found_sides = centres_and_sides(x.found[:, None].astype(float))
     places_of_all = np.concatenate([(centres - found_centre) / found_sides, np.log(sides / found_sides)], axis=-1)
