@@ -283,8 +283,11 @@ def add_tsdd_config(cfg: CN) -> None:
     # number of rounds; with 1 candidate C-Net accepts or rejects D-Net's best box.
     key("REFINEMENT.CANDIDATES_PER_ROUND", 1, within(0, 1000))
     # class_guided: the paper's candidate selection. pseudo_label: manual ROIs stay, the others follow D-Net (TSDDNet-B).
-    # In the second stage: the rule of the first stage that it may go on from.
+    # averaged: for coarse manual ROIs, their mean with D-Net's box. In the second stage: the rule of the first stage that it
+    # may go on from.
     key("REFINEMENT.RULE", "class_guided", A_NAME)
+    # The weight of D-Net's box in the mean of the rule averaged; the manual ROI has the rest.
+    key("REFINEMENT.WEIGHT_OF_DNET", 0.7, within(0, 1))
     # A refined ROI must overlap the manual one at least this much (IoU); 0 is the paper.
     key("REFINEMENT.MIN_IOU_WITH_MANUAL", 0.0, within(0, 1))
     # Images in one forward pass of a round.
