@@ -1,14 +1,13 @@
 """What annotation tools export: COCO, YOLO text files and Pascal VOC."""
 
+import importlib
 import os
 import re
 import tempfile
 from collections import defaultdict
 from typing import Any, Dict, List, Optional, Sequence, Tuple
 
-import supervision
 import yaml
-from defusedxml import ElementTree
 from mask_folders import list_images, stem
 from pycocotools import mask as coco_mask
 from source_image import Box, SourceImage, listed
@@ -25,6 +24,22 @@ IMAGE_KEYS = ("true_bbox", "roi_veto", "normal")
 _IMPORTED = re.compile(r"[0-9a-f]{8}-(.+)")
 
 Read = Tuple[List[SourceImage], List[str]]
+
+
+def _needed(module: str) -> Any:
+    """
+    A module of the extra `prepare`, which the other data sets do without.
+
+    Raises:
+        InputError: it is not installed.
+    """
+    try:
+        return importlib.import_module(module)
+    except ImportError as error:
+        package = module.partition(".")[0]
+        raise InputError(
+            f"This format needs the package {package}: pip install -c constraints.txt -e '.[prepare]'"
+        ) from error
 
 
 class FileFinder:
@@ -180,7 +195,7 @@ def read_yolo(root: str) -> Read:
     Raises:
         InputError: there are no names, or a label file cannot be read.
     """
-    names = _yolo_names(root)
+    names, supervision = _yolo_names(root), _needed("supervision")
     images, problems, used = [], [], set()
     with tempfile.TemporaryDirectory() as temporary:
         names_file = os.path.join(temporary, "data.yaml")
@@ -293,6 +308,8 @@ def read_voc(root: str, one_based: bool) -> Read:
         where = os.path.relpath(path, root)
         try:
             file_name, boxes, labels = _read_voc_file(path, find, one_based)
+        except InputError:
+            raise
         except Exception as error:  # of the file or its reader
             problems.append(f"{where}: {error}")
             continue
@@ -309,7 +326,7 @@ def read_voc(root: str, one_based: bool) -> Read:
 
 
 def _read_voc_file(path: str, find: FileFinder, one_based: bool) -> Tuple[str, List[Box], List[str]]:
-    tree = ElementTree.parse(path).getroot()
+    tree = _needed("defusedxml.ElementTree").parse(path).getroot()
     name = tree.findtext("filename")
     if tree.tag != "annotation" or not name:
         raise ValueError("no Pascal VOC file: it has no <annotation> with a <filename>")
