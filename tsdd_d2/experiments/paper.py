@@ -50,9 +50,6 @@ QUOTED = {
             paper_row("table3", 0.8, "82.42±1.70 83.33±1.13 81.34±1.07 64.67±1.99"),
         ),
     ),
-    "unbiased_teacher": Quoted(
-        "Unbiased teacher", (paper_row("table1", 0.2, "83.82±1.13 84.73±1.13 82.74±1.62 67.47±1.59"),)
-    ),
     "soft_teacher": Quoted("Soft teacher", (paper_row("table1", 0.2, "85.02±1.35 85.85±1.25 83.96±1.27 69.81±2.02"),)),
     "spa": Quoted("SPA", (paper_row("table1", 0.2, "85.77±1.30 86.83±2.40 84.90±2.65 71.73±2.62"),)),
 }

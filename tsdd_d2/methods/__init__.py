@@ -6,5 +6,6 @@ from . import retinanet
 from . import faster_rcnn
 from . import yolov4
 from . import yolov7
+from . import unbiased_teacher
 from . import spa
 from . import tsddnet

@@ -1,0 +1,72 @@
+"""Tiny runs of the semi-supervised methods."""
+
+import os
+import shutil
+
+import torch
+
+from detectron2.utils.events import EventStorage
+from tsdd_d2.engine.setup import check_config, check_data, load_config, trainer_of
+
+from .tiny import tiny_overrides
+
+BURN_IN = 2
+
+
+def configuration(method, output_dir, *overrides):
+    small = ["TEACHER.BURN_IN", str(BURN_IN), "TEACHER.THRESHOLD", "0.2", "MODEL.ROI_BOX_HEAD.FC_DIM", "32"]
+    return load_config(opts=[*tiny_overrides(), *small, "OUTPUT_DIR", str(output_dir), *overrides], method=method)
+
+
+def trainer_for(method, output_dir, *overrides):
+    """A trainer with its initial weights, round 0 of its ROIs and its loader."""
+    cfg = configuration(method, output_dir, *overrides)
+    check_config(cfg)
+    check_data(cfg)
+    trainer = trainer_of(cfg)(cfg)
+    trainer.resume_or_load(resume=False)
+    trainer.before_train()
+    return trainer
+
+
+def after_burn_in(trainer):
+    trainer.iter = BURN_IN
+    return trainer
+
+
+def batch_of(trainer) -> list:
+    return next(iter(trainer._trainer.data_loader))
+
+
+def losses_of(trainer, batch, iteration=BURN_IN) -> dict:
+    trainer.iter = iteration
+    torch.manual_seed(0)
+    with EventStorage(iteration):
+        return {k: v.item() for k, v in trainer.losses(batch).items()}
+
+
+def train(cfg, resume=False):
+    os.makedirs(cfg.OUTPUT_DIR, exist_ok=True)
+    trainer = trainer_of(cfg)(cfg)
+    trainer.resume_or_load(resume)
+    trainer.train()
+    return trainer
+
+
+def check_resume(method, tmp_path, monkeypatch, *overrides):
+    """A run that was killed in its burn-in, and one that was killed after it, end as one that was not."""
+    monkeypatch.setattr("tsdd_d2.engine.checkpoint.KEPT_CHECKPOINTS", 4)
+    options = ("SOLVER.MAX_ITER", "4", "SOLVER.CHECKPOINT_PERIOD", "1", "DATASETS.VAL", "()", *overrides)
+    whole = configuration(method, tmp_path / "whole", *options)
+    check_data(whole)
+    expected = train(whole)
+    for last in ("model_0000000.pth", "model_0000002.pth"):
+        resumed = configuration(method, tmp_path / last, *options)
+        others = shutil.ignore_patterns("*.pth")
+        shutil.copytree(whole.OUTPUT_DIR, resumed.OUTPUT_DIR, ignore=others)
+        os.link(tmp_path / "whole" / last, tmp_path / last / last)
+        (tmp_path / last / "last_checkpoint").write_text(last)
+        trainer = train(resumed, resume=True)
+        for network in ("trained_network", "teacher"):
+            a, b = (getattr(x, network).state_dict() for x in (expected, trainer))
+            assert all(torch.equal(a[key], b[key]) for key in a), (last, network)
