@@ -8,7 +8,8 @@ from tsdd_d2.method import METHODS, PROFILES
 
 DETECTORS = ("retinanet", "faster_rcnn")
 # In the small-compute profile these see the image at a size between what D-Net and C-Net see.
-WITH_SIZES = (*DETECTORS, "yolov4", "yolov7", "spa")
+TEACHERS = ("unbiased_teacher", "unbiased_teacher_weak")
+WITH_SIZES = (*DETECTORS, "yolov4", "yolov7", *TEACHERS, "spa")
 SIZES = {"MIN_SIZE_TRAIN", "MIN_SIZE_TEST", "MAX_SIZE_TRAIN", "MAX_SIZE_TEST"}
 IN_ONE_STAGE = [x.name for x in METHODS.values() if x.starts_from is None and not x.is_part]
 

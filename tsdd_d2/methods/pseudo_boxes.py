@@ -49,6 +49,15 @@ class TeacherTrainer(Trainer):
         super().__init__(cfg)
 
     @classmethod
+    def initialise(cls, cfg, network: nn.Module) -> None:
+        if cfg.SOLVER.IMS_PER_BATCH % (1 + cls.unlabelled_ratio):
+            raise InputError(
+                f"SOLVER.IMS_PER_BATCH must be a multiple of {1 + cls.unlabelled_ratio}, with {cls.unlabelled_ratio} "
+                f"unlabelled images for each labelled one, not {cfg.SOLVER.IMS_PER_BATCH}."
+            )
+        super().initialise(cfg, network)
+
+    @classmethod
     def build_teacher(cls, cfg, network: nn.Module) -> WeightAveraging:
         return WeightAveraging(network, cfg.SOLVER.EMA_DECAY, burn_in=cfg.TEACHER.BURN_IN, predicts=cls.teacher_predicts)
 
@@ -74,12 +83,7 @@ class TeacherTrainer(Trainer):
         if not unlabelled:
             logger.warning("%s: every image has a ROI, so that there is nothing to label.", self.method.name)
             return [Stream(labelled, size, self.labelled_views(), name=LABELLED)]
-        share, rest = divmod(size, 1 + self.unlabelled_ratio)
-        if rest:
-            raise InputError(
-                f"{self.method.name}: SOLVER.IMS_PER_BATCH must be a multiple of {1 + self.unlabelled_ratio}, with "
-                f"{self.unlabelled_ratio} unlabelled images for each labelled one, not {size}."
-            )
+        share = size // (1 + self.unlabelled_ratio)
         return [
             Stream(labelled, share, self.labelled_views(), name=LABELLED),
             Stream(unlabelled, size - share, self.unlabelled_views(), name=UNLABELLED),
