@@ -23,6 +23,7 @@ def trainer_for(method, output_dir, *overrides):
     cfg = configuration(method, output_dir, *overrides)
     check_config(cfg)
     check_data(cfg)
+    torch.manual_seed(0)
     trainer = trainer_of(cfg)(cfg)
     trainer.resume_or_load(resume=False)
     trainer.before_train()
