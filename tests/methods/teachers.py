@@ -18,20 +18,21 @@ def configuration(method, output_dir, *overrides):
     return load_config(opts=[*tiny_overrides(), *small, "OUTPUT_DIR", str(output_dir), *overrides], method=method)
 
 
-def trainer_for(method, output_dir, *overrides):
-    """A trainer with its initial weights, round 0 of its ROIs and its loader."""
+def trainer_for(method, output_dir, *overrides, burn_in=False):
+    """A trainer with its initial weights, which are its teacher's too, and the loader for the burn-in or what follows."""
     cfg = configuration(method, output_dir, *overrides)
     check_config(cfg)
     check_data(cfg)
     torch.manual_seed(0)
     trainer = trainer_of(cfg)(cfg)
     trainer.resume_or_load(resume=False)
-    trainer.before_train()
-    return trainer
+    trainer.averaging.before_train()
+    return at_iteration(trainer, 0 if burn_in else BURN_IN)
 
 
-def after_burn_in(trainer):
-    trainer.iter = BURN_IN
+def at_iteration(trainer, iteration):
+    trainer.iter = trainer.start_iter = iteration
+    trainer.load_images()
     return trainer
 
 
@@ -39,10 +40,9 @@ def batch_of(trainer) -> list:
     return next(iter(trainer._trainer.data_loader))
 
 
-def losses_of(trainer, batch, iteration=BURN_IN) -> dict:
-    trainer.iter = iteration
+def losses_of(trainer, batch) -> dict:
     torch.manual_seed(0)
-    with EventStorage(iteration):
+    with EventStorage(trainer.iter):
         return {k: v.item() for k, v in trainer.losses(batch).items()}
 
 

@@ -8,7 +8,6 @@ import torch
 
 from detectron2.structures import Boxes, Instances
 from detectron2.utils.events import EventStorage
-from tsdd_d2.data.bbui import load_bbui_json
 from tsdd_d2.engine.setup import check_network
 from tsdd_d2.errors import InputError
 from tsdd_d2.method import METHODS
@@ -119,8 +118,7 @@ def test_the_truth_of_unlabelled_images_reaches_no_loss(method, tmp_path, tiny_d
         if image["id"] not in labelled:
             image["category_id"] = 3 - image["category_id"]
     trainer.bank.write(0, bbui)
-    trainer.iter = 0  # the same images again
-    trainer.train_on(load_bbui_json(trainer.bank.path(0), tiny_dataset), 0, 4, trainer.cfg.SEED)
+    trainer.load_images()
     wrong = {
         k: Truth(x.boxes * 0 + torch.tensor([60.0, 0, 70, 9]), 1 - x.category) for k, x in trainer.pseudo_boxes.truth.items()
     }

@@ -13,7 +13,7 @@ from tsdd_d2.method import PROFILES
 from tsdd_d2.methods.pseudo_boxes import LABELLED, STRONG, UNLABELLED, WEAK, of
 from tsdd_d2.methods.unbiased_teacher import FOCAL_GAMMA, FocalOutputLayers, focal_loss
 
-from .teachers import after_burn_in, batch_of, check_resume, trainer_for
+from .teachers import batch_of, check_resume, trainer_for
 
 METHOD = "unbiased_teacher"
 
@@ -50,15 +50,15 @@ def test_a_batch_has_both_views_of_labelled_and_of_unlabelled_images(tmp_path, t
 
 
 def test_in_the_burn_in_labelled_images_train_alone(tmp_path, tiny_dataset):
-    trainer = trainer_for(METHOD, tmp_path)
+    trainer = trainer_for(METHOD, tmp_path, burn_in=True)
     batch = batch_of(trainer)
-    trainer.iter = 1  # of 2
-    with EventStorage(1):
+    assert len(of(batch, LABELLED)) == len(batch) == 8
+    with EventStorage(0):
         assert set(trainer.losses(batch)) == {"loss_rpn_cls", "loss_rpn_loc", "loss_cls", "loss_box_reg"}
 
 
 def test_pseudo_boxes_train_classes_alone_with_their_weight(tmp_path, tiny_dataset):
-    trainer = after_burn_in(trainer_for(METHOD, tmp_path))
+    trainer = trainer_for(METHOD, tmp_path)
     batch = batch_of(trainer)
     seen, network = [], trainer.trained_network
 
@@ -86,7 +86,7 @@ def test_pseudo_boxes_train_classes_alone_with_their_weight(tmp_path, tiny_datas
 
 
 def test_no_gradient_reaches_the_teacher(tmp_path, tiny_dataset):
-    trainer = after_burn_in(trainer_for(METHOD, tmp_path))
+    trainer = trainer_for(METHOD, tmp_path)
     with EventStorage(trainer.iter):
         sum(trainer.losses(batch_of(trainer)).values()).backward()
     assert all(x.grad is None for x in trainer.teacher.parameters())
@@ -100,7 +100,7 @@ def test_a_resumed_run_ends_as_an_uninterrupted_one(tmp_path, tiny_dataset, monk
 
 def test_where_all_images_have_a_roi_it_trains_on_these(tmp_path, tiny_dataset):
     trainer = trainer_for(METHOD, tmp_path, "DATASETS.P", "1.0")
-    batch = batch_of(after_burn_in(trainer))
+    batch = batch_of(trainer)
     assert len(of(batch, LABELLED)) == len(batch) == 8
     with EventStorage(trainer.iter):
         assert not any("pseudo" in x for x in trainer.losses(batch))

@@ -5,17 +5,18 @@ and that only where the method may see it (``sees``); then pseudo-boxes of the o
 """
 
 import logging
-from typing import Dict, List, Mapping, NamedTuple, Optional, Sequence, Tuple
+from typing import Callable, Dict, List, Mapping, NamedTuple, Optional, Sequence, Tuple
 
 import torch
 from torch import Tensor, nn
 
-from detectron2.data import DatasetCatalog
+from detectron2.data import DatasetCatalog, MetadataCatalog
 from detectron2.data import transforms as T
 from detectron2.engine import HookBase
 from detectron2.structures import Boxes, Instances, pairwise_iou
 from detectron2.utils import comm
 
+from ..data.bbui import load_bbui_json
 from ..data.categories import CLASS_NAMES
 from ..data.draws import Stream
 from ..data.roi import is_fully_annotated, rois_xyxy
@@ -36,8 +37,10 @@ ORIGINAL = torch.eye(3, dtype=torch.float64)
 class TeacherTrainer(Trainer):
     """The trainer of a student whose running average, the teacher, labels the unlabelled images.
 
-    Where there is none, all of the batch is labelled, and the student trains on these alone.
+    In the burn-in, and where no image is unlabelled, all of a batch is labelled.
     """
+
+    loads_rounds = True  # one round before the end of the burn-in, one after it
 
     # unlabelled images in a batch for each labelled one
     unlabelled_ratio = 1
@@ -62,7 +65,19 @@ class TeacherTrainer(Trainer):
         return WeightAveraging(network, cfg.SOLVER.EMA_DECAY, burn_in=cfg.TEACHER.BURN_IN, predicts=cls.teacher_predicts)
 
     def method_hooks(self) -> List[HookBase]:
-        return [self.pseudo_boxes]
+        return [EndOfBurnIn(self.cfg.TEACHER.BURN_IN, self.load_images), self.pseudo_boxes]
+
+    def before_train(self):
+        self.load_images()
+        super().before_train()
+
+    def load_images(self) -> None:
+        """Rebuilds the train loader for the rest of the burn-in, or of the training."""
+        end = min(self.cfg.TEACHER.BURN_IN, self.max_iter)
+        first, last = (0, end) if self.iter < end else (end, self.max_iter)
+        image_root = MetadataCatalog.get(self.cfg.DATASETS.TRAIN[0]).image_root
+        # a seed for each of both parts
+        self.train_on(load_bbui_json(self.bank.path(0), image_root), first, last, 2 * self.cfg.SEED + (first > 0))
 
     @property
     def weak_labels(self) -> bool:
@@ -79,10 +94,11 @@ class TeacherTrainer(Trainer):
     def streams(self, images: List[Dict]) -> List[Stream]:
         size = self.cfg.SOLVER.IMS_PER_BATCH
         labelled, unlabelled = split(images)
-        self.pseudo_boxes.begin(unlabelled)
         if not unlabelled:
             logger.warning("%s: every image has a ROI, so that there is nothing to label.", self.method.name)
+        if self.is_burn_in or not unlabelled:
             return [Stream(labelled, size, self.labelled_views(), name=LABELLED)]
+        self.pseudo_boxes.begin(unlabelled)
         share = size // (1 + self.unlabelled_ratio)
         return [
             Stream(labelled, share, self.labelled_views(), name=LABELLED),
@@ -94,7 +110,6 @@ class TeacherTrainer(Trainer):
 
     @property
     def is_burn_in(self) -> bool:
-        """Whether the student still trains on the labelled images alone."""
         return self.iter < self.cfg.TEACHER.BURN_IN
 
     @torch.no_grad()
@@ -113,6 +128,18 @@ class TeacherTrainer(Trainer):
         for image, candidates, boxes in zip(images, found, chosen):
             self.pseudo_boxes.add(image, boxes, candidates.scores)
         return chosen
+
+
+class EndOfBurnIn(HookBase):
+    """Loads other images from an iteration on."""
+
+    def __init__(self, iteration: int, load_images: Callable[[], None]):
+        self.iteration = iteration
+        self.load_images = load_images
+
+    def before_step(self) -> None:
+        if self.trainer.iter == self.iteration > 0 and self.trainer.iter > self.trainer.start_iter:
+            self.load_images()
 
 
 def split(images: Sequence[Dict]) -> Tuple[List[Dict], List[Dict]]:
