@@ -11,12 +11,20 @@ from detectron2.utils.events import EventStorage
 from tsdd_d2.engine.setup import check_network
 from tsdd_d2.errors import InputError
 from tsdd_d2.method import METHODS
+from tsdd_d2.methods import soft_teacher
 from tsdd_d2.methods.pseudo_boxes import ORIGINAL, UNLABELLED, PseudoBoxLog, Truth, carried, confident, of, split
 
 from .teachers import batch_of, configuration, losses_of, trainer_for
 
-TEACHERS = ("unbiased_teacher",)
+TEACHERS = ("unbiased_teacher", "soft_teacher")
+# 2 images of either kind, or 1 labelled one for 4 others
+BATCH = ("SOLVER.IMS_PER_BATCH", "10")
 WEAK = tuple(f"{x}_weak" for x in TEACHERS)
+
+
+@pytest.fixture(autouse=True)
+def random_weights_find_candidates(monkeypatch):
+    monkeypatch.setattr(soft_teacher, "CANDIDATE_SCORE", 0.2)
 
 
 def detections(boxes, scores, classes, size=(100, 100)):
@@ -108,7 +116,7 @@ def test_each_period_is_written_and_a_warning_names_the_cause(caplog):
 
 @pytest.mark.parametrize("method", TEACHERS)
 def test_the_truth_of_unlabelled_images_reaches_no_loss(method, tmp_path, tiny_dataset):
-    trainer = trainer_for(method, tmp_path)
+    trainer = trainer_for(method, tmp_path, *BATCH)
     assert {METHODS[method].sees.pa_classes, METHODS[method].sees.pa_images} == {False, True}
     before = losses_of(trainer, batch_of(trainer))
     summary = trainer.pseudo_boxes.summary()
@@ -131,7 +139,7 @@ def test_the_truth_of_unlabelled_images_reaches_no_loss(method, tmp_path, tiny_d
 
 @pytest.mark.parametrize("method", WEAK)
 def test_with_weak_labels_pseudo_boxes_have_the_class_of_the_image(method, tmp_path, tiny_dataset):
-    trainer = trainer_for(method, tmp_path)
+    trainer = trainer_for(method, tmp_path, *BATCH)
     batch = batch_of(trainer)
     assert all("category_id" in x and "annotations" not in x for x in of(batch, UNLABELLED))
     losses_of(trainer, batch)

@@ -7,5 +7,6 @@ from . import faster_rcnn
 from . import yolov4
 from . import yolov7
 from . import unbiased_teacher
+from . import soft_teacher
 from . import spa
 from . import tsddnet

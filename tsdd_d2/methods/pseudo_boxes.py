@@ -79,10 +79,9 @@ class TeacherTrainer(Trainer):
         # a seed for each of both parts
         self.train_on(load_bbui_json(self.bank.path(0), image_root), first, last, 2 * self.cfg.SEED + (first > 0))
 
-    @property
-    def weak_labels(self) -> bool:
-        """Whether the class of the unlabelled images is known."""
-        return self.method.sees.pa_classes
+    def known_classes(self, images: List[Dict]) -> List[Optional[int]]:
+        """Of unlabelled images, None where the method may not see them."""
+        return [x["category_id"] if self.method.sees.pa_classes else None for x in images]
 
     def labelled_views(self) -> ViewsMapper:
         """The views of a labelled image, and of an unlabelled one."""
@@ -123,8 +122,7 @@ class TeacherTrainer(Trainer):
         """
         teacher = self.teacher.eval()
         found = [x["instances"] for x in teacher.detect([{"image": x["image"]} for x in images])]
-        classes = [x["category_id"] if self.weak_labels else None for x in images]
-        chosen = [confident(x, threshold, c) for x, c in zip(found, classes)]
+        chosen = [confident(x, threshold, c) for x, c in zip(found, self.known_classes(images))]
         for image, candidates, boxes in zip(images, found, chosen):
             self.pseudo_boxes.add(image, boxes, candidates.scores)
         return chosen
@@ -169,11 +167,15 @@ def carried(found: Instances, source: Dict, target: Dict) -> Instances:
     Args:
         source, target: the mapped images.
     Returns:
-        ``gt_boxes`` and ``gt_classes`` of those in view, and, by a name that begins with ``gt_``, any other field.
+        of those in view ``gt_boxes`` and, by a name that begins with ``gt_``, all other fields: ``gt_classes``, ``gt_scores``, ...
     """
     size = tuple(target["image"].shape[1:])
     boxes, seen = in_view(carry_boxes(found.pred_boxes.tensor, source["transform"], target["transform"]), size)
-    return Instances(size, gt_boxes=boxes, gt_classes=found.pred_classes[seen], gt_scores=found.scores[seen])
+    targets = Instances(size, gt_boxes=boxes)
+    for name, value in found[seen].get_fields().items():
+        if name != "pred_boxes":
+            targets.set(f"gt_{name.removeprefix('pred_')}", value)
+    return targets
 
 
 class Truth(NamedTuple):
