@@ -63,11 +63,15 @@ def check_resume(method, tmp_path, monkeypatch, *overrides):
     expected = train(whole)
     for last in ("model_0000000.pth", "model_0000002.pth"):
         resumed = configuration(method, tmp_path / last, *options)
-        others = shutil.ignore_patterns("*.pth")
-        shutil.copytree(whole.OUTPUT_DIR, resumed.OUTPUT_DIR, ignore=others)
-        os.link(tmp_path / "whole" / last, tmp_path / last / last)
-        (tmp_path / last / "last_checkpoint").write_text(last)
+        restart_from(tmp_path / "whole", tmp_path / last, last)
         trainer = train(resumed, resume=True)
         for network in ("trained_network", "teacher"):
             a, b = (getattr(x, network).state_dict() for x in (expected, trainer))
             assert all(torch.equal(a[key], b[key]) for key in a), (last, network)
+
+
+def restart_from(run, folder, last):
+    """A folder as a run that was killed after a checkpoint leaves it; checkpoints are large."""
+    shutil.copytree(run, folder, ignore=shutil.ignore_patterns("*.pth"))
+    os.link(run / last, folder / last)
+    (folder / "last_checkpoint").write_text(last)

@@ -149,7 +149,7 @@ def split(images: Sequence[Dict]) -> Tuple[List[Dict], List[Dict]]:
 
 def of(batch: List[Dict], stream: str, view: Optional[str] = None) -> List[Dict]:
     """The mapped images of a stream, all or those of one view, in their order."""
-    return [x for x in batch if x["stream"] == stream and view in (None, x["view"])]
+    return [x for x in batch if x["stream"] == stream and view in (None, x.get("view"))]
 
 
 def confident(found: Instances, threshold: float, category: Optional[int] = None) -> Instances:
