@@ -272,6 +272,14 @@ def add_tsdd_config(cfg: CN) -> None:
     # The box is that of the largest part of the map, in [0, 1], from this value on.
     key("MODEL.SPA.THRESHOLD", 0.3, within(0, 1))
 
+    # ---- semi-supervised methods
+    # Iterations on the labelled images alone, after which the teacher begins as a copy of the student.
+    key("TEACHER.BURN_IN", 0, at_least(0))
+    # A pseudo-box has a higher score.
+    key("TEACHER.THRESHOLD", 0.9, within(0, 1))
+    # Weight of the losses of the unlabelled images.
+    key("TEACHER.UNLABELLED_WEIGHT", 1.0, at_least(0))
+
     # ---- candidate selection (paper III.B)
     # False: no rounds; training stays on the fully annotated images.
     key("REFINEMENT.ENABLED", True)

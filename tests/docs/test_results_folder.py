@@ -24,7 +24,10 @@ def made(tmp_path_factory):
     folder = tmp_path_factory.mktemp("results")
     names = [name for name in EXPERIMENTS if name not in NEED_IMAGES]
     main = runpy.run_path(os.path.join(ROOT, "tools", "reproduce.py"))["main"]
-    assert main(["--experiment", *names, "--no-train", "--profile", "scratch", "--output", ARCHIVE, "--results", str(folder)]) == 0
+    assert (
+        main(["--experiment", *names, "--no-train", "--profile", "scratch", "--output", ARCHIVE, "--results", str(folder)])
+        == 0
+    )
     return folder
 
 
