@@ -14,11 +14,11 @@ import zlib
 from typing import Any, Dict, List, Mapping, NamedTuple, Sequence, Tuple
 
 import numpy as np
+from prepare import seed_option
 from tabulate import tabulate
 
 from tsdd_d2.data import BBUIError, dataset_folder
 from tsdd_d2.data.files import write_json_files
-from tsdd_d2.data.prepare import seed_option
 from tsdd_d2.data.validation import read_valid_bbui
 from tsdd_d2.errors import InputError, reports_errors
 
