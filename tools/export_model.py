@@ -19,8 +19,8 @@ Examples:
     $ python tools/export_model.py --model model.pth --output model.onnx
     $ python tools/export_model.py --model model.pth --batch-size 16 --output model_16.onnx
 
-The file takes `images`, (N, 3, H, W) uint8 RGB of any height and width, and gives `boxes` (N, 4), XYXY in pixels of that
-input, `scores` (N,) and `malignancy` (N,). Its metadata hold what is needed around it: the size to resize to, class names,
+The file takes `images`, (N, C, H, W) uint8, grey or RGB of any height and width, and gives `boxes` (N, 4), XYXY in pixels of that
+input, `scores` (N,) and `malignancy` (N,). Its metadata hold what is needed around it: the format, the size to resize to, class names,
 threshold, training set. docs/onnx.md has the 20 lines that run it with onnxruntime, Pillow and numpy.
 
 The page takes an image that is dropped into it and shows box, probability and time, in any browser and without a connection.
@@ -49,8 +49,8 @@ def main(argv=None) -> int:
     export_model(model_file, args.output, args.batch_size)
     print(f"The network is in {args.output} ({os.path.getsize(args.output) / 1e6:.0f} MB, opset {OPSET})")
     if importlib.util.find_spec("onnxruntime"):
-        side = model_file.preprocessing["min_size"]
-        noise = torch.randint(0, 256, (args.batch_size, 3, side, side + side // 4), dtype=torch.uint8)
+        side, channels = model_file.preprocessing["min_size"], 1 if model_file.preprocessing["format"] == "L" else 3
+        noise = torch.randint(0, 256, (args.batch_size, channels, side, side + side // 4), dtype=torch.uint8)
         differences = largest_differences(model_file, args.output, noise)
         print(
             f"On noise onnxruntime differs from PyTorch by at most {differences['boxes']:.1g} pixels in the box and "

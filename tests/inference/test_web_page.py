@@ -22,11 +22,12 @@ TOLERANCE = 1e-3  # of the box in pixels, and of the probability
 EXIF_ORIENTATION = 274
 
 
-def small_network():
+def small_network(image_format):
     """A configuration of 200,000 parameters: a small page."""
     name = "test_efficientnet"
     backbone = ["MODEL.BACKBONE.NAME", "build_timm_fpn_backbone", "MODEL.BACKBONE.MODEL", name, "MODEL.CNET.BACKBONE", name]
-    return load_config(TINY_CONFIG, backbone)
+    grey = ["INPUT.FORMAT", "L", "MODEL.PIXEL_MEAN", [127.5], "MODEL.PIXEL_STD", [127.5]]
+    return load_config(TINY_CONFIG, backbone + (grey if image_format == "L" else []))
 
 
 @pytest.fixture(scope="module")
@@ -48,10 +49,11 @@ def model_path(tmp_path_factory):
     return tmp_path_factory.mktemp("models") / "model.pth"
 
 
-@pytest.fixture(scope="module")
-def predictor(model_path):
+@pytest.fixture(scope="module", params=["L", "RGB"])
+def predictor(request, model_path):
+    """Of a network that takes grey images, and of one that takes colours."""
     pytest.importorskip("onnxscript", reason="needs the extra: pip install -e '.[export]'")
-    return Predictor(model_file_of(small_network(), model_path))
+    return Predictor(model_file_of(small_network(request.param), model_path))
 
 
 @pytest.fixture(scope="module")

@@ -16,25 +16,22 @@ COARSE = np.arange(0, 7)  # the coarse box in all scales
 FOUND = np.arange(7, 14)  # D-Net's box in all scales
 FOUND_SHIFTED = np.arange(14, 18)
 MEAN = 18  # of the coarse box and D-Net's
-FOUND_SEEN = 19  # the box of a D-Net that was trained on the image
 SAME = SCALES.index(1.0)
 
 
-def candidates_of(coarse: np.ndarray, found: np.ndarray, found_seen: np.ndarray, sizes: np.ndarray) -> np.ndarray:
+def candidates_of(coarse: np.ndarray, found: np.ndarray, sizes: np.ndarray) -> np.ndarray:
     """
     Args:
-        coarse: (N, 4) absolute XYXY; found, found_seen: (N, 4) D-Net's best box, of a D-Net that has not seen the patient
-            and of one that has.
+        coarse: (N, 4) absolute XYXY; found: (N, 4) D-Net's best box.
         sizes: (N, 2) height and width, to which the boxes are clipped.
     Returns:
-        (N, 20, 4), in the order of the constants above.
+        (N, 19, 4), in the order of the constants above.
     """
     parts = [
         *(transformed(coarse, s) for s in SCALES),
         *(transformed(found, s) for s in SCALES),
         *(transformed(found, 1.0, x) for x in SHIFTS),
         weighted_mean(coarse, found, 0.5),
-        found_seen,
     ]
     limits = np.tile(sizes[:, None, ::-1], (1, 1, 2))
     return np.clip(np.stack(parts, axis=1), 0, limits).astype(np.float32)
@@ -65,7 +62,7 @@ class Candidates(NamedTuple):
     Attributes:
         boxes: (N, C, 4) of :func:`candidates_of`.
         logits: (N, C) C-Net's log odds of the image's class.
-        fit: (N,) bool, the images of the training set.
+        fit: (N,) bool, the training images, which habits and corrections are learned from.
     """
 
     boxes: np.ndarray
@@ -197,13 +194,7 @@ WEIGHTS = (0.0, 0.25, 0.5, 1.0, 2.0, 4.0, 8.0)
 RULES = (
     Rule("coarse box (no refinement)", lambda x, _: x.manual, of_class=False),
     Rule("D-Net's box", lambda x, _: x.found, of_class=False),
-    Rule("D-Net's box, D-Net has seen the image", lambda x, _: x.boxes[:, FOUND_SEEN], of_class=False),
-    Rule(
-        "mean of both boxes",
-        lambda x, w: weighted_mean(x.manual, x.found, w),
-        (0.5, 0.6, 0.7, 0.8, 0.9, 1.0),
-        of_class=False,
-    ),
+    Rule("mean of both boxes", lambda x, w: weighted_mean(x.manual, x.found, w), MEANS, of_class=False),
     Rule("better score of coarse and D-Net's box", best_of([COARSE[SAME], FOUND[SAME]])),
     Rule("margin", with_margin, (-2.0, -1.0, -0.5, 0.0, 0.5, 1.0, 2.0)),
     Rule("best score of all candidates", best_of(range(MEAN + 1))),
@@ -220,6 +211,35 @@ RULES = (
     Rule("expected box", expected_box, WEIGHTS),
     Rule("mean of both boxes, D-Net's corrected by the scores", learned_correction, MEANS),
 )
+
+
+# Steps of SCALES by which each of two readers draws all boxes too large or too small: factors of 1.26 and 0.79.
+HABITS = (1, -1)
+
+
+def without_habits(x: Candidates, reader: np.ndarray) -> Dict[str, np.ndarray]:
+    """
+    Boxes of two readers of :data:`HABITS`, and what is left of these when each reader's habit is estimated from all
+    training images and taken back.
+
+    Args:
+        reader: (N,) 0 or 1.
+    Returns:
+        (N, 4) boxes: "drawn"; "by evidence", the scale of the highest likelihood of the classes; "by D-Net", that at which
+        the reader's boxes are as large as D-Net's in the geometric mean.
+    """
+    steps = np.arange(-2, 3)
+    boxes = {name: np.empty_like(x.manual) for name in ("drawn", "by evidence", "by D-Net")}
+    for number, habit in enumerate(HABITS):
+        own = reader == number
+        fit = own & x.fit
+        places = COARSE[SAME] + habit + steps
+        (_, sides), (_, found_sides) = centres_and_sides(x.boxes[fit][:, places]), centres_and_sides(x.found[fit][:, None])
+        ratios = np.log(sides / found_sides).mean(axis=(0, 2))
+        boxes["drawn"][own] = x.boxes[own, COARSE[SAME] + habit]
+        boxes["by evidence"][own] = x.boxes[own, places[x.log_probabilities[fit][:, places].sum(axis=0).argmax()]]
+        boxes["by D-Net"][own] = x.boxes[own, places[np.abs(ratios).argmin()]]
+    return boxes
 
 
 def elementwise_iou(a: np.ndarray, b: np.ndarray) -> np.ndarray:

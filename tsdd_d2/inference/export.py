@@ -77,8 +77,8 @@ def to_onnx(model_file: "ModelFile", batch_size: int = 1) -> "onnx.ModelProto":
     """
     A model file as an ONNX graph of opset :data:`OPSET`: :class:`ImagesToDiagnoses` with any image height and width.
 
-    ``metadata_props`` hold ``format`` ("L" of one channel, or "RGB", for a network of "BGR" too), ``min_size`` and ``max_size`` (pixels of the
-    shorter and longer side after the resize), ``threshold``, ``opset``, ``package_version`` (of the tsdd_d2 that
+    ``metadata_props`` hold ``format`` ("L" of one channel, or "RGB", for a network of "BGR" too), ``min_size`` and
+    ``max_size`` (pixels of the shorter and longer side after the resize), ``threshold``, ``opset``, ``package_version`` (of the tsdd_d2 that
     exported) and, as JSON, ``class_names`` and ``training_set`` (``name`` and ``sha256`` of its annotation file).
 
     Args:

@@ -50,6 +50,7 @@ def write_web_page(path: str, model_file: "ModelFile") -> None:
         .get_template("page.html")
         .render(
             facts={
+                "format": model_file.preprocessing["format"],
                 "min_size": model_file.preprocessing["min_size"],
                 "max_size": model_file.preprocessing["max_size"],
                 "threshold": model_file.threshold,

@@ -60,21 +60,26 @@ function resizeLines(plane, length, stride, lines, step, filter) {
   return out;
 }
 
-// Pillow's bilinear resize of 8-bit pixels, bit for bit: (H, W, 4) to (3, H', W'). Since Pillow 13 an image that loses more
+// (H, W, 4) to the planes that the network takes, each (H, W); grey is Pillow's luma.
+function planes(rgba, size) {
+  const filled = (value) => Uint8Array.from({ length: size }, (_, i) => value(4 * i));
+  if (facts.format === "L") return [filled((i) => (19595 * rgba[i] + 38470 * rgba[i + 1] + 7471 * rgba[i + 2] + 32768) >> 16)];
+  return [0, 1, 2].map((channel) => filled((i) => rgba[i + channel]));
+}
+
+// Pillow's bilinear resize of 8-bit pixels, bit for bit: planes (H, W) to (C, H', W'). Since Pillow 13 an image that loses more
 // than twice as many rows as columns loses its rows first; before, a few pixels of such an image differ by 1.
-function resize(rgba, height, width, newHeight, newWidth) {
+function resize(planes, height, width, newHeight, newWidth) {
   const across = triangleFilter(width, newWidth), down = triangleFilter(height, newHeight);
-  const planes = new Uint8Array(3 * newHeight * newWidth);
   const rowsFirst = newHeight < height && height - newHeight > 2 * (width - newWidth);
-  for (let channel = 0; channel < 3; channel++) {
-    let plane = new Uint8Array(height * width);
-    for (let i = 0; i < plane.length; i++) plane[i] = rgba[4 * i + channel];
+  const resized = new Uint8Array(planes.length * newHeight * newWidth);
+  planes.forEach((plane, channel) => {
     if (rowsFirst) plane = resizeLines(plane, height, width, width, 1, down);
     if (newWidth !== width) plane = resizeLines(plane, width, 1, rowsFirst ? newHeight : height, width, across);
     if (newHeight !== height && !rowsFirst) plane = resizeLines(plane, height, newWidth, newWidth, 1, down);
-    planes.set(plane, channel * newHeight * newWidth);
-  }
-  return planes;
+    resized.set(plane, channel * newHeight * newWidth);
+  });
+  return resized;
 }
 
 // The pixels of an image file, upright, as the file has them.
@@ -100,8 +105,9 @@ async function diagnose({ ort, session }, file) {
   const begin = performance.now();
   const [newHeight, newWidth] = inputSize(height, width);
   if (Math.min(newHeight, newWidth) < 1) throw new Error(`${file.name} is too narrow: ${width} x ${height} pixels.`);
-  const pixels = resize(rgba, height, width, newHeight, newWidth);
-  const images = new ort.Tensor("uint8", pixels, [1, 3, newHeight, newWidth]);
+  const channels = planes(rgba, height * width);
+  const pixels = resize(channels, height, width, newHeight, newWidth);
+  const images = new ort.Tensor("uint8", pixels, [1, channels.length, newHeight, newWidth]);
   const answer = await session.run({ images });
   const milliseconds = performance.now() - begin;
   // back to the image's own pixels
