@@ -49,7 +49,6 @@ def student(teacher, tmp_path, method="stac", *overrides):
     check_network(cfg)
     os.makedirs(cfg.OUTPUT_DIR, exist_ok=True)
     trainer = trainer_of(cfg)(cfg)
-    trainer.storage = EventStorage()
     trainer.resume_or_load(resume=False)
     trainer.before_train()
     return trainer
