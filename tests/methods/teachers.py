@@ -11,11 +11,15 @@ from tsdd_d2.engine.setup import check_config, check_data, load_config, trainer_
 from .tiny import tiny_overrides
 
 BURN_IN = 2
+# half a million weights
+SMALL = [
+    "MODEL.BACKBONE.NAME", "build_timm_fpn_backbone", "MODEL.BACKBONE.MODEL", "test_resnet", "MODEL.ROI_BOX_HEAD.FC_DIM", "32",
+]  # fmt: skip
 
 
 def configuration(method, output_dir, *overrides):
-    small = ["TEACHER.BURN_IN", str(BURN_IN), "TEACHER.THRESHOLD", "0.2", "MODEL.ROI_BOX_HEAD.FC_DIM", "32"]
-    options = [*tiny_overrides(), *small, "OUTPUT_DIR", str(output_dir), *overrides]
+    teacher = ["TEACHER.BURN_IN", str(BURN_IN), "TEACHER.THRESHOLD", "0.2"]
+    options = [*tiny_overrides(), *SMALL, *teacher, "OUTPUT_DIR", str(output_dir), *overrides]
     return load_config(opts=options, method=method, profile="scratch")
 
 

@@ -17,7 +17,7 @@ from tsdd_d2.method import PROFILES
 from tsdd_d2.methods.pseudo_boxes import LABELLED, UNLABELLED, of
 from tsdd_d2.methods.stac import LOWEST_SCORE, fixed_boxes
 
-from .teachers import batch_of, restart_from, train
+from .teachers import SMALL, batch_of, restart_from, train
 from .test_pseudo_boxes import detections
 from .tiny import tiny_overrides
 
@@ -25,7 +25,7 @@ BOXES = [[0.0, 0, 10, 10], [20, 20, 40, 40], [50, 50, 90, 80]]
 
 
 def configuration(method, folder, *overrides):
-    options = [*tiny_overrides(), "MODEL.ROI_BOX_HEAD.FC_DIM", "32", "OUTPUT_DIR", str(folder), *overrides]
+    options = [*tiny_overrides(), *SMALL, "OUTPUT_DIR", str(folder), *overrides]
     return load_config(opts=options, method=method, profile="scratch")
 
 
