@@ -15,7 +15,8 @@ BURN_IN = 2
 
 def configuration(method, output_dir, *overrides):
     small = ["TEACHER.BURN_IN", str(BURN_IN), "TEACHER.THRESHOLD", "0.2", "MODEL.ROI_BOX_HEAD.FC_DIM", "32"]
-    return load_config(opts=[*tiny_overrides(), *small, "OUTPUT_DIR", str(output_dir), *overrides], method=method)
+    options = [*tiny_overrides(), *small, "OUTPUT_DIR", str(output_dir), *overrides]
+    return load_config(opts=options, method=method, profile="scratch")
 
 
 def trainer_for(method, output_dir, *overrides, burn_in=False):

@@ -148,7 +148,8 @@ def test_with_weak_labels_pseudo_boxes_have_the_class_of_the_image(method, tmp_p
 
 
 @pytest.mark.parametrize("method", TEACHERS)
-def test_a_batch_that_cannot_be_divided_is_refused(method, tmp_path, tiny_dataset):
-    with pytest.raises(InputError, match="SOLVER.IMS_PER_BATCH"):
-        check_network(configuration(method, tmp_path, "SOLVER.IMS_PER_BATCH", "7"))
+@pytest.mark.parametrize("key, value", [("SOLVER.IMS_PER_BATCH", "7"), ("TEACHER.BURN_IN", "4")])
+def test_what_leaves_nothing_to_the_teacher_is_refused(method, key, value, tmp_path, tiny_dataset):
+    with pytest.raises(InputError, match=key):
+        check_network(configuration(method, tmp_path, *BATCH, key, value))
     assert not list(tmp_path.glob("*.pth"))

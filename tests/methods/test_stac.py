@@ -49,10 +49,17 @@ def student(teacher, tmp_path, method="stac", *overrides):
     check_network(cfg)
     os.makedirs(cfg.OUTPUT_DIR, exist_ok=True)
     trainer = trainer_of(cfg)(cfg)
-    trainer.storage = EventStorage()
     trainer.resume_or_load(resume=False)
     trainer.before_train()
     return trainer
+
+
+def resumed(trainer):
+    """Another trainer, of a process that goes on where this one stopped."""
+    TSDDCheckpointer(trainer.network, trainer.cfg.OUTPUT_DIR).save("model_0000000")
+    again = trainer_of(trainer.cfg)(trainer.cfg)
+    again.resume_or_load(resume=True)
+    return again
 
 
 @pytest.mark.parametrize("profile", PROFILES)
@@ -83,9 +90,7 @@ def test_the_teacher_labels_each_image_once(teacher, tmp_path):
     # nobody labels again, nor needs the teacher
     shutil.rmtree(teacher)
     write_json(f"{trainer.cfg.OUTPUT_DIR}/{PSEUDO_BOXES}", found[:1])
-    trainer.checkpointer.save("model_0000000", iteration=0)
-    again = trainer_of(trainer.cfg)(trainer.cfg)
-    again.resume_or_load(resume=True)
+    again = resumed(trainer)
     assert [len(x) for x in again.boxes.values()] == [1]
 
 
@@ -123,9 +128,7 @@ def test_truth_reaches_neither_labels_nor_losses(teacher, tmp_path):
             image["category_id"] = 3 - image["category_id"]
     trainer.bank.write(0, bbui)
     os.remove(f"{trainer.cfg.OUTPUT_DIR}/{PSEUDO_BOXES}")
-    trainer.checkpointer.save("model_0000000", iteration=0)
-    again = trainer_of(trainer.cfg)(trainer.cfg)
-    again.resume_or_load(resume=True)
+    again = resumed(trainer)
     assert read_json(f"{trainer.cfg.OUTPUT_DIR}/{PSEUDO_BOXES}") == found
     assert not any({"annotations", "category_id", "true_bbox"} & x.keys() for x in again.unlabelled())
 
@@ -147,10 +150,10 @@ def test_its_log_counts_what_is_drawn(teacher, tmp_path):
 
 def test_a_resumed_run_ends_as_an_uninterrupted_one(teacher, tmp_path):
     options = ("MODEL.WEIGHTS", teacher, "SOLVER.MAX_ITER", "3", "DATASETS.VAL", "()")
-    whole, resumed = (configuration("stac", tmp_path / name, *options) for name in ("whole", "resumed"))
+    whole, later = (configuration("stac", tmp_path / name, *options) for name in ("whole", "later"))
     expected = train(whole)
-    restart_from(tmp_path / "whole", tmp_path / "resumed", "model_0000001.pth")
-    a, b = (x.network.state_dict() for x in (expected, train(resumed, resume=True)))
+    restart_from(tmp_path / "whole", tmp_path / "later", "model_0000001.pth")
+    a, b = (x.network.state_dict() for x in (expected, train(later, resume=True)))
     assert all(torch.equal(a[key], b[key]) for key in a)
 
 

@@ -58,6 +58,10 @@ class TeacherTrainer(Trainer):
                 f"SOLVER.IMS_PER_BATCH must be a multiple of {1 + cls.unlabelled_ratio}, with {cls.unlabelled_ratio} "
                 f"unlabelled images for each labelled one, not {cfg.SOLVER.IMS_PER_BATCH}."
             )
+        if cfg.TEACHER.BURN_IN >= cfg.SOLVER.MAX_ITER:
+            raise InputError(
+                f"TEACHER.BURN_IN {cfg.TEACHER.BURN_IN} leaves nothing of SOLVER.MAX_ITER {cfg.SOLVER.MAX_ITER} to the teacher."
+            )
         super().initialise(cfg, network)
 
     @classmethod
