@@ -459,7 +459,7 @@ def _require_writable(folder: str) -> None:
     try:
         os.makedirs(folder, exist_ok=True)
         with tempfile.TemporaryFile(dir=folder) as file:
-            file.write(b"\0" * 4096)
+            file.write(b"\0" * 2**20)  # more than the first files of a run
     except (OSError, ValueError) as error:
         raise InputError(
             f"OUTPUT_DIR {folder} cannot be written to: {getattr(error, 'strerror', None) or error}."
