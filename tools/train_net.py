@@ -26,6 +26,7 @@ from tsdd_d2.engine.setup import (
     check_data,
     check_network,
     check_output_dir,
+    check_smallest_images,
     data_sets,
     kept_warnings,
     load_config,
@@ -176,6 +177,7 @@ def check(cfg, args, starts_from_checked_run):
         build_network(cfg)  # its weights are not there yet
     else:
         check_network(cfg, training, args.resume)
+    check_smallest_images(cfg, training)
 
 
 @reports_errors
