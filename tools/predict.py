@@ -13,7 +13,7 @@ from PIL import Image
 from tqdm import tqdm
 
 from tsdd_d2 import Predictor, load_model
-from tsdd_d2.data.files import read_json, write_json, write_text
+from tsdd_d2.data.files import named_errors, read_json, replacing, write_json, write_text
 from tsdd_d2.engine.run_folder import sha256_of_file
 from tsdd_d2.errors import InputError, reports_errors
 from tsdd_d2.inference.dicom import WithoutImage, number_of_frames
@@ -180,16 +180,19 @@ def predict_files(
     left = [file for file in files if os.path.abspath(file) not in known]
     bar = tqdm(left, desc="Images", unit="file", initial=len(files) - len(left), total=len(files))
     os.makedirs(output, exist_ok=True)
-    with open(os.path.join(output, LINES), "a", encoding="utf-8", newline="\n") as lines:
+    path = os.path.join(output, LINES)
+    with open(path, "a", encoding="utf-8", newline="\n") as lines:
         for image, prediction in predictor.predict(read_images(bar, on_error=report), on_error=report):
             line = {**dataclasses.asdict(prediction), "picture": None}
             if elsewhere:
                 line["file_name"] = os.path.abspath(image.file_name)
             if pictures:
                 line["picture"] = picture_name(image.file_name, taken, image.frame)
-                Image.fromarray(draw_prediction(image, prediction)).save(os.path.join(output, line["picture"]))
-            lines.write(_line(line))
-            lines.flush()  # an interruption loses no line
+                with replacing(os.path.join(output, line["picture"]), "wb") as file:
+                    Image.fromarray(draw_prediction(image, prediction)).save(file, "PNG")
+            with named_errors(path):
+                lines.write(_line(line))
+                lines.flush()  # an interruption loses no line
 
 
 def finished_lines(output: str, folder: str) -> List[Dict]:

@@ -47,6 +47,10 @@ DETECTRON2_RANGES = {
     "INPUT.CROP.SIZE": each(above(0), 2, 2),
     "MODEL.DEVICE": A_DEVICE,
     "MODEL.WEIGHTS": A_TEXT,
+    # of what our data have not
+    "MODEL.KEYPOINT_ON": one_of(False),
+    "MODEL.MASK_ON": one_of(False),
+    "MODEL.LOAD_PROPOSALS": one_of(False),
     "MODEL.PIXEL_MEAN": each(within(-(10**6), 10**6), 1, 3),
     "MODEL.PIXEL_STD": each(above(0), 1, 3),
     "MODEL.BACKBONE.FREEZE_AT": within(0, 5),
