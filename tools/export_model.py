@@ -21,7 +21,7 @@ Examples:
     $ pip install -c constraints.txt -e '.[export]'
     $ python tools/export_model.py --model model.pth --output model.onnx
     $ python tools/export_model.py --model model.pth --output model_int8.onnx --int8 'training/*.png'
-    $ python tools/export_model.py --model model.pth --html page.html
+    $ python tools/export_model.py --html page.html
     $ python tools/export_model.py --model model.pth --batch-size 16 --output model_16.onnx
 
 The file takes `images`, (N, C, H, W) uint8, grey or RGB of any height and width, and gives `boxes` (N, 4), XYXY in pixels of that
@@ -38,7 +38,7 @@ def main(argv=None) -> int:
     parser = argparse.ArgumentParser(
         description=__doc__, epilog=EPILOG, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("--model", required=True, metavar="FILE", help="a model file, see tools/save_model.py")
+    parser.add_argument("--model", metavar="FILE", help="of tools/save_model.py (default: the one of docs/model_card.md)")
     where = parser.add_mutually_exclusive_group(required=True)
     where.add_argument("--output", metavar="FILE", help="the ONNX file, *.onnx")
     where.add_argument("--html", metavar="FILE", help="the page, *.html")

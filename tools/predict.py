@@ -18,6 +18,7 @@ from tsdd_d2.engine.run_folder import sha256_of_file
 from tsdd_d2.errors import InputError, reports_errors
 from tsdd_d2.inference.dicom import WithoutImage, number_of_frames
 from tsdd_d2.inference.input_images import find_image_files, picture_name, read_images
+from tsdd_d2.inference.model_file import TRAINED
 from tsdd_d2.inference.predictor import Prediction
 from tsdd_d2.visualization import draw_prediction
 
@@ -27,8 +28,8 @@ SETTINGS = "settings.json"
 
 EPILOG = """
 Examples:
-    $ python tools/predict.py --model model.pth --input scans/a.png
-    $ python tools/predict.py --model model.pth --input scans/a.png --json
+    $ python tools/predict.py --input scans/a.png
+    $ python tools/predict.py --input scans/a.png --json
     $ python tools/predict.py --model model.pth --input scans/a.png --output out
     $ python tools/predict.py --model model.pth --input 'scans/*.png' more_scans --candidates 3 --output out
     $ python tools/predict.py --model model.pth --input study/IM0001 study/IM0002.dcm --output out
@@ -58,7 +59,7 @@ def main(argv=None) -> int:
     parser = argparse.ArgumentParser(
         description=__doc__, epilog=EPILOG, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("--model", required=True, metavar="FILE", help="a model file, see tools/save_model.py")
+    parser.add_argument("--model", metavar="FILE", help="of tools/save_model.py (default: the one of docs/model_card.md)")
     parser.add_argument("--input", required=True, nargs="+", metavar="PATH", help="image files, quoted patterns, or folders")
     where = parser.add_mutually_exclusive_group()
     where.add_argument("--output", metavar="DIR", help="a new or empty folder (default: print the predictions)")
@@ -87,7 +88,7 @@ def main(argv=None) -> int:
         )
     predictor = predictor_of(args)
     settings = {
-        "model_sha256": sha256_of_file(args.model),
+        "model_sha256": sha256_of_file(args.model or TRAINED),
         "candidates": args.candidates,
         "augment": args.augment,
         "pictures": not args.no_pictures,

@@ -110,18 +110,24 @@ def quantize(network: onnx.ModelProto, images: Iterable[InputImage]) -> onnx.Mod
 
 
 def _feature_nodes(graph: onnx.GraphProto) -> List[str]:
-    """The names of the convolutions but for those of :data:`PREDICTORS`, and of what lies between them."""
+    """The names of the convolutions, but for the first ones and those of :data:`PREDICTORS`, and of what lies between."""
+    shapes = {x.name: tuple(x.dims) for x in graph.initializer}
     features, names = set(), []
     for node in graph.node:  # inputs come before what takes them
-        is_feature = (
-            not any(part in node.input[1] for part in PREDICTORS)
-            if node.op_type == "Conv"
-            else node.op_type in BETWEEN and features.issuperset(node.input[: BETWEEN[node.op_type]])
-        )
+        if node.op_type == "Conv":
+            weight = node.input[1]
+            sees_pixels = shapes[weight][1] <= 3 and _groups(node) == 1
+            is_feature = not sees_pixels and not any(part in weight for part in PREDICTORS)
+        else:
+            is_feature = node.op_type in BETWEEN and features.issuperset(node.input[: BETWEEN[node.op_type]])
         if is_feature:
             names.append(node.name)
             features.update(node.output)
     return names
+
+
+def _groups(convolution: onnx.NodeProto) -> int:
+    return next((x.i for x in convolution.attribute if x.name == "group"), 1)
 
 
 class _Reader(CalibrationDataReader):
