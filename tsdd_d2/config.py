@@ -299,7 +299,7 @@ def add_tsdd_config(cfg: CN) -> None:
     # may go on from.
     key("REFINEMENT.RULE", "class_guided", A_NAME)
     # The weight of D-Net's box in the mean of the rule averaged; the manual ROI has the rest.
-    key("REFINEMENT.WEIGHT_OF_DNET", 0.7, within(0, 1))
+    key("REFINEMENT.WEIGHT_OF_DNET", 0.5, within(0, 1))
     # A refined ROI must overlap the manual one at least this much (IoU); 0 is the paper.
     key("REFINEMENT.MIN_IOU_WITH_MANUAL", 0.0, within(0, 1))
     # Images in one forward pass of a round.
