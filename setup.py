@@ -20,7 +20,7 @@ setup(
     packages=find_packages(include=["tsdd_d2", "tsdd_d2.*"]),
     # tsdd_d2/configs is a link: the files stand where users of Detectron2 look for them, and are installed too
     package_data={
-        "tsdd_d2": ["configs/*.yaml"],
+        "tsdd_d2": ["configs/*.yaml", "trained/*"],
         "tsdd_d2.experiments": ["templates/*"],
         "tsdd_d2.inference": ["templates/*"],
         "tsdd_d2.review": ["templates/*"],

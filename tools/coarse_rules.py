@@ -52,7 +52,9 @@ from tsdd_d2.experiments.coarse import (
     centres_and_sides,
     choose_parameter,
     elementwise_iou,
+    is_near,
     rank_correlations,
+    refined,
     without_habits,
 )
 from tsdd_d2.experiments.figures import COLOURS, OUR_COLOUR, WIDTH, save_figure
@@ -241,7 +243,7 @@ def rule_rows(scores: Dict[str, np.ndarray]) -> Tuple[List[Dict], Dict[str, np.n
     rows, boxes, iou_found = [], {}, None
     for rule in RULES:
         parameter = choose_parameter(rule, classes, true, split == "val")
-        boxes[rule.title] = rule.select(classes, parameter)
+        boxes[rule.title] = refined(rule, classes, parameter)
         iou = elementwise_iou(boxes[rule.title], true)
         iou_found = iou if rule.title == FOUND_BOX else iou_found
         row = {"rule": rule.title, "parameter": parameter if len(rule.parameters) > 1 else None}
@@ -249,7 +251,7 @@ def rule_rows(scores: Dict[str, np.ndarray]) -> Tuple[List[Dict], Dict[str, np.n
         if iou_found is not None:
             row |= difference("train", iou - iou_found, patients, split == "train", "to D-Net's box")
         if rule.of_class:
-            of_control = rule.select(control, choose_parameter(rule, control, true, split == "val"))
+            of_control = refined(rule, control, choose_parameter(rule, control, true, split == "val"))
             gain = iou - elementwise_iou(of_control, true)
             row["shuffled IoU train"] = float((iou - gain)[split == "train"].mean())
             row |= difference("train", gain, patients, split == "train", "to shuffled")
@@ -443,7 +445,8 @@ exact box, which no network saw; brackets are 95% intervals over patients.
 Networks learned from half of the training patients ("seen"); the rules are judged on the boxes of the other half ("train"). The
 parameter is chosen on the validation images. "To D-Net's box" and "to shuffled" are differences in IoU; shuffled is the same
 rule with classes that were shuffled over the patients, on which C-Net's head was trained anew. Size is that of the box's side
-over the true one, a geometric mean.
+over the true one, a geometric mean. Where D-Net's box overlaps the coarse one by less than an IoU of 0.3 every rule leaves the
+coarse one: {far:.1%} of the boxes of "train".
 
 {rules}
 
@@ -508,7 +511,11 @@ def main(argv=None) -> int:
         write_table(x, os.path.join(args.results, f"coarse_{n}"))
         for x, n in ((rules, "rules"), (readers, "readers"), (ranking, "ranking"), (probes, "probes"))
     ]
-    page = PAGE.format(data=args.data, fold=args.fold, **dict(zip(("rules", "readers", "ranking", "probes"), tables)))
+    of_class = candidates_by(scores, "of_class")
+    far = float(1 - is_near(of_class)[of_class.fit].mean())
+    page = PAGE.format(
+        far=far, data=args.data, fold=args.fold, **dict(zip(("rules", "readers", "ranking", "probes"), tables))
+    )
     write_text(os.path.join(args.results, "coarse.md"), page)
     return 0
 

@@ -13,11 +13,12 @@ from PIL import Image
 from tqdm import tqdm
 
 from tsdd_d2 import Predictor, load_model
-from tsdd_d2.data.files import read_json, write_json, write_text
+from tsdd_d2.data.files import named_errors, read_json, replacing, write_json, write_text
 from tsdd_d2.engine.run_folder import sha256_of_file
 from tsdd_d2.errors import InputError, reports_errors
 from tsdd_d2.inference.dicom import WithoutImage, number_of_frames
 from tsdd_d2.inference.input_images import find_image_files, picture_name, read_images
+from tsdd_d2.inference.model_file import TRAINED
 from tsdd_d2.inference.predictor import Prediction
 from tsdd_d2.visualization import draw_prediction
 
@@ -27,8 +28,8 @@ SETTINGS = "settings.json"
 
 EPILOG = """
 Examples:
-    $ python tools/predict.py --model model.pth --input scans/a.png
-    $ python tools/predict.py --model model.pth --input scans/a.png --json
+    $ python tools/predict.py --input scans/a.png
+    $ python tools/predict.py --input scans/a.png --json
     $ python tools/predict.py --model model.pth --input scans/a.png --output out
     $ python tools/predict.py --model model.pth --input 'scans/*.png' more_scans --candidates 3 --output out
     $ python tools/predict.py --model model.pth --input study/IM0001 study/IM0002.dcm --output out
@@ -58,7 +59,7 @@ def main(argv=None) -> int:
     parser = argparse.ArgumentParser(
         description=__doc__, epilog=EPILOG, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("--model", required=True, metavar="FILE", help="a model file, see tools/save_model.py")
+    parser.add_argument("--model", metavar="FILE", help="of tools/save_model.py (default: the one of docs/model_card.md)")
     parser.add_argument("--input", required=True, nargs="+", metavar="PATH", help="image files, quoted patterns, or folders")
     where = parser.add_mutually_exclusive_group()
     where.add_argument("--output", metavar="DIR", help="a new or empty folder (default: print the predictions)")
@@ -87,7 +88,7 @@ def main(argv=None) -> int:
         )
     predictor = predictor_of(args)
     settings = {
-        "model_sha256": sha256_of_file(args.model),
+        "model_sha256": sha256_of_file(args.model or TRAINED),
         "candidates": args.candidates,
         "augment": args.augment,
         "pictures": not args.no_pictures,
@@ -180,16 +181,19 @@ def predict_files(
     left = [file for file in files if os.path.abspath(file) not in known]
     bar = tqdm(left, desc="Images", unit="file", initial=len(files) - len(left), total=len(files))
     os.makedirs(output, exist_ok=True)
-    with open(os.path.join(output, LINES), "a", encoding="utf-8", newline="\n") as lines:
+    path = os.path.join(output, LINES)
+    with open(path, "a", encoding="utf-8", newline="\n") as lines:
         for image, prediction in predictor.predict(read_images(bar, on_error=report), on_error=report):
             line = {**dataclasses.asdict(prediction), "picture": None}
             if elsewhere:
                 line["file_name"] = os.path.abspath(image.file_name)
             if pictures:
                 line["picture"] = picture_name(image.file_name, taken, image.frame)
-                Image.fromarray(draw_prediction(image, prediction)).save(os.path.join(output, line["picture"]))
-            lines.write(_line(line))
-            lines.flush()  # an interruption loses no line
+                with replacing(os.path.join(output, line["picture"]), "wb") as file:
+                    Image.fromarray(draw_prediction(image, prediction)).save(file, "PNG")
+            with named_errors(path):
+                lines.write(_line(line))
+                lines.flush()  # an interruption loses no line
 
 
 def finished_lines(output: str, folder: str) -> List[Dict]:

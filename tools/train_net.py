@@ -6,6 +6,7 @@ import functools
 import logging
 import os
 import sys
+import threading
 
 import tsdd_d2  # noqa: F401 (registers our parts)
 from detectron2.engine import default_argument_parser, default_setup, launch
@@ -25,12 +26,13 @@ from tsdd_d2.engine.setup import (
     check_data,
     check_network,
     check_output_dir,
+    check_smallest_images,
     data_sets,
     kept_warnings,
     load_config,
     trainer_of,
 )
-from tsdd_d2.errors import InputError, WithoutTraceback, reports_errors
+from tsdd_d2.errors import InputError, WithoutTraceback, reports_errors, without_traceback
 from tsdd_d2.evaluation.tables import results_table
 from tsdd_d2.method import METHODS, PROFILES
 
@@ -110,6 +112,7 @@ def set_up(cfg, args):
         for handler in logging.getLogger(name).handlers:
             handler.addFilter(WithoutTraceback())
     logging.raiseExceptions = False  # a log that cannot be written, as on a full disk, is no error of its own
+    threading.excepthook = without_traceback  # nor TensorBoard's, whose thread tells this one
     for warning in dict.fromkeys(args.warnings):
         logger.warning(warning)
 
@@ -174,6 +177,7 @@ def check(cfg, args, starts_from_checked_run):
         build_network(cfg)  # its weights are not there yet
     else:
         check_network(cfg, training, args.resume)
+    check_smallest_images(cfg, training)
 
 
 @reports_errors

@@ -47,6 +47,10 @@ DETECTRON2_RANGES = {
     "INPUT.CROP.SIZE": each(above(0), 2, 2),
     "MODEL.DEVICE": A_DEVICE,
     "MODEL.WEIGHTS": A_TEXT,
+    # of what our data have not
+    "MODEL.KEYPOINT_ON": one_of(False),
+    "MODEL.MASK_ON": one_of(False),
+    "MODEL.LOAD_PROPOSALS": one_of(False),
     "MODEL.PIXEL_MEAN": each(within(-(10**6), 10**6), 1, 3),
     "MODEL.PIXEL_STD": each(above(0), 1, 3),
     "MODEL.BACKBONE.FREEZE_AT": within(0, 5),
@@ -295,7 +299,7 @@ def add_tsdd_config(cfg: CN) -> None:
     # may go on from.
     key("REFINEMENT.RULE", "class_guided", A_NAME)
     # The weight of D-Net's box in the mean of the rule averaged; the manual ROI has the rest.
-    key("REFINEMENT.WEIGHT_OF_DNET", 0.7, within(0, 1))
+    key("REFINEMENT.WEIGHT_OF_DNET", 0.5, within(0, 1))
     # A refined ROI must overlap the manual one at least this much (IoU); 0 is the paper.
     key("REFINEMENT.MIN_IOU_WITH_MANUAL", 0.0, within(0, 1))
     # Images in one forward pass of a round.

@@ -4,6 +4,7 @@ import functools
 import logging
 import re
 import sys
+import threading
 from typing import Callable, Dict, List, Sequence
 
 MOST_EXAMPLES = 3  # of one kind of problem in a message
@@ -85,6 +86,12 @@ def message_of(error: BaseException) -> str:
 def is_told_in_a_line(error: BaseException) -> bool:
     """Whether :func:`reports_errors` tells an error without its traceback."""
     return isinstance(error, InputError) or isinstance(error, OSError) and error.errno is not None
+
+
+def without_traceback(error: threading.ExceptHookArgs) -> None:
+    """A ``threading.excepthook`` that says nothing of an error that :func:`reports_errors` tells where it is raised again."""
+    if not is_told_in_a_line(error.exc_value):
+        threading.__excepthook__(error)
 
 
 class WithoutTraceback(logging.Filter):

@@ -9,7 +9,15 @@ from tsdd_d2.data import ensure_registered
 from tsdd_d2.data.files import read_json, write_json
 from tsdd_d2.engine import TSDDCheckpointer
 from tsdd_d2.engine.run_folder import RunRecord, initial_annotation
-from tsdd_d2.engine.setup import check_config, check_data, check_network, check_output_dir, kept_warnings, load_config
+from tsdd_d2.engine.setup import (
+    check_config,
+    check_data,
+    check_network,
+    check_output_dir,
+    check_smallest_images,
+    kept_warnings,
+    load_config,
+)
 from tsdd_d2.errors import BBUIError, InputError
 
 # Values of the key's own type; each was trained with to the end, or ended in a traceback after the folder was begun.
@@ -433,3 +441,21 @@ def test_a_run_of_an_older_version_is_resumed(run_to_resume):
     with open(os.path.join(run_to_resume.OUTPUT_DIR, "config.yaml"), "w") as file:
         file.write(old.dump())
     check_output_dir(run_to_resume, resume=True, overwrite=False)
+
+
+@pytest.mark.parametrize(
+    "key, value, size, training",
+    [
+        ("MIN_SIZE_TEST", 32, "36x32", False),
+        ("MIN_SIZE_TRAIN", (96, 32), "36x32", True),
+        ("MAX_SIZE_TEST", 40, "40x36", True),
+    ],
+)
+def test_images_too_small_for_a_layer_are_told_before_training(tiny_dataset, tiny_cfg, key, value, size, training):
+    """D-Net's heads normalise in groups, which one pixel of a feature map does not make."""
+    check_data(tiny_cfg)
+    check_smallest_images(tiny_cfg)
+    tiny_cfg.INPUT[key] = value
+    with pytest.raises(InputError, match=rf"images/\d+\.png.* {size} pixels.* 2 times") as error:
+        check_smallest_images(tiny_cfg, training)
+    assert "MIN_SIZE" in str(error.value)

@@ -8,6 +8,7 @@ from tsdd_d2.experiments.coarse import (
     FOUND,
     FOUND_SHIFTED,
     MEAN,
+    MIN_IOU_WITH_MANUAL,
     RULES,
     SAME,
     SCALES,
@@ -16,6 +17,7 @@ from tsdd_d2.experiments.coarse import (
     choose_parameter,
     elementwise_iou,
     rank_correlations,
+    refined,
     without_habits,
 )
 
@@ -125,11 +127,32 @@ def test_the_expected_box_is_between_both():
     assert 100 < x0 < 110 and 90 < y0 < 100 and (x0 + x1, y0 + y1) == pytest.approx((240, 220))
 
 
+def test_the_mean_is_scaled_by_a_habit_between_the_steps():
+    logits = {FOUND[i]: 0.0 for i in range(7)}
+    likely = {FOUND[SAME - 1]: 0.4, FOUND[SAME]: 0.5, FOUND[SAME + 1]: 0.4}
+    mean = candidates().boxes[:, MEAN]
+    found = RULE["mean of both boxes, scaled by the size habit"].select
+    assert found(candidates({**logits, **likely}), 0.5) == pytest.approx(mean, abs=1e-3)
+    smaller = found(candidates({**logits, **likely, FOUND[SAME + 1]: 0.2}), 0.5)
+    assert (smaller[:, 0] > mean[:, 0] + 0.1).all() and (smaller[:, 2] < mean[:, 2] - 0.1).all()
+
+
+def test_an_image_in_which_dnets_box_shows_something_else_stays_as_it_is():
+    x = candidates()
+    x.boxes[0, FOUND[SAME]] = [300, 300, 340, 340]
+    assert elementwise_iou(x.manual, x.found)[0] == 0 < MIN_IOU_WITH_MANUAL < elementwise_iou(x.manual, x.found)[1]
+    assert refined(RULE["D-Net's box"], x, 0.0).tolist() == [COARSE_BOX, FOUND_BOX]
+    # and nothing is learned from it
+    x.logits[:, FOUND[0]], x.logits[:, FOUND[4]] = [9.0, -9.0], [-9.0, 1.0]
+    found = refined(RULE["size habit about D-Net's centre"], x, 0.0)
+    assert found == pytest.approx(np.stack([COARSE_BOX, x.boxes[1, FOUND[4]]]))
+
+
 def test_the_parameter_is_the_best_one_on_the_images_of_the_mask():
     rule, x = RULE["mean of both boxes"], candidates()
     true = np.array([FOUND_BOX, COARSE_BOX], float)
     assert choose_parameter(rule, x, true, np.array([True, False])) == 1.0
-    assert choose_parameter(rule, x, true, np.array([False, True])) == 0.5
+    assert choose_parameter(rule, x, true, np.array([False, True])) == 0.3
 
 
 def test_no_rule_fails_on_scores_that_say_all_or_nothing():

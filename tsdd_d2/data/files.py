@@ -13,8 +13,8 @@ import yaml
 from ..errors import InputError
 
 __all__ = [
-    "parse_yaml", "read_json", "read_yaml", "replacing", "text_file", "write_bytes", "write_json", "write_json_files",
-    "write_text",
+    "named_errors", "parse_yaml", "read_json", "read_yaml", "replacing", "text_file", "write_bytes", "write_json",
+    "write_json_files", "write_text",
 ]  # fmt: skip
 
 
@@ -152,7 +152,7 @@ def write_json_files(contents: Mapping[Union[str, os.PathLike], Any]) -> None:
         temporaries = {}
         for path, obj in contents.items():
             path = os.path.abspath(path)
-            stack.enter_context(_named_errors(path))
+            stack.enter_context(named_errors(path))
             temporaries[path] = stack.enter_context(_temporary_file(path))
             with open(temporaries[path], "w", encoding="utf-8", newline="\n") as file:
                 file.write(_dumps(_finite_or_none(obj)))
@@ -193,7 +193,7 @@ def replacing(path: Union[str, os.PathLike], mode: str, **options) -> Iterator[I
     Until then it is a temporary file in the same folder, which is flushed to the disk and renamed.
     """
     path = os.path.abspath(path)
-    with _named_errors(path), _temporary_file(path) as temporary:
+    with named_errors(path), _temporary_file(path) as temporary:
         with open(temporary, mode, **options) as file:
             yield file
             _flush_to_disk(file)
@@ -201,8 +201,8 @@ def replacing(path: Union[str, os.PathLike], mode: str, **options) -> Iterator[I
 
 
 @contextlib.contextmanager
-def _named_errors(path: str) -> Iterator[None]:
-    """Errors of the system name `path`, not its temporary file, and not nothing, as where the disk is full."""
+def named_errors(path: str) -> Iterator[None]:
+    """In this context errors of the system name `path`, not its temporary file, and not nothing, as where the disk is full."""
     try:
         yield
     except OSError as error:

@@ -9,6 +9,8 @@ from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
 from detectron2.engine import HookBase, hooks
 
+from ..data.files import named_errors
+
 
 class WeightAveraging(HookBase):
     """Keeps an exponential moving average of a network's weights, a "mean teacher" (arXiv:1703.01780).
@@ -121,6 +123,14 @@ class ResumableWriter(hooks.PeriodicWriter):
                 self.trainer.storage.put_scalar(name, value, smoothing_hint=smoothed, cur_iter=iteration)
         for writer in self._writers[1:]:
             writer._last_write = self._resumed["last_write"]  # there is no other way to tell it
+
+    def after_step(self):
+        with named_errors(self.path):
+            super().after_step()
+
+    def after_train(self):
+        with named_errors(self.path):
+            super().after_train()
 
     def state_dict(self) -> Dict:
         storage = self.trainer.storage

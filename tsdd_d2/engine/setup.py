@@ -12,7 +12,8 @@ import yaml
 from torch import nn
 
 from detectron2.config import CfgNode
-from detectron2.data import MetadataCatalog
+from detectron2.data import DatasetCatalog, MetadataCatalog
+from detectron2.data.transforms import ResizeShortestEdge
 from detectron2.layers import FrozenBatchNorm2d
 from detectron2.modeling import META_ARCH_REGISTRY, Backbone, build_model
 from detectron2.utils.registry import Registry
@@ -23,6 +24,7 @@ from ..config_values import merge_file, merge_options, value_problems
 from ..data import ensure_registered, validate_splits
 from ..data.files import read_json, read_yaml
 from ..data.image_sizes import is_too_narrow
+from ..data.mapper import BBUIMapper
 from ..data.roi import is_fully_annotated
 from ..data.validation import read_valid_bbui
 from ..errors import BBUIError, InputError
@@ -192,6 +194,10 @@ def _requirements_of_training(cfg, num_processes: int) -> Requirements:
     yield (
         solver.OPTIMIZER in OPTIMIZER_REGISTRY,
         f"SOLVER.OPTIMIZER must be one of {names_in(OPTIMIZER_REGISTRY)}, not {solver.OPTIMIZER}.",
+    )
+    yield (
+        not solver.RESCALE_INTERVAL or solver.WARMUP_ITERS < solver.MAX_ITER,
+        "SOLVER.WARMUP_ITERS must be below SOLVER.MAX_ITER with SOLVER.RESCALE_INTERVAL.",
     )
     yield (
         solver.LR_SCHEDULER_NAME != "WarmupCosineLR" or solver.BASE_LR_END <= solver.BASE_LR,
@@ -409,6 +415,49 @@ def check_network(cfg, training: bool = True, resume: bool = False) -> None:
     trainer_of(cfg).initialise(cfg, model)
 
 
+def check_smallest_images(cfg, training: bool = True) -> None:
+    """Raises InputError if the network fails on the smallest image of the data sets, in the size that it gets in training or
+    evaluation: a feature map may have too few pixels for a normalisation."""
+    model = build_network(cfg).eval()
+    sizes = {(cfg.INPUT.MIN_SIZE_TEST, cfg.INPUT.MAX_SIZE_TEST): data_sets(cfg, training)}
+    if training:
+        at_training = min(cfg.INPUT.MIN_SIZE_TRAIN), cfg.INPUT.MAX_SIZE_TRAIN
+        sizes.setdefault(at_training, list(cfg.DATASETS.TRAIN))
+    for (min_size, max_size), names in sizes.items():
+        images = [x for name in names for x in DatasetCatalog.get(name)]
+        # some networks diagnose ROIs, which an image then must have
+        images = [x for x in images if x["annotations"]] or images
+        if not images:
+            continue
+        shape = ResizeShortestEdge.get_output_shape if min_size > 0 else (lambda height, width, *_: (height, width))
+        smallest = min(images, key=lambda x: sorted(shape(x["height"], x["width"], min_size, max_size)))
+        reason = _failure(cfg, model, smallest, min_size, max_size)
+        if reason is None:
+            continue
+        height, width = shape(smallest["height"], smallest["width"], min_size, max_size)
+        factor = next(
+            (x for x in (2, 4, 8) if _failure(cfg, model, smallest, x * height, x * width + x * height) is None), 0
+        )
+        advice = f"images {factor} times as large would do: raise INPUT.MIN_SIZE_TEST and MIN_SIZE_TRAIN, or MAX_SIZE_TEST and MAX_SIZE_TRAIN"
+        raise InputError(
+            f"The network fails on {smallest['file_name']}, which it gets in {width}x{height} pixels, the smallest of all "
+            f"images{f'; {advice}' if factor else ''} ({reason})."
+        )
+
+
+def _failure(cfg, model: nn.Module, dataset_dict: Dict, min_size: int, max_size: int) -> Optional[str]:
+    """Why a network fails on an image in some size, None if it does not."""
+    cfg = cfg.clone()
+    cfg.defrost()
+    cfg.INPUT.MIN_SIZE_TEST, cfg.INPUT.MAX_SIZE_TEST = min_size, max_size
+    try:
+        with torch.no_grad():
+            model([BBUIMapper(cfg, is_train=False)(dataset_dict)])
+    except Exception as error:  # of whatever layer
+        return f"{type(error).__name__}: {error}"
+    return None
+
+
 def trainer_of(cfg) -> Type[Trainer]:
     """The trainer of a configuration's method."""
     return method_of(cfg).trainer or Trainer
@@ -473,7 +522,7 @@ def _require_writable(folder: str) -> None:
     try:
         os.makedirs(folder, exist_ok=True)
         with tempfile.TemporaryFile(dir=folder) as file:
-            file.write(b"\0" * 4096)
+            file.write(b"\0" * 2**20)  # more than the first files of a run
     except (OSError, ValueError) as error:
         raise InputError(
             f"OUTPUT_DIR {folder} cannot be written to: {getattr(error, 'strerror', None) or error}."

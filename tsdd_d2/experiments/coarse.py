@@ -17,6 +17,8 @@ FOUND = np.arange(7, 14)  # D-Net's box in all scales
 FOUND_SHIFTED = np.arange(14, 18)
 MEAN = 18  # of the coarse box and D-Net's
 SAME = SCALES.index(1.0)
+# D-Net's box must overlap the coarse one this much.
+MIN_IOU_WITH_MANUAL = 0.3
 
 
 def candidates_of(coarse: np.ndarray, found: np.ndarray, sizes: np.ndarray) -> np.ndarray:
@@ -100,6 +102,18 @@ def taken(boxes: np.ndarray, places: np.ndarray) -> np.ndarray:
     return boxes[np.arange(len(boxes)), places]
 
 
+def is_near(x: Candidates) -> np.ndarray:
+    """(N,) bool: D-Net's box shows the lesion of the coarse one."""
+    return elementwise_iou(x.manual, x.found) >= MIN_IOU_WITH_MANUAL
+
+
+def refined(rule: Rule, x: Candidates, parameter: float) -> np.ndarray:
+    """(N, 4) the boxes after a rule, which leaves an image as it is where D-Net's box shows something else."""
+    near = is_near(x)
+    boxes = rule.select(x._replace(fit=x.fit & near), parameter)
+    return np.where(near[:, None], boxes, x.manual)
+
+
 def best_of(places: Sequence[int]) -> Callable[[Candidates, float], np.ndarray]:
     """The candidate of these places with the highest score; of equal ones the first."""
     places = np.asarray(places)
@@ -127,6 +141,18 @@ def against_surroundings(x: Candidates, _: float) -> np.ndarray:
 def size_habit(places: np.ndarray) -> Callable[[Candidates, float], np.ndarray]:
     """One scale for all images, that of the highest likelihood of the classes of all training images."""
     return lambda x, _: x.boxes[:, places[x.log_probabilities[x.fit][:, places].sum(axis=0).argmax()]]
+
+
+def habit_of_mean(x: Candidates, weight: float) -> np.ndarray:
+    """The mean of both boxes times the scale about D-Net's centre of the highest likelihood of the classes of all training
+    images, between the steps: the top of the parabola through the best step and its neighbours."""
+    likelihood = x.log_probabilities[x.fit][:, FOUND].sum(axis=0)
+    best = int(likelihood.argmax())
+    step = 0.0
+    if 0 < best < len(SCALES) - 1:
+        below, top, above = likelihood[best - 1 : best + 2]
+        step = 0.5 * (below - above) / min(below - 2 * top + above, -1e-9)
+    return transformed(weighted_mean(x.manual, x.found, weight), 2 ** ((best + step - SAME) / 3))
 
 
 def weighted_score(x: Candidates, weight: float) -> np.ndarray:
@@ -189,7 +215,7 @@ def learned_correction(x: Candidates, weight: float) -> np.ndarray:
     return weighted_mean(x.manual, corrected, weight)
 
 
-MEANS = (0.5, 0.6, 0.7, 0.8, 0.9, 1.0)  # the weight of D-Net's box
+MEANS = (0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9, 1.0)  # the weight of D-Net's box
 WEIGHTS = (0.0, 0.25, 0.5, 1.0, 2.0, 4.0, 8.0)
 RULES = (
     Rule("coarse box (no refinement)", lambda x, _: x.manual, of_class=False),
@@ -204,6 +230,7 @@ RULES = (
     Rule("best scale, against its surroundings", against_surroundings),
     Rule("size habit about D-Net's centre", size_habit(FOUND)),
     Rule("size habit about the coarse centre", size_habit(COARSE)),
+    Rule("mean of both boxes, scaled by the size habit", habit_of_mean, MEANS),
     Rule("agreement and weighted score", weighted_score, WEIGHTS),
     Rule("expected scale", expected_scale, WEIGHTS),
     Rule("mean of both boxes, weighted by score", mean_by_score, WEIGHTS),
@@ -249,7 +276,7 @@ def elementwise_iou(a: np.ndarray, b: np.ndarray) -> np.ndarray:
 
 def choose_parameter(rule: Rule, candidates: Candidates, true: np.ndarray, chosen_on: np.ndarray) -> float:
     """The parameter with the highest mean IoU on the images of the mask; of equal ones the first."""
-    means = [elementwise_iou(rule.select(candidates, p), true)[chosen_on].mean() for p in rule.parameters]
+    means = [elementwise_iou(refined(rule, candidates, p), true)[chosen_on].mean() for p in rule.parameters]
     return rule.parameters[int(np.argmax(means))]
 
 

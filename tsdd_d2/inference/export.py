@@ -4,7 +4,7 @@ import importlib.util
 import json
 import os
 import warnings
-from typing import TYPE_CHECKING, Dict, Tuple
+from typing import TYPE_CHECKING, Dict, Iterable, Tuple
 
 import torch
 from torch import Tensor, nn
@@ -19,13 +19,14 @@ from ..modeling.contract import DiagnosesTensors
 if TYPE_CHECKING:
     import onnx
 
+    from .input_images import InputImage
     from .model_file import ModelFile
 
 __all__ = ["OPSET", "ImagesToDiagnoses", "export_model", "largest_differences", "to_onnx"]
 
 # The newest that the onnxruntime for Python 3.10 (1.23) runs and that PyTorch's exporter writes without conversion.
 OPSET = 20
-PACKAGES = ("onnx", "onnxscript")
+PACKAGES = ("onnx", "onnxscript", "onnxruntime")
 INPUT = {"images": "RGB or grey (L) in 0-255, after the resize that min_size and max_size of the metadata describe"}
 OUTPUTS = {
     "boxes": "the ROI of each image: XYXY in pixels of the input tensor; without area where nothing was found",
@@ -60,20 +61,20 @@ class ImagesToDiagnoses(nn.Module):
         return boxes, scores, torch.where(found, malignancy, MALIGNANCY_WITHOUT_INSTANCE)
 
 
-def export_model(model_file: "ModelFile", path: str, batch_size: int = 1) -> None:
+def export_model(model_file: "ModelFile", path: str, batch_size: int = 1, calibration: Iterable["InputImage"] = ()) -> None:
     """
     Writes a model file as ONNX, completely or not at all; missing folders are made.
 
     Args:
         path: ends in ``.onnx``.
-        batch_size, errors: see :func:`to_onnx`.
+        batch_size, calibration, errors: see :func:`to_onnx`.
     """
     if not os.fspath(path).endswith(".onnx"):
         raise InputError(f"{path}: ONNX files end in .onnx.")
-    write_bytes(path, to_onnx(model_file, batch_size).SerializeToString())
+    write_bytes(path, to_onnx(model_file, batch_size, calibration).SerializeToString())
 
 
-def to_onnx(model_file: "ModelFile", batch_size: int = 1) -> "onnx.ModelProto":
+def to_onnx(model_file: "ModelFile", batch_size: int = 1, calibration: Iterable["InputImage"] = ()) -> "onnx.ModelProto":
     """
     A model file as an ONNX graph of opset :data:`OPSET`: :class:`ImagesToDiagnoses` with any image height and width.
 
@@ -83,16 +84,19 @@ def to_onnx(model_file: "ModelFile", batch_size: int = 1) -> "onnx.ModelProto":
 
     Args:
         batch_size: images in one call, fixed in the graph.
+        calibration: images of the training set, some dozens, for a graph in 8 bits, see
+            :func:`~tsdd_d2.inference.onnx_predictor.quantize`; none: in float32.
 
     Raises:
-        InputError: the packages of the extra ``export`` are missing, the batch size is not positive, or the network, its
-            ranking or another part of it cannot be exported.
+        InputError: the packages of the extra ``export`` are missing, the batch size is not positive (or not 1, in 8 bits),
+            or the network, its ranking or another part of it cannot be exported.
     """
     missing = [name for name in PACKAGES if importlib.util.find_spec(name) is None]
     if missing:
         raise InputError(f"The export needs {' and '.join(missing)}: pip install -c constraints.txt -e '.[export]'")
-    if batch_size < 1:
-        raise InputError(f"The batch size must be at least 1, not {batch_size}.")
+    calibration = list(calibration)
+    if batch_size < 1 or calibration and batch_size > 1:
+        raise InputError(f"The batch size must be {'1 in 8 bits' if calibration else 'at least 1'}, not {batch_size}.")
     network, ranking = model_file.model, model_file.cfg.MODEL.DNET.RANKING
     if not isinstance(network, DiagnosesTensors):
         raise InputError(f"A {type(network).__name__} cannot be exported; a network of stage 1 or 2 can.")
@@ -104,7 +108,12 @@ def to_onnx(model_file: "ModelFile", batch_size: int = 1) -> "onnx.ModelProto":
         raise InputError(
             f"The network, with its ranking {ranking}, cannot be exported: {type(error).__name__}: {reason}"
         ) from error
-    return _described(proto, model_file)
+    proto = _described(proto, model_file)
+    if not calibration:
+        return proto
+    from .onnx_predictor import quantize  # needs onnxruntime
+
+    return quantize(proto, calibration)
 
 
 def largest_differences(model_file: "ModelFile", path: str, images: Tensor) -> Dict[str, float]:

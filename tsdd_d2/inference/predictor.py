@@ -6,7 +6,7 @@ from collections import defaultdict
 from dataclasses import dataclass
 from functools import partial
 from itertools import islice
-from typing import TYPE_CHECKING, Callable, Dict, Iterable, Iterator, List, Optional, Tuple, Union
+from typing import Callable, Dict, Iterable, Iterator, List, Optional, Tuple, Union
 
 import numpy as np
 import torch
@@ -20,9 +20,7 @@ from ..errors import InputError
 from ..evaluation.diagnosis import MALIGNANCY_WITHOUT_INSTANCE
 from ..modeling.contract import MANUAL_ROI, DiagnosisNetwork, SeesViews
 from .input_images import ImageSource, InputImage, read_images
-
-if TYPE_CHECKING:
-    from .model_file import ModelFile
+from .model_file import ModelFile, load_model
 
 __all__ = ["Candidate", "Prediction", "Predictor"]
 
@@ -80,10 +78,13 @@ class Predictor:
             print(prediction.box, prediction.malignancy, prediction.predicted_class)
     """
 
-    def __init__(self, model_file: "ModelFile", *, batch_size: int = 8, candidates: int = 1, augment: bool = False):
+    def __init__(
+        self, model_file: Optional[ModelFile] = None, *, batch_size: int = 8, candidates: int = 1, augment: bool = False
+    ):
         """
         Args:
-            model_file: from :func:`~tsdd_d2.inference.model_file.load_model`; several predictors may share it.
+            model_file: from :func:`~tsdd_d2.inference.model_file.load_model`; several predictors may share it. None: the
+                model that comes with the package.
             batch_size: images read and diagnosed at a time.
             candidates: at most this many boxes for each image.
             augment: test-time augmentation with the model's TEST.AUG.SCALES and TEST.AUG.FLIP.
@@ -94,6 +95,7 @@ class Predictor:
         for name, value in (("batch_size", batch_size), ("candidates", candidates)):
             if value < 1:
                 raise ValueError(f"{name} must be 1 or more, not {value}.")
+        model_file = model_file or load_model()
         self.model = model_file.model
         if not isinstance(self.model, DiagnosisNetwork) or self.model.diagnosed_boxes == MANUAL_ROI:
             raise InputError(

@@ -9,7 +9,7 @@ import shutil
 import subprocess
 import tarfile
 import tempfile
-from typing import TYPE_CHECKING, Dict
+from typing import TYPE_CHECKING, Dict, Iterable
 
 from ..data.files import write_bytes, write_text
 from ..errors import InputError
@@ -17,6 +17,7 @@ from ..templates import environment
 from .export import to_onnx
 
 if TYPE_CHECKING:
+    from .input_images import InputImage
     from .model_file import ModelFile
 
 __all__ = ["fetch_runtime", "write_web_page"]
@@ -28,7 +29,7 @@ RUNTIME_SHA512 = "q0y+JrrtukXSzsBWEMccVfqX25LRmosXHF+CaRJmg8pZClzcV7svNc4rKY3jL0
 SCRIPT, BINARY = "package/dist/ort.wasm.bundle.min.mjs", "package/dist/ort-wasm-simd-threaded.wasm"
 
 
-def write_web_page(path: str, model_file: "ModelFile") -> None:
+def write_web_page(path: str, model_file: "ModelFile", calibration: Iterable["InputImage"] = ()) -> None:
     """
     Exports a model file and writes the page around it, completely or not at all.
 
@@ -37,6 +38,7 @@ def write_web_page(path: str, model_file: "ModelFile") -> None:
 
     Args:
         path: ends in ``.html``.
+        calibration: see :func:`~tsdd_d2.inference.export.to_onnx`.
 
     Raises:
         InputError: another suffix; the runtime is neither in the cache nor to be had; or see
@@ -62,7 +64,7 @@ def write_web_page(path: str, model_file: "ModelFile") -> None:
             runtime=RUNTIME,
             script=_packed(runtime[SCRIPT]),
             binary=_packed(runtime[BINARY]),
-            network=_packed(to_onnx(model_file).SerializeToString()),
+            network=_packed(to_onnx(model_file, calibration=calibration).SerializeToString()),
         )
     )
     write_text(path, page)

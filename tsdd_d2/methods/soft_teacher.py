@@ -199,8 +199,8 @@ SOFT_TEACHER = register_method(
             "cpu": {
                 **FASTER_RCNN_PROFILES["cpu"],
                 "SOLVER.IMS_PER_BATCH": 15,
-                "SOLVER.MAX_ITER": 960,
-                "TEACHER.BURN_IN": 240,
+                "SOLVER.MAX_ITER": 1120,
+                "TEACHER.BURN_IN": 280,
             },
         },
         trainer=SoftTeacher,

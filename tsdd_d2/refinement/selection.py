@@ -116,12 +116,12 @@ def averaged_rois(slots: ROISlots, weight_of_dnet: float, min_iou_with_manual: f
 
     Args:
         weight_of_dnet: in [0, 1], see :func:`~tsdd_d2.modeling.boxes.mean_boxes`.
-        min_iou_with_manual: a mean that overlaps the manual ROI less leaves the current one.
+        min_iou_with_manual: a box of D-Net's that overlaps the manual ROI less shows something else, and is out.
     """
     first = slots.candidate_boxes[:, 0]
     is_pa = slots.manual_boxes.isnan().any(dim=1)
     boxes = torch.where(is_pa[:, None], first, mean_boxes(slots.manual_boxes, first, weight_of_dnet))
-    near = is_pa | (elementwise_iou(boxes, slots.manual_boxes) >= min_iou_with_manual)
+    near = is_pa | (elementwise_iou(first, slots.manual_boxes) >= min_iou_with_manual)
     replaced = (slots.candidate_scores[:, 0] > -torch.inf) & near & ~slots.locked
     return Selection(
         torch.where(replaced[:, None], boxes, slots.current_boxes),
