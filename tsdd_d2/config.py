@@ -13,6 +13,7 @@ from .config_values import (
     A_DEVICE,
     A_NAME,
     A_TEXT,
+    NOTHING,
     RANGES,
     RISING,
     above,
@@ -99,6 +100,7 @@ DETECTRON2_RANGES = {
     "SOLVER.CLIP_GRADIENTS.CLIP_VALUE": above(0),
     "SOLVER.CLIP_GRADIENTS.NORM_TYPE": above(0),
     "TEST.EVAL_PERIOD": at_least(0),
+    "TEST.EXPECTED_RESULTS": NOTHING,  # Detectron2 would compare them with results that its trainer alone has
     "TEST.DETECTIONS_PER_IMAGE": at_least(1),
 }
 
