@@ -14,6 +14,7 @@ import numpy as np
 from PIL import Image
 from tqdm import tqdm
 
+import tsdd_d2  # noqa: F401 (before Detectron2, whose import it keeps silent)
 from detectron2.data import MetadataCatalog
 from tsdd_d2.data import ensure_registered
 from tsdd_d2.data.files import read_json, replacing, write_text

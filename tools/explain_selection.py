@@ -21,6 +21,7 @@ import torch
 from torch import Tensor
 from torchvision.ops import box_iou
 
+import tsdd_d2  # noqa: F401 (before Detectron2, whose import it keeps silent)
 from detectron2.data import DatasetCatalog, MetadataCatalog
 from detectron2.structures import Boxes, BoxMode
 from tsdd_d2.data import ensure_registered

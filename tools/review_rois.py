@@ -9,6 +9,7 @@ import argparse
 import os
 import sys
 
+import tsdd_d2  # noqa: F401 (before Detectron2, whose import it keeps silent)
 from detectron2.data import MetadataCatalog
 from tsdd_d2.data import ensure_registered
 from tsdd_d2.engine.run_folder import read_rounds, read_run_config

@@ -1,10 +1,14 @@
 """TSDDNet (arXiv:2306.06982) on Detectron2. Importing this package registers its parts and does nothing else."""
 
 import importlib
+import warnings
 
-from . import data, methods, modeling
-from .config import add_tsdd_config, config_file
-from .data import register_bbui_instances
+with warnings.catch_warnings():
+    # of torch on functions of fvcore, as often as there are any; it tells a user nothing
+    warnings.filterwarnings("ignore", "`torch.jit", FutureWarning)
+    from . import data, methods, modeling
+    from .config import add_tsdd_config, config_file
+    from .data import register_bbui_instances
 
 __version__ = "0.1.0"
 

@@ -13,6 +13,7 @@ from .config_values import (
     A_DEVICE,
     A_NAME,
     A_TEXT,
+    NOTHING,
     RANGES,
     RISING,
     above,
@@ -99,6 +100,7 @@ DETECTRON2_RANGES = {
     "SOLVER.CLIP_GRADIENTS.CLIP_VALUE": above(0),
     "SOLVER.CLIP_GRADIENTS.NORM_TYPE": above(0),
     "TEST.EVAL_PERIOD": at_least(0),
+    "TEST.EXPECTED_RESULTS": NOTHING,  # Detectron2 would compare them with results that its trainer alone has
     "TEST.DETECTIONS_PER_IMAGE": at_least(1),
 }
 
@@ -319,6 +321,6 @@ def add_tsdd_config(cfg: CN) -> None:
     # TEST.AUG.ENABLED, as in Detectron2's own tools: the final evaluation, and --eval-only, come also with test-time
     # augmentation ("..., TTA"), where C-Net sees the ROI with these factors on its context and, with TEST.AUG.FLIP,
     # mirrored too.
-    key("TEST.AUG.SCALES", (0.83, 1.0, 1.2), each(above(0)))
+    key("TEST.AUG.SCALES", (0.83, 1.0, 1.2), each(within(0.05, 20)))
     # Resamples of the patient bootstrap behind the 95% intervals of the final evaluation.
     key("TEST.BOOTSTRAP", 1000, within(0, 10**6))

@@ -66,6 +66,7 @@ def each(allowed: Allowed, least: int = 1, most: float = math.inf) -> Allowed:
     )
 
 
+NOTHING = Allowed(lambda x: not x, "empty")
 A_NAME = Allowed(lambda x: isinstance(x, str) and bool(x.strip()) and "\0" not in x, "a name")
 A_TEXT = Allowed(lambda x: isinstance(x, str) and "\0" not in x, "a text")
 # the order says nothing to yacs, which compares types alone

@@ -12,6 +12,7 @@ from PIL import Image
 
 import tsdd_d2
 from tsdd_d2 import Predictor
+from tsdd_d2.data.files import read_json
 from tsdd_d2.engine.setup import load_config
 from tsdd_d2.inference.export import OPSET, largest_differences
 
@@ -57,7 +58,7 @@ def test_the_answers_are_those_of_pytorch(model_file, exported, size):
 
 
 def test_the_file_is_complete_and_says_what_is_in_it(exported):
-    assert os.listdir(exported.parent) == ["model.onnx"]
+    assert sorted(os.listdir(exported.parent)) == ["model.json", "model.onnx"]
     model = onnx.load(exported)
     onnx.checker.check_model(model, full_check=True)
     assert [(x.domain, x.version) for x in model.opset_import] == [("", OPSET)]
@@ -71,7 +72,11 @@ def test_the_file_is_complete_and_says_what_is_in_it(exported):
         "threshold": "0.3",
         "opset": str(OPSET),
         "package_version": tsdd_d2.__version__,
+        "precision": "float32",
     }
+    beside = read_json(exported.parent / "model.json")
+    assert beside.pop("class_names") == ["benign", "malignant"] and beside.pop("training_set") == TRAINING_SET
+    assert {key: str(value) for key, value in beside.items()} == metadata
     assert ROOT.encode() not in exported.read_bytes()
 
 
@@ -79,8 +84,7 @@ def test_the_file_is_complete_and_says_what_is_in_it(exported):
 def test_the_example_of_the_documentation_answers_as_the_predictor(model_file, exported, tmp_path, size):
     pixels = noise(3, *size, 3).numpy()
     Image.fromarray(pixels).save(tmp_path / "scan.png")
-    with open(os.path.join(ROOT, "docs", "onnx.md"), encoding="utf-8") as file:
-        (example,) = re.findall(r"```python\n(.*?)```", file.read(), re.DOTALL)
+    example = examples()[0]
     imports = set(re.findall(r"^(?:import|from) (\w+)", example, re.MULTILINE))
     assert imports == {"json", "sys", "numpy", "onnxruntime", "PIL"}
     (tmp_path / "example.py").write_text(example)
@@ -92,6 +96,34 @@ def test_the_example_of_the_documentation_answers_as_the_predictor(model_file, e
     assert answer["box"] == pytest.approx(expected.box, abs=2.1 * BOX_TOLERANCE)
     assert answer["malignancy"] == pytest.approx(expected.malignancy, abs=PROBABILITY_TOLERANCE)
     assert answer["class"] == expected.predicted_class
+
+
+def test_the_example_refuses_a_damaged_image(exported, tmp_path):
+    """Pillow tells of damage once: not if it has looked for EXIF data before."""
+    Image.fromarray(noise(3, 64, 72, 3).numpy()).save(tmp_path / "scan.png")
+    content = bytearray((tmp_path / "scan.png").read_bytes())
+    content[len(content) // 2] ^= 0xFF
+    (tmp_path / "scan.png").write_bytes(content)
+    (tmp_path / "example.py").write_text(examples()[0])
+    command = [sys.executable, "example.py", str(exported), "scan.png"]
+    result = subprocess.run(command, capture_output=True, text=True, cwd=tmp_path, timeout=60)
+    assert result.returncode != 0 and result.stdout == ""
+
+
+def test_the_example_for_openvino_computes_in_float32(model_file, exported, monkeypatch):
+    pytest.importorskip("openvino")
+    monkeypatch.chdir(exported.parent)
+    images = noise(1, 1, 3, 80, 96)
+    names = {"pixels": images.numpy()}
+    exec(examples()[1], names)
+    expected = answers_of(exported, images)
+    assert names["boxes"] == pytest.approx(expected["boxes"], abs=BOX_TOLERANCE)
+    assert names["malignancy"] == pytest.approx(expected["malignancy"], abs=PROBABILITY_TOLERANCE)
+
+
+def examples():
+    with open(os.path.join(ROOT, "docs", "onnx.md"), encoding="utf-8") as file:
+        return re.findall(r"```python\n(.*?)```", file.read(), re.DOTALL)
 
 
 def test_differences_are_measured(model_file, exported, monkeypatch):

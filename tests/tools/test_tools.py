@@ -43,6 +43,19 @@ def main_of(tool):
     return module_of(tool).main
 
 
+@pytest.mark.parametrize("tool", sorted(x for x in os.listdir(os.path.join(ROOT, "tools")) if x.endswith(".py")))
+def test_no_tool_imports_detectron2_by_itself(tool):
+    """The package keeps the warnings of that import from the user, who can do nothing about them."""
+    with open(os.path.join(ROOT, "tools", tool)) as file:
+        imports = re.findall(r"^(?:from|import) (detectron2|tsdd_d2)", file.read(), re.MULTILINE)
+    assert imports[:1] in ([], ["tsdd_d2"])
+
+
+def test_the_package_is_imported_without_a_warning():
+    command = [sys.executable, "-W", "error::FutureWarning", "-c", "import tsdd_d2"]
+    subprocess.run(command, check=True, cwd=ROOT, timeout=120)
+
+
 def test_pictures_are_evenly_chosen():
     evenly = module_of("draw_rois")._evenly
     assert evenly(range(7), 4) == [0, 2, 4, 6]  # the whole list, and not its beginning

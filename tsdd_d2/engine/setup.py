@@ -191,6 +191,12 @@ def _requirements_of_training(cfg, num_processes: int) -> Requirements:
         solver.IMS_PER_BATCH > 0 and solver.IMS_PER_BATCH % num_processes == 0,
         f"SOLVER.IMS_PER_BATCH must be a multiple of the number of processes ({num_processes}), not {solver.IMS_PER_BATCH}.",
     )
+    cnet = cfg.MODEL.CNET
+    yield (
+        cnet.NORM != "BN" or cnet.INPUT_SIZE > 32 or solver.IMS_PER_BATCH != num_processes,
+        f"SOLVER.IMS_PER_BATCH must be 2 or more for each process with MODEL.CNET.NORM BN and INPUT_SIZE {cnet.INPUT_SIZE}, of "
+        "which the last layer of C-Net has one pixel.",
+    )
     yield (
         solver.OPTIMIZER in OPTIMIZER_REGISTRY,
         f"SOLVER.OPTIMIZER must be one of {names_in(OPTIMIZER_REGISTRY)}, not {solver.OPTIMIZER}.",

@@ -4,14 +4,14 @@ import importlib.util
 import json
 import os
 import warnings
-from typing import TYPE_CHECKING, Dict, Iterable, Tuple
+from typing import TYPE_CHECKING, Any, Dict, Iterable, Tuple
 
 import torch
 from torch import Tensor, nn
 
 import tsdd_d2
 
-from ..data.files import write_bytes
+from ..data.files import write_bytes, write_json
 from ..errors import InputError
 from ..evaluation.diagnosis import MALIGNANCY_WITHOUT_INSTANCE
 from ..modeling.contract import DiagnosesTensors
@@ -63,7 +63,8 @@ class ImagesToDiagnoses(nn.Module):
 
 def export_model(model_file: "ModelFile", path: str, batch_size: int = 1, calibration: Iterable["InputImage"] = ()) -> None:
     """
-    Writes a model file as ONNX, completely or not at all; missing folders are made.
+    Writes a model file as ONNX, completely or not at all; missing folders are made. Beside it a JSON file of the same name
+    repeats its metadata, for runtimes that do not show them.
 
     Args:
         path: ends in ``.onnx``.
@@ -71,7 +72,9 @@ def export_model(model_file: "ModelFile", path: str, batch_size: int = 1, calibr
     """
     if not os.fspath(path).endswith(".onnx"):
         raise InputError(f"{path}: ONNX files end in .onnx.")
-    write_bytes(path, to_onnx(model_file, batch_size, calibration).SerializeToString())
+    network = to_onnx(model_file, batch_size, calibration)
+    write_bytes(path, network.SerializeToString())
+    write_json(os.path.splitext(path)[0] + ".json", _metadata(model_file))
 
 
 def to_onnx(model_file: "ModelFile", batch_size: int = 1, calibration: Iterable["InputImage"] = ()) -> "onnx.ModelProto":
@@ -79,8 +82,9 @@ def to_onnx(model_file: "ModelFile", batch_size: int = 1, calibration: Iterable[
     A model file as an ONNX graph of opset :data:`OPSET`: :class:`ImagesToDiagnoses` with any image height and width.
 
     ``metadata_props`` hold ``format`` ("L" of one channel, or "RGB", for a network of "BGR" too), ``min_size`` and
-    ``max_size`` (pixels of the shorter and longer side after the resize), ``threshold``, ``opset``, ``package_version`` (of the tsdd_d2 that
-    exported) and, as JSON, ``class_names`` and ``training_set`` (``name`` and ``sha256`` of its annotation file).
+    ``max_size`` (pixels of the shorter and longer side after the resize), ``threshold``, ``opset``, ``precision`` ("float32",
+    in which it is to be run), ``package_version`` (of the tsdd_d2 that exported) and, as
+    JSON, ``class_names`` and ``training_set`` (``name`` and ``sha256`` of its annotation file).
 
     Args:
         batch_size: images in one call, fixed in the graph.
@@ -170,20 +174,24 @@ def _described(proto: "onnx.ModelProto", model_file: "ModelFile") -> "onnx.Model
     for entry in [proto, proto.graph, *proto.graph.node, *proto.graph.input, *proto.graph.output, *proto.graph.value_info]:
         entry.ClearField("metadata_props")
         entry.ClearField("doc_string")
-    preprocessing = model_file.preprocessing
-    metadata = {
-        "format": "L" if preprocessing["format"] == "L" else "RGB",
-        "min_size": preprocessing["min_size"],
-        "max_size": preprocessing["max_size"],
-        "class_names": json.dumps(model_file.class_names),
-        "threshold": model_file.threshold,
-        "training_set": json.dumps(model_file.training_set),
-        "package_version": tsdd_d2.__version__,
-        "opset": OPSET,
-    }
-    for key, value in metadata.items():
-        proto.metadata_props.add(key=key, value=str(value))
+    for key, value in _metadata(model_file).items():
+        proto.metadata_props.add(key=key, value=json.dumps(value) if isinstance(value, (list, dict)) else str(value))
     for entry in [*proto.graph.input, *proto.graph.output]:
         entry.doc_string = {**INPUT, **OUTPUTS}[entry.name]
     proto.producer_name, proto.producer_version = "tsdd_d2", tsdd_d2.__version__
     return proto
+
+
+def _metadata(model_file: "ModelFile") -> Dict[str, Any]:
+    preprocessing = model_file.preprocessing
+    return {
+        "format": "L" if preprocessing["format"] == "L" else "RGB",
+        "min_size": preprocessing["min_size"],
+        "max_size": preprocessing["max_size"],
+        "class_names": list(model_file.class_names),
+        "threshold": model_file.threshold,
+        "training_set": model_file.training_set,
+        "package_version": tsdd_d2.__version__,
+        "opset": OPSET,
+        "precision": "float32",
+    }
