@@ -420,9 +420,8 @@ def probe_rows(
     return rows
 
 
-def write_table(rows: List[Dict], stem: str) -> str:
-    """Writes ``<stem>.csv``; returns the Markdown, with an interval behind its figure."""
-    write_text(f"{stem}.csv", pd.DataFrame(rows).to_csv(index=False, lineterminator="\n", float_format="%.4f"))
+def table(rows: List[Dict]) -> str:
+    """In Markdown, with an interval behind its figure."""
     columns = dict.fromkeys(key for row in rows for key in row if not key.endswith((" low", " high")))
     return markdown_table([{key: _text(row, key) for key in columns} for row in rows])
 
@@ -495,28 +494,27 @@ def main(argv=None) -> int:
             np.savez_compressed(file, **collected)
     scores = dict(np.load(scores_file))
     rules, boxes = rule_rows(scores)
-    print(write_table(rules, os.path.join(args.results, "coarse_rules")))
-    ranking = ranking_rows(scores)
-    print(write_table(ranking, os.path.join(args.results, "coarse_ranking")))
+    of_class = candidates_by(scores, "of_class")
     images = [x for split in SPLITS[1:] for x in load_split(f"{args.data}_fold{args.fold}_{split}")]
-    image_root = os.path.dirname(images[0]["file_name"])
     best = max(rules, key=lambda x: x["IoU val"])["rule"]
-    save_figure(scale_figure(scores), os.path.join(args.results, "coarse_scale"))
-    save_figure(lesions_figure(scores, boxes[best], best, image_root), os.path.join(args.results, "coarse_lesions"))
     shown = ["coarse box (no refinement)", FOUND_BOX, "mean of both boxes", "better score of coarse and D-Net's box", best]
     probed = {title: boxes[title] for title in dict.fromkeys(shown)} | {"true box": scores["true"]}
-    probes = probe_rows(cfg, scores, probed, images, args.cache)
-    readers = reader_rows(scores)
-    tables = [
-        write_table(x, os.path.join(args.results, f"coarse_{n}"))
-        for x, n in ((rules, "rules"), (readers, "readers"), (ranking, "ranking"), (probes, "probes"))
-    ]
-    of_class = candidates_by(scores, "of_class")
-    far = float(1 - is_near(of_class)[of_class.fit].mean())
     page = PAGE.format(
-        far=far, data=args.data, fold=args.fold, **dict(zip(("rules", "readers", "ranking", "probes"), tables))
+        data=args.data,
+        fold=args.fold,
+        far=float(1 - is_near(of_class)[of_class.fit].mean()),
+        rules=table(rules),
+        readers=table(reader_rows(scores)),
+        ranking=table(ranking_rows(scores)),
+        probes=table(probe_rows(cfg, scores, probed, images, args.cache)),
     )
     write_text(os.path.join(args.results, "coarse.md"), page)
+    csv = pd.DataFrame(rules).to_csv(index=False, lineterminator="\n", float_format="%.4f")
+    write_text(os.path.join(args.results, "coarse.csv"), csv)
+    save_figure(scale_figure(scores), os.path.join(args.results, "coarse_scale"))
+    lesions = lesions_figure(scores, boxes[best], best, os.path.dirname(images[0]["file_name"]))
+    save_figure(lesions, os.path.join(args.results, "coarse_lesions"), dpi=80)
+    print(page)
     return 0
 
 
