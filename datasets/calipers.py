@@ -37,7 +37,7 @@ examples:
 RADIUS = 7  # pixels of a template around its centre
 SMALLEST_CONTRAST = 15  # grey values of a mark above what is around it
 # A plus beside its number, or at the edge of something bright, resembles its template less, but all its arms are thin.
-LOWEST_WITH_ARMS = 0.65  # correlation
+LOWEST_WITH_ARMS = 0.69  # correlation
 SMALLEST_ARM = 40  # grey values of the weakest arm above both its sides
 
 
