@@ -24,8 +24,8 @@ help:  ## list the targets
 
 install: $(INSTALLED)  ## create .venv with the tested versions (about 6 GB), once
 
-test: $(INSTALLED)  ## run the tests; DETECTRON2_DATASETS=<folder> adds those on real images
-	$(BIN)/python -m pytest $(PYTEST_ARGS)
+test: $(INSTALLED)  ## run the tests on two cores; DETECTRON2_DATASETS=<folder> adds those on real images
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist loadfile $(PYTEST_ARGS)
 
 fuzz: $(INSTALLED)  ## read 10,000 damaged files of all kinds, in minutes; FUZZ_ARGS='--seed 1' takes others
 	$(BIN)/python -W ignore -m tests.fuzz $(FUZZ_ARGS)

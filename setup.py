@@ -76,6 +76,7 @@ setup(
             *PREPARE,
             "scikit-image",
             "pytest",
+            "pytest-xdist",
             "ruff",
             "selenium",
             "submitit",
