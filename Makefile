@@ -24,8 +24,8 @@ help:  ## list the targets
 
 install: $(INSTALLED)  ## create .venv with the tested versions (about 6 GB), once
 
-test: $(INSTALLED)  ## run the tests; DETECTRON2_DATASETS=<folder> adds those on real images
-	$(BIN)/python -m pytest $(PYTEST_ARGS)
+test: $(INSTALLED)  ## run the tests on two cores; DETECTRON2_DATASETS=<folder> adds those on real images
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist loadfile $(PYTEST_ARGS)
 
 fuzz: $(INSTALLED)  ## read 10,000 damaged files of all kinds, in minutes; FUZZ_ARGS='--seed 1' takes others
 	$(BIN)/python -W ignore -m tests.fuzz $(FUZZ_ARGS)
@@ -36,7 +36,7 @@ lint: $(INSTALLED)  ## check the style
 
 demo: export DETECTRON2_DATASETS = $(DEMO)/datasets
 demo: $(INSTALLED)  ## generate the phantom data, train all rounds of stage 1, draw the ROIs, make the review page
-	$(BIN)/python datasets/prepare_phantom.py --root $(DEMO)/datasets/phantom
+	$(BIN)/python datasets/prepare.py phantom --root $(DEMO)/datasets/phantom
 	$(BIN)/python tools/train_net.py --config-file configs/tsdd_stage1_demo.yaml --resume OUTPUT_DIR $(DEMO)/stage1
 	$(BIN)/python tools/draw_rois.py --run $(DEMO)/stage1
 	$(BIN)/python tools/review_rois.py --run $(DEMO)/stage1
@@ -57,7 +57,7 @@ experiments: ablation  ## Tables I to III, Fig. 6 to 9 on folds 1 to 4: 26 hours
 # Few images and steps: it shows that all parts work together, not what the methods are worth.
 reproduce-small: export DETECTRON2_DATASETS = $(SMALL)/datasets
 reproduce-small: $(INSTALLED)  ## three methods on two folds of a small phantom, with tables: minutes; it goes on too
-	$(BIN)/python datasets/prepare_phantom.py --root $(SMALL)/datasets/phantom --patients 40
+	$(BIN)/python datasets/prepare.py phantom --root $(SMALL)/datasets/phantom --patients 40
 	$(BIN)/python tools/reproduce.py --experiment table1 --data phantom --methods tsddnet retinanet cnet_oracle \
 	    --folds 1 2 --p 0.3 --jobs 2 --output $(SMALL)/runs --overrides $(SMALL_STEPS)
 

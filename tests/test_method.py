@@ -21,7 +21,8 @@ def test_every_method_has_a_configuration_that_can_be_run(method, profile):
 
 
 def test_overrides_follow_the_profile_and_are_followed_by_the_users(tmp_path):
-    assert load_config(method="retinanet").SOLVER.MAX_ITER == 2400
+    assert load_config(method="retinanet").MODEL.BACKBONE.NAME == "build_timm_fpn_backbone"
+    assert load_config(method="retinanet", profile="scratch").SOLVER.MAX_ITER == 2400
     assert load_config(method="retinanet", profile="paper").SOLVER.MAX_ITER == 19000
     assert load_config(opts=["SOLVER.MAX_ITER", "7"], method="retinanet").SOLVER.MAX_ITER == 7
     (tmp_path / "mine.yaml").write_text("SOLVER: {MAX_ITER: 30}")

@@ -7,7 +7,7 @@ import dataclasses
 import json
 import os
 import sys
-from typing import Any, Dict, List
+from typing import Any, Callable, Dict, List
 
 from PIL import Image
 from tqdm import tqdm
@@ -18,6 +18,8 @@ from tsdd_d2.engine.run_folder import sha256_of_file
 from tsdd_d2.errors import InputError, reports_errors
 from tsdd_d2.inference.dicom import WithoutImage, number_of_frames
 from tsdd_d2.inference.input_images import find_image_files, picture_name, read_images
+from tsdd_d2.inference.model_file import TRAINED
+from tsdd_d2.inference.predictor import Prediction
 from tsdd_d2.visualization import draw_prediction
 
 LINES = "predictions.jsonl"
@@ -26,6 +28,8 @@ SETTINGS = "settings.json"
 
 EPILOG = """
 Examples:
+    $ python tools/predict.py --input scans/a.png
+    $ python tools/predict.py --input scans/a.png --json
     $ python tools/predict.py --model model.pth --input scans/a.png --output out
     $ python tools/predict.py --model model.pth --input 'scans/*.png' more_scans --candidates 3 --output out
     $ python tools/predict.py --model model.pth --input study/IM0001 study/IM0002.dcm --output out
@@ -33,10 +37,12 @@ Examples:
 A folder is searched, with the folders below it, for images and DICOM files. Of a DICOM file each frame is an image, and
 the model sees the largest two-dimensional ultrasound region that the file states.
 
-Each line of out/predictions.jsonl has file_name, frame (from 1 on, of a file with several), height, width, region (the
+Without --output the predictions are printed, in words or, with --json, as lines of JSON for scripts.
+
+Each line of JSON, also of out/predictions.jsonl, has file_name, frame (from 1 on, of a file with several), height, width, region (the
 part of the image that the model saw), box (XYXY in pixels of the whole image), malignancy (a probability),
-predicted_class (by the model's threshold), candidates (box, score and malignancy, best first) and picture (its file, or
-null with --no-pictures).
+predicted_class (by the model's threshold), candidates (box, score and malignancy, best first) and, in the file alone,
+picture (its file, or null with --no-pictures).
 
 After an interruption the same command goes on with --resume: the files of out/predictions.jsonl are not read again, but
 for those of which a frame is missing.
@@ -53,9 +59,11 @@ def main(argv=None) -> int:
     parser = argparse.ArgumentParser(
         description=__doc__, epilog=EPILOG, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("--model", required=True, metavar="FILE", help="a model file, see tools/save_model.py")
+    parser.add_argument("--model", metavar="FILE", help="of tools/save_model.py (default: the one of docs/model_card.md)")
     parser.add_argument("--input", required=True, nargs="+", metavar="PATH", help="image files, quoted patterns, or folders")
-    parser.add_argument("--output", required=True, metavar="DIR", help="a new or empty folder")
+    where = parser.add_mutually_exclusive_group()
+    where.add_argument("--output", metavar="DIR", help="a new or empty folder (default: print the predictions)")
+    where.add_argument("--json", action="store_true", help="print them as lines of JSON")
     parser.add_argument("--resume", action="store_true", help="go on in a folder where the same command was interrupted")
     parser.add_argument("--candidates", type=_positive, default=1, help="boxes for each image, at most (default 1)")
     parser.add_argument(
@@ -65,6 +73,10 @@ def main(argv=None) -> int:
     parser.add_argument("--no-pictures", action="store_true", help="write predictions.jsonl alone")
     parser.add_argument("--device", help="such as cpu or cuda:1 (default: CUDA if there is any)")
     args = parser.parse_args(argv)
+    if args.output is None and (args.resume or args.no_pictures):
+        parser.error("--resume and --no-pictures need --output")
+    if args.output is None:
+        return print_predictions(args)
     output = os.path.join(os.path.realpath(args.output), "")
     # the pictures of an interrupted one may lie in the folder of the images
     files = [file for file in find_image_files(args.input) if not os.path.realpath(file).startswith(output)]
@@ -74,14 +86,9 @@ def main(argv=None) -> int:
             f"--output {args.output} exists and is not an empty folder; name another one"
             f"{', or go on there with --resume' if begun else ''}."
         )
-    predictor = Predictor(
-        load_model(args.model, args.device),
-        batch_size=args.batch_size,
-        candidates=args.candidates,
-        augment=args.augment,
-    )
+    predictor = predictor_of(args)
     settings = {
-        "model_sha256": sha256_of_file(args.model),
+        "model_sha256": sha256_of_file(args.model or TRAINED),
         "candidates": args.candidates,
         "augment": args.augment,
         "pictures": not args.no_pictures,
@@ -94,31 +101,46 @@ def main(argv=None) -> int:
     finished = finished_lines(args.output, before["folder"])
     write_text(os.path.join(args.output, LINES), "".join(map(_line, finished)))
     write_json(os.path.join(args.output, SETTINGS), before)
+    errors = []
     try:
-        errors = predict_files(predictor, files, args.output, finished, before["folder"], pictures=not args.no_pictures)
+        predict_files(
+            predictor, files, args.output, finished, before["folder"], reporter(errors), pictures=not args.no_pictures
+        )
     except KeyboardInterrupt:
         done = len({x["file_name"] for x in finished_lines(args.output, before["folder"])})
         print(f"Interrupted: {done} of {len(files)} files are done; --resume goes on.", file=sys.stderr)
         return 130
     print(f"Predictions are in {args.output}")
-    if errors:
-        print(f"{len(errors)} files or frames of {len(files)} files could not be read, see above.", file=sys.stderr)
-    return 1 if errors else 0
+    return exit_code(errors, files)
 
 
-def predict_files(
-    predictor: Predictor, files: List[str], output: str, finished: List[Dict], folder: str, pictures: bool = True
-) -> List[InputError]:
-    """
-    Writes the pictures, and a line of ``predictions.jsonl`` after each.
+def predictor_of(args) -> Predictor:
+    """As the arguments of the command say."""
+    return Predictor(
+        load_model(args.model, args.device),
+        batch_size=args.batch_size,
+        candidates=args.candidates,
+        augment=args.augment,
+    )
 
-    Args:
-        finished: the lines that are there, whose files are left out.
-        folder: where the relative names of these files start; those that are written start there too.
-    Returns:
-        the errors of the files and frames that cannot be read.
-    """
-    errors = []
+
+def print_predictions(args) -> int:
+    """A line on the standard output for each image; the exit code."""
+    files, errors = find_image_files(args.input), []
+    report = reporter(errors)
+    for _, prediction in predictor_of(args).predict(read_images(files, on_error=report), on_error=report):
+        print(json.dumps(dataclasses.asdict(prediction)) if args.json else _in_words(prediction), flush=True)
+    return exit_code(errors, files)
+
+
+def _in_words(prediction: Prediction) -> str:
+    name = prediction.file_name + (f", frame {prediction.frame}" if prediction.frame is not None else "")
+    box = "nothing found" if prediction.box is None else f"box {', '.join(f'{x:.0f}' for x in prediction.box)}"
+    return f"{name}: {prediction.predicted_class}, probability of malignant {prediction.malignancy:.2f}, {box}"
+
+
+def reporter(errors: List[InputError]) -> Callable[[InputError], None]:
+    """A function that prints an error and, unless it is about a file that never held an image, adds it to ``errors``."""
 
     def report(error: InputError) -> None:
         if isinstance(error, WithoutImage):
@@ -127,6 +149,32 @@ def predict_files(
         errors.append(error)
         tqdm.write(f"error: {error}", file=sys.stderr)
 
+    return report
+
+
+def exit_code(errors: List[InputError], files: List[str]) -> int:
+    if errors:
+        print(f"{len(errors)} files or frames of {len(files)} files could not be read, see above.", file=sys.stderr)
+    return 1 if errors else 0
+
+
+def predict_files(
+    predictor: Predictor,
+    files: List[str],
+    output: str,
+    finished: List[Dict],
+    folder: str,
+    report: Callable[[InputError], None],
+    pictures: bool = True,
+) -> None:
+    """
+    Writes the pictures, and a line of ``predictions.jsonl`` after each.
+
+    Args:
+        finished: the lines that are there, whose files are left out.
+        folder: where the relative names of these files start; those that are written start there too.
+        report: is called with the errors of the files and frames that cannot be read.
+    """
     known = {os.path.normpath(os.path.join(folder, x["file_name"])) for x in finished}
     taken = {x["picture"].lower() for x in finished if x["picture"]}
     elsewhere = os.getcwd() != folder
@@ -146,7 +194,6 @@ def predict_files(
             with named_errors(path):
                 lines.write(_line(line))
                 lines.flush()  # an interruption loses no line
-    return errors
 
 
 def finished_lines(output: str, folder: str) -> List[Dict]:

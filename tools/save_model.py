@@ -5,12 +5,12 @@ import argparse
 import sys
 
 from tsdd_d2.errors import reports_errors
-from tsdd_d2.inference.model_file import save_model_of_run
+from tsdd_d2.inference.model_file import LAST, save_model_of_run
 
 EPILOG = """
 Examples:
     $ python tools/save_model.py --run output/p02 --output model.pth
-    $ python tools/save_model.py --run output/p02 --checkpoint model_final --threshold 0.35 --output model.pth
+    $ python tools/save_model.py --run output/p02 --checkpoint model_best --threshold 0.35 --output model.pth
 """
 
 
@@ -22,15 +22,16 @@ def main(argv=None) -> int:
     parser.add_argument("--run", required=True, metavar="DIR", help="OUTPUT_DIR of a training run")
     parser.add_argument("--output", required=True, metavar="FILE", help="the model file, *.pth")
     parser.add_argument(
-        "--checkpoint", default="model_best", metavar="NAME", help="a checkpoint of the run (default model_best)"
+        "--checkpoint", default=LAST, metavar="NAME", help=f"a checkpoint of the run (default {LAST}, the last weights)"
     )
     parser.add_argument(
         "--threshold",
         type=float,
         help="malignant from this probability on (default: as in the run's evaluation, 0.5 or Youden's)",
     )
+    parser.add_argument("--half", action="store_true", help="weights in 16 bits: a file half as large")
     args = parser.parse_args(argv)
-    save_model_of_run(args.run, args.output, args.checkpoint, args.threshold)
+    save_model_of_run(args.run, args.output, args.checkpoint, args.threshold, args.half)
     print(f"The model is in {args.output}")
     return 0
 

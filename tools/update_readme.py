@@ -1,10 +1,12 @@
 #!/usr/bin/env python
-"""Writes the tables of README.md and results/README.md from the Markdown files in results/.
+"""Writes the tables of README.md, results/README.md and docs/model_card.md from the Markdown files in results/.
 
 A table stands between two markers; text around them stays as it is:
     <!-- table: NAME -->          the first table of results/NAME.md
     <!-- table: NAME short -->    less the paper's rows, those without runs, and most columns
     <!-- end of table -->
+Likewise what is said of a model file:
+    <!-- model: PATH -->  ...  <!-- end of model -->
 """
 
 import argparse
@@ -13,7 +15,10 @@ import os
 import re
 import sys
 
+from tsdd_d2 import load_model
 from tsdd_d2.data.files import write_text
+from tsdd_d2.engine.run_folder import sha256_of_file
+from tsdd_d2.engine.seen_patients import seen_patients
 from tsdd_d2.errors import InputError, reports_errors
 from tsdd_d2.evaluation.tables import markdown_table
 from tsdd_d2.experiments.paper import MARK
@@ -26,7 +31,8 @@ Examples:
 
 END = "<!-- end of table -->"
 MARKER = re.compile(r"<!-- table: (?P<name>\S+)(?: (?P<form>short))? -->")
-PAGES = ("README.md", os.path.join("results", "README.md"))
+MODEL = re.compile(r"(?P<start><!-- model: (?P<path>\S+) -->).*?<!-- end of model -->", flags=re.DOTALL)
+PAGES = ("README.md", os.path.join("results", "README.md"), os.path.join("docs", "model_card.md"))
 SHORT = ("method", "methods", "stage", "p", "AUC", "accuracy (%)", "YI (%)", "folds")
 
 
@@ -35,7 +41,7 @@ def main(argv=None) -> int:
     parser = argparse.ArgumentParser(
         description=__doc__, epilog=EPILOG, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("--readme", nargs="+", default=PAGES, metavar="FILE", help=f"default: {' and '.join(PAGES)}")
+    parser.add_argument("--readme", nargs="+", default=PAGES, metavar="FILE", help=f"default: {', '.join(PAGES)}")
     parser.add_argument("--results", default="results", metavar="DIR", help="default: results")
     parser.add_argument("--check", action="store_true", help="write nothing; exit code 1 if a table is not up to date")
     args = parser.parse_args(argv)
@@ -44,7 +50,7 @@ def main(argv=None) -> int:
         try:
             with open(page, encoding="utf-8") as file:
                 text = file.read()
-            updated = update_tables(text, args.results)
+            updated = update_models(update_tables(text, args.results))
         except InputError as error:
             raise InputError(f"{page}: {error}") from error
         if updated != text:
@@ -79,6 +85,38 @@ def update_tables(text: str, results_dir: str) -> str:
         return f"{match['start']}\n\n{markdown_table(rows)}\n\n{END}"
 
     return re.sub(rf"(?P<start>{MARKER.pattern}).*?{END}", rewrite, text, flags=re.DOTALL)
+
+
+def update_models(text: str) -> str:
+    """``text`` with what is said of each model file made anew; the paths start here."""
+
+    def rewrite(match: re.Match) -> str:
+        path = match["path"]
+        facts = markdown_table(model_facts(path)) if os.path.isfile(path) else f"There is no {path} yet."
+        return f"{match['start']}\n\n{facts}\n\n<!-- end of model -->"
+
+    return MODEL.sub(rewrite, text)
+
+
+def model_facts(path: str):
+    """What a model file says of itself, as the rows of a table."""
+    content = load_model(path, device="cpu")
+    cfg = content.cfg
+    patients = seen_patients(path)
+    networks = [cfg.MODEL.BACKBONE.MODEL or f"ResNet-{cfg.MODEL.RESNETS.DEPTH}"]
+    networks.append(cfg.MODEL.CNET.BACKBONE or f"ResNet-{cfg.MODEL.CNET.DEPTH}")
+    facts = {
+        "file": f"`{path}`, {os.path.getsize(path) / 1e6:.1f} MB, SHA-256 `{sha256_of_file(path)}`",
+        "network": f"{cfg.MODEL.META_ARCHITECTURE}, D-Net on {networks[0]}, C-Net on {networks[1]}",
+        "parameters": f"{sum(x.numel() for x in content.model.parameters()) / 1e6:.1f} million",
+        "input": f"{cfg.INPUT.FORMAT}, shorter side {cfg.INPUT.MIN_SIZE_TEST} pixels, longer one at most {cfg.INPUT.MAX_SIZE_TEST}",
+        "training set": f"`{content.training_set['name']}`, SHA-256 of its annotation `{content.training_set['sha256']}`",
+        "patients": str(len(patients.keys)) if patients else "unknown",
+        "share of patients with ROIs": f"{cfg.DATASETS.P:g}",
+        "called malignant from": f"a probability of {content.threshold:.3f} on",
+        "made by": f"tsdd_d2 {content.package_version}",
+    }
+    return [{"": name, " ": fact} for name, fact in facts.items()]
 
 
 def read_table(path: str):

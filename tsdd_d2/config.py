@@ -37,7 +37,7 @@ DETECTRON2_RANGES = {
     "DATASETS.TRAIN": each(A_NAME, 0),
     "DATASETS.TEST": each(A_NAME, 0),
     "DATALOADER.NUM_WORKERS": within(0, 1024),
-    "INPUT.FORMAT": one_of("RGB", "BGR"),
+    "INPUT.FORMAT": one_of("L", "RGB", "BGR"),
     "INPUT.MIN_SIZE_TRAIN": each(SIDE),
     "INPUT.MIN_SIZE_TRAIN_SAMPLING": one_of("choice", "range"),
     "INPUT.MAX_SIZE_TRAIN": at_least(1),
@@ -52,8 +52,8 @@ DETECTRON2_RANGES = {
     "MODEL.KEYPOINT_ON": one_of(False),
     "MODEL.MASK_ON": one_of(False),
     "MODEL.LOAD_PROPOSALS": one_of(False),
-    "MODEL.PIXEL_MEAN": each(within(-(10**6), 10**6), 3, 3),
-    "MODEL.PIXEL_STD": each(above(0), 3, 3),
+    "MODEL.PIXEL_MEAN": each(within(-(10**6), 10**6), 1, 3),
+    "MODEL.PIXEL_STD": each(above(0), 1, 3),
     "MODEL.BACKBONE.FREEZE_AT": within(0, 5),
     "MODEL.RESNETS.NUM_GROUPS": at_least(1),
     "MODEL.RESNETS.WIDTH_PER_GROUP": at_least(1),
@@ -278,6 +278,14 @@ def add_tsdd_config(cfg: CN) -> None:
     # The box is that of the largest part of the map, in [0, 1], from this value on.
     key("MODEL.SPA.THRESHOLD", 0.3, within(0, 1))
 
+    # ---- semi-supervised methods
+    # Iterations on the labelled images alone, after which the teacher begins as a copy of the student.
+    key("TEACHER.BURN_IN", 0, at_least(0))
+    # A pseudo-box has a higher score.
+    key("TEACHER.THRESHOLD", 0.9, within(0, 1))
+    # Weight of the losses of the unlabelled images.
+    key("TEACHER.UNLABELLED_WEIGHT", 1.0, at_least(0))
+
     # ---- candidate selection (paper III.B)
     # False: no rounds; training stays on the fully annotated images.
     key("REFINEMENT.ENABLED", True)
@@ -289,8 +297,11 @@ def add_tsdd_config(cfg: CN) -> None:
     # number of rounds; with 1 candidate C-Net accepts or rejects D-Net's best box.
     key("REFINEMENT.CANDIDATES_PER_ROUND", 1, within(0, 1000))
     # class_guided: the paper's candidate selection. pseudo_label: manual ROIs stay, the others follow D-Net (TSDDNet-B).
-    # In the second stage: the rule of the first stage that it may go on from.
+    # averaged: for coarse manual ROIs, their mean with D-Net's box. In the second stage: the rule of the first stage that it
+    # may go on from.
     key("REFINEMENT.RULE", "class_guided", A_NAME)
+    # The weight of D-Net's box in the mean of the rule averaged; the manual ROI has the rest.
+    key("REFINEMENT.WEIGHT_OF_DNET", 0.5, within(0, 1))
     # A refined ROI must overlap the manual one at least this much (IoU); 0 is the paper.
     key("REFINEMENT.MIN_IOU_WITH_MANUAL", 0.0, within(0, 1))
     # Images in one forward pass of a round.
@@ -299,6 +310,8 @@ def add_tsdd_config(cfg: CN) -> None:
     # ---- optimisation and evaluation
     # "Adam" (the paper) or "AdamW".
     key("SOLVER.OPTIMIZER", "Adam", A_NAME)
+    # Factor on the learning rate of the layers that pretrained weights are for: the backbones of D-Net and of C-Net.
+    key("SOLVER.BACKBONE_MULTIPLIER", 1.0, at_least(0))
     # Decay, for each iteration, of a running average of the weights, which takes the place of the trained ones in the
     # rounds, in the evaluation and in the checkpoints; 0 is the paper.
     key("SOLVER.EMA_DECAY", 0.0, from_to_below(0, 1))

@@ -8,8 +8,9 @@ from detectron2.config import CfgNode
 
 from .errors import InputError
 
-# Profile -> how the name of a configuration file ends: small compute on a CPU, and the paper's values.
-PROFILES = {"cpu": "_cpu", "paper": ""}
+# Profile -> how the name of a configuration file ends: small compute on a CPU, the same from random initialisation, and
+# the paper's values.
+PROFILES = {"cpu": "_cpu", "scratch": "_scratch", "paper": ""}
 
 PAPER_METRICS = ("accuracy", "sensitivity", "specificity", "youden_index")
 
@@ -67,9 +68,9 @@ class Method:
         architecture: the network's name in Detectron2's ``META_ARCH_REGISTRY``.
         sees: what training may see.
         config: ``configs/<config>.yaml`` is the configuration that it starts from in the paper's profile,
-            ``configs/<config>_cpu.yaml`` in the one for small compute.
+            ``configs/<config>_<profile>.yaml`` in another.
         overrides: key of the configuration, such as "MODEL.RETINANET.NUM_CLASSES" -> value.
-        profiles: "paper" or "cpu" -> the same, for one of them.
+        profiles: one of :data:`PROFILES` -> the same, for it.
         trainer: a subclass of :class:`tsdd_d2.engine.trainer.Trainer`; None: that class.
         starts_from: the method whose run on the same data, fold, p and seed it goes on from.
         paper: its rows in the paper's tables.

@@ -23,8 +23,8 @@ def test_a_name_by_convention_is_found_where_the_variable_points_now(name, bbui,
 @pytest.mark.parametrize(
     "name, command",
     [
-        ("busbra_fold2_test", "python datasets/prepare_busbra.py"),
-        ("clinic_fold2_test", "python datasets/prepare_csv.py --root"),
+        ("busbra_fold2_test", "python datasets/prepare.py busbra"),
+        ("clinic_fold2_test", "python datasets/prepare.py csv"),
     ],
 )
 def test_a_data_set_that_is_not_there_names_path_variable_and_command(name, command, tmp_path, monkeypatch):

@@ -11,7 +11,7 @@ from phantom import Lesion, coarse_box, generate_phantom, lesion_mask, mask_to_b
 
 from tsdd_d2.data import validate_bbui
 
-PREPARE = pathlib.Path(__file__).parents[2] / "datasets" / "prepare_phantom.py"
+PREPARE = str(pathlib.Path(__file__).parents[2] / "datasets" / "prepare.py")
 
 # 0.25 mm per pixel, so that lengths in mm become pixels by hand.
 SIZE = 160
@@ -221,14 +221,14 @@ def test_arguments_out_of_range_are_refused_and_nothing_is_written(tmp_path, nam
 def run_prepare(*arguments):
     """The exit code of the script."""
     try:
-        return runpy.run_path(PREPARE)["main"](arguments)
+        return runpy.run_path(PREPARE)["main"](["phantom", *arguments])
     except SystemExit as end:
         return end.code
 
 
 def test_prepare_writes_the_splits_into_the_default_folder(tmp_path, monkeypatch, capsys):
     monkeypatch.setenv("DETECTRON2_DATASETS", str(tmp_path))
-    options = "--patients", "8", "--images-per-patient", "1", "--size", "48", "--num-folds", "2"
+    options = "--patients", "8", "--images-per-patient", "1", "--size", "48", "--folds", "2"
     assert run_prepare(*options) == 0
     root = tmp_path / "phantom"
     written = contents(root)
@@ -247,9 +247,9 @@ def test_prepare_writes_the_splits_into_the_default_folder(tmp_path, monkeypatch
 @pytest.mark.parametrize(
     "options",
     [
-        ("--num-folds", "1"),
+        ("--folds", "1"),
         ("--patients", "9"),
-        ("--patients", "7", "--num-folds", "2"),
+        ("--patients", "7", "--folds", "2"),
         ("--coarseness", "2"),
         ("--size", "8"),
     ],

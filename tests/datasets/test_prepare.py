@@ -1,5 +1,6 @@
 import collections
 import contextlib
+import hashlib
 import io
 import os
 import pathlib
@@ -13,33 +14,32 @@ import pytest
 from tsdd_d2.data import validate_splits
 from tsdd_d2.data.files import read_json
 
-SCRIPTS = pathlib.Path(__file__).parents[2] / "datasets"
+SCRIPT = str(pathlib.Path(__file__).parents[2] / "datasets" / "prepare.py")
 SPLITS = ("train", "val", "test")
 
 
-def run(script, *arguments):
-    """Exit code, standard output and standard error of a script, run as by `python` but in this process."""
+def run(*arguments):
+    """Exit code, standard output and standard error of prepare.py, run as by `python` but in this process."""
     code, out, err = 0, io.StringIO(), io.StringIO()
-    path = str(SCRIPTS / f"prepare_{script}.py")
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(sys, "argv", [path, *map(str, arguments)])
+        patch.setattr(sys, "argv", [SCRIPT, *map(str, arguments)])
         with contextlib.redirect_stdout(out), contextlib.redirect_stderr(err):
             try:
-                runpy.run_path(path, run_name="__main__")
+                runpy.run_path(SCRIPT, run_name="__main__")
             except SystemExit as end:
                 code = end.code or 0
     return code, out.getvalue(), err.getvalue()
 
 
-def prepare(script, *arguments):
-    code, out, err = run(script, *arguments)
+def prepare(*arguments):
+    code, out, err = run(*arguments)
     assert code == 0, err
     return out
 
 
-def refuse(script, output, *arguments):
+def refuse(name, output, *arguments):
     """The message of a call that must fail with exit code 2 and write nothing."""
-    code, _, err = run(script, *arguments, "--output", output)
+    code, _, err = run(name, *arguments, "--output", output)
     assert code == 2
     assert not pathlib.Path(output).exists()
     return err
@@ -106,6 +106,8 @@ def busbra(tmp_path):
         for side in "lr":
             name = f"bus_{case:04d}-{side}"
             write_image(root / f"Images/{name}.png")
+            # as published: BBOX begins one pixel beside the mask's box, and its sides are one short
+            write_image(root / f"Masks/mask_{name[4:]}.png", value=0, box=(case - 1, 1, 11, 9))
             table.append(f'{name},{case},some,{pathology},4,GE,40,30,left,"[{case},2,10,8]"')
             folds.append(f"{name},{pathology},{1 + case % 4},1")
     (root / "bus_data.csv").write_text("\n".join(table) + "\n")
@@ -119,7 +121,7 @@ def test_busbra_takes_the_official_tables_and_test_folds(busbra, monkeypatch):
     output = busbra / "annotations"
     images = all_images(output)
     entry = images["Images/bus_0013-r.png"]
-    assert (entry["patient_id"], entry["category_id"], entry["boxes"]) == ("13", 2, [[13.0, 2.0, 10.0, 8.0]])
+    assert (entry["patient_id"], entry["category_id"], entry["boxes"]) == ("13", 2, [[12.0, 1.0, 11.0, 9.0]])
     assert (entry["height"], entry["width"]) == (30, 40)
     assert len(images) == 40
     tested = {int(image["patient_id"]) for image in read_fold(output, 2)["test"]["images"]}
@@ -130,9 +132,23 @@ def test_busbra_takes_the_official_tables_and_test_folds(busbra, monkeypatch):
     assert ["all", "40", "24", "16", "20", "12", "8", "40", "40"] in cells(printed)
 
 
+def test_busbra_published_boxes_give_the_bytes_that_the_committed_results_name(busbra, tmp_path):
+    """Their checksum was taken before there was a choice."""
+    printed = prepare("busbra", "--root", busbra, "--output", tmp_path / "out", "--boxes", "published")
+    digest = hashlib.sha256(b"".join(path.read_bytes() for path in sorted((tmp_path / "out").iterdir())))
+    assert digest.hexdigest() == "0fdb31d2453b4e608d13e7f6b0ccac256d75fc5bb19189705cc07effe127c85d"
+    assert "x +1, y +1, width -1, height -1" in printed
+
+
+def test_busbra_warns_of_a_box_that_does_not_fit_its_mask(busbra, tmp_path):
+    write_image(busbra / "Masks/mask_0002-l.png", value=0, box=(20, 1, 11, 9))
+    printed = prepare("busbra", "--root", busbra, "--output", tmp_path / "out", "--boxes", "published")
+    assert [x for x in printed.splitlines() if "do not fit" in x and "bus_0002-l" in x]
+
+
 def test_busbra_random_folds_and_identical_bytes(busbra, tmp_path):
     for name in ("first", "second"):
-        prepare("busbra", "--root", busbra, "--folds", "random", "--seed", 3, "--output", tmp_path / name)
+        prepare("busbra", "--root", busbra, "--folds", 5, "--seed", 3, "--output", tmp_path / name)
     assert_folds_are_valid(tmp_path / "first", busbra, range(1, 6))
     for path in (tmp_path / "first").iterdir():
         assert path.read_bytes() == (tmp_path / "second" / path.name).read_bytes()
@@ -141,6 +157,7 @@ def test_busbra_random_folds_and_identical_bytes(busbra, tmp_path):
 
 def test_busbra_takes_the_size_of_an_image_that_the_table_gets_wrong(busbra, tmp_path):
     write_image(busbra / "Images/bus_0002-l.png", size=(20, 40))
+    write_image(busbra / "Masks/mask_0002-l.png", value=0, size=(20, 40), box=(1, 1, 11, 9))
     printed = prepare("busbra", "--root", busbra, "--output", tmp_path / "out")
     assert "bus_0002-l has 40x20 pixels, the table says 40x30" in printed
     assert all_images(tmp_path / "out")["Images/bus_0002-l.png"]["height"] == 20
@@ -170,7 +187,7 @@ def test_busbra_takes_a_part_whose_table_is_cut_down(busbra, tmp_path):
 
 
 def test_busbra_refuses_a_missing_folder_or_table(busbra, tmp_path):
-    assert "bus_data.csv does not exist" in refuse("busbra", tmp_path / "out", "--root", tmp_path / "none")
+    assert str(tmp_path / "none") in refuse("busbra", tmp_path / "out", "--root", tmp_path / "none")
     (busbra / "5-fold-cv.csv").unlink()
     assert "5-fold-cv.csv does not exist" in refuse("busbra", tmp_path / "out", "--root", busbra)
 
@@ -184,7 +201,7 @@ def test_busbra_refuses_a_missing_folder_or_table(busbra, tmp_path):
         (
             "[5,2,10,8]",
             "[35,2,10,8]",
-            "line 10 (bus_0005-l): 'bbox' [35.0, 2.0, 10.0, 8.0] leaves the image of 40x30 pixels",
+            "line 10 (bus_0005-l): Images/bus_0005-l.png: 'bbox' [35.0, 2.0, 10.0, 8.0] leaves the image of 40x30 pixels",
         ),
         ('-r,20,some,malignant,4,GE,40,30,left,"[20,2,10,8]"', "-r,20,some,mal", "line 41: nothing in Width, Height, BBOX"),
     ],
@@ -192,7 +209,7 @@ def test_busbra_refuses_a_missing_folder_or_table(busbra, tmp_path):
 def test_busbra_refuses_a_broken_table(old, new, words, busbra, tmp_path):
     table = busbra / "bus_data.csv"
     table.write_text(table.read_text().replace(old, new))
-    assert words in refuse("busbra", tmp_path / "out", "--root", busbra)
+    assert words in refuse("busbra", tmp_path / "out", "--root", busbra, "--boxes", "published")
 
 
 def test_busbra_names_the_line_that_is_cut_off_in_the_table_of_folds(busbra, tmp_path):
@@ -221,7 +238,7 @@ def real_busbra(tmp_path_factory):
     if not (root / "bus_data.csv").is_file():
         pytest.skip("BUS-BRA is not below $DETECTRON2_DATASETS")
     output = tmp_path_factory.mktemp("busbra")
-    prepare("busbra", "--root", root, "--output", output)
+    prepare("busbra", "--root", root, "--output", output, "--boxes", "published")
     return root, output
 
 
@@ -230,6 +247,14 @@ def test_real_busbra_is_valid_and_patient_disjoint(real_busbra):
     folds = sorted(int(path.name[4]) for path in output.glob("fold*_test.json"))
     assert set(folds) >= {1, 2, 3, 4}
     assert_folds_are_valid(output, root, folds)
+
+
+def test_real_busbra_has_the_checksum_of_the_committed_results(real_busbra):
+    root, output = real_busbra
+    if len((root / "bus_data.csv").read_text().splitlines()) != 1 + 1492:
+        pytest.skip("the committed results are of folds 1 to 4 alone")
+    digest = hashlib.sha256((output / "fold1_test.json").read_bytes()).hexdigest()
+    assert digest == "ed9ef07599892ea9f128c340de96afcabc0be32c474579b1a83f13755c63d992"
 
 
 def test_real_busbra_has_the_official_test_fold_and_70_10_20(real_busbra):
@@ -323,7 +348,7 @@ def test_busi_ignores_an_empty_mask_with_a_warning(flat_busi, tmp_path):
 def test_busi_refuses_a_missing_folder(flat_busi, tmp_path):
     (flat_busi / "malignant").rename(tmp_path / "elsewhere")
     assert "has no folder malignant" in refuse("busi", tmp_path / "out", "--root", flat_busi)
-    assert "has no folder benign, malignant" in refuse("busi", tmp_path / "out", "--root", tmp_path / "none")
+    assert "has no folder benign, malignant" in refuse("busi", tmp_path / "out", "--root", tmp_path)
 
 
 def test_busi_names_all_masks_without_image(flat_busi, tmp_path):
@@ -411,7 +436,7 @@ def clinic(tmp_path):
 
 
 def test_csv_gives_folds_by_the_convention(clinic):
-    printed = prepare("csv", "--root", clinic, "--csv", clinic / "images.csv")
+    printed = prepare("csv", clinic / "images.csv", "--root", clinic)
     output = clinic / "annotations"
     images = all_images(output)
     assert images["scans/0_0.png"]["boxes"] == [[1.5, 2.0, 10.0, 8.0], [20.0, 10.0, 5.0, 6.0]]
@@ -425,7 +450,7 @@ def test_csv_needs_no_boxes_and_takes_another_number_of_folds(clinic, tmp_path):
     table = tmp_path / "classes.csv"
     rows = (clinic / "images.csv").read_text().splitlines()[:-1]
     table.write_text("\n".join(",".join(row.split(",")[:3]) for row in rows) + "\n")
-    prepare("csv", "--root", clinic, "--csv", table, "--num-folds", 3, "--output", tmp_path / "out")
+    prepare("csv", table, "--root", clinic, "--folds", 3, "--output", tmp_path / "out")
     assert len(list((tmp_path / "out").iterdir())) == 9
     assert_folds_are_valid(tmp_path / "out", clinic, range(1, 4))
 
@@ -443,8 +468,7 @@ def test_csv_needs_no_boxes_and_takes_another_number_of_folds(clinic, tmp_path):
         (
             "P3,benign,1.5,2",
             "P3,benign,35,2",
-            "images.csv cannot be used; correct these rows:\n"
-            "  - line 8: scans/3_0.png: 'bbox' [35.0, 2.0, 10.0, 8.0] leaves the image of 40x30 pixels\n",
+            "line 8: scans/3_0.png: 'bbox' [35.0, 2.0, 10.0, 8.0] leaves the image of 40x30 pixels\n",
         ),
         ("P3,benign,1.5,2,10,8", "P3,benign,1,2,0,8", "line 8: scans/3_0.png: 'bbox' [1.0, 2.0, 0.0, 8.0] has no area"),
         ("P0,Benign,20,10,5,6", "P0,Benign,1.5,2.0,10,8", "line 26: scans/0_0.png: its ROI is that of line 2"),
@@ -453,7 +477,7 @@ def test_csv_needs_no_boxes_and_takes_another_number_of_folds(clinic, tmp_path):
             "./scans/0_0.png,P0,benign",
             "scans/0_0.png: its rows disagree on file_name: ./scans/0_0.png, scans/0_0.png (lines 2, 26)",
         ),
-        ("P0,Benign", "P0,Malignant", "scans/0_0.png: its rows disagree on category_id: 1, 2"),
+        ("P0,Benign", "P0,Malignant", "scans/0_0.png: its rows disagree on class: benign, malignant"),
         ("P0,Benign", "P9,Benign", "scans/0_0.png: its rows disagree on patient_id: P0, P9"),
         ("scans/3_0.png", "scans/none.png", "scans/none.png does not exist"),
     ],
@@ -461,13 +485,13 @@ def test_csv_needs_no_boxes_and_takes_another_number_of_folds(clinic, tmp_path):
 def test_csv_refuses_a_broken_table(old, new, words, clinic, tmp_path):
     table = clinic / "images.csv"
     table.write_text(table.read_text().replace(old, new))
-    assert words in refuse("csv", tmp_path / "out", "--root", clinic, "--csv", table)
+    assert words in refuse("csv", tmp_path / "out", table, "--root", clinic)
 
 
 def test_csv_of_another_encoding(clinic, tmp_path):
     table = clinic / "images.csv"
     table.write_bytes(table.read_text().replace("P3", "Müller").encode("cp1252"))
-    assert "images.csv is no CSV file in UTF-8" in refuse("csv", tmp_path / "out", "--root", clinic, "--csv", table)
+    assert "images.csv is no CSV file in UTF-8" in refuse("csv", tmp_path / "out", table, "--root", clinic)
 
 
 def test_csv_tells_the_problems_of_all_rows_images_and_boxes_by_line(clinic, tmp_path):
@@ -476,20 +500,19 @@ def test_csv_tells_the_problems_of_all_rows_images_and_boxes_by_line(clinic, tmp
     table.write_text(broken)
     (clinic / "scans/9_1.png").write_bytes(b"broken")
     (clinic / "scans/10_0.png").unlink()
-    problems = refuse("csv", tmp_path / "out", "--root", clinic, "--csv", table).splitlines()[1:]
-    assert [problem.split(":")[0] for problem in problems] == ["  - line 8", "  - line 18", "  - line 21", "  - line 22"]
-    assert "patient_id is empty; unknown class 'cyst', expected benign or malignant; x, y, w, h must be" in problems[0]
-    assert "scans/8_0.png: 'bbox' [38.0, 2.0, 10.0, 8.0] leaves the image" in problems[1]
-    assert "9_1.png cannot be decoded" in problems[2] and "10_0.png does not exist" in problems[3]
+    problems = refuse("csv", tmp_path / "out", table, "--root", clinic).splitlines()[1:]
+    lines = {number: [x for x in problems if x.startswith(f"  - line {number}:")] for number in (8, 18, 21, 22)}
+    assert ["patient_id" in x for x in lines[8]] == [True, False] and "x, y, w, h" in lines[8][1]
+    assert [file_name in lines[number][0] for number, file_name in ((18, "8_0.png"), (21, "9_1.png"), (22, "10_0.png"))]
 
 
 def test_a_file_that_cannot_be_written_is_named_and_the_others_stay(clinic):
     table, output = clinic / "images.csv", clinic / "annotations"
-    prepare("csv", "--root", clinic, "--csv", table)
+    prepare("csv", table, "--root", clinic)
     before = {path: path.read_bytes() for path in output.iterdir() if path.name != "fold5_val.json"}
     (output / "fold5_val.json").unlink()
     (output / "fold5_val.json").mkdir()
-    code, _, err = run("csv", "--root", clinic, "--csv", table, "--seed", 1)
+    code, _, err = run("csv", table, "--root", clinic, "--seed", 1)
     assert code == 2 and f"cannot be written to {output}" in err and "fold5_val.json" in err
     assert {path: path.read_bytes() for path in output.iterdir() if path.is_file()} == before
 
@@ -498,19 +521,14 @@ def test_csv_takes_rows_that_end_before_the_box(clinic, tmp_path):
     table = tmp_path / "images.csv"
     table.write_text((clinic / "images.csv").read_text().replace(",,,,", ""))
     for path, output in ((clinic / "images.csv", "full"), (table, "short")):
-        prepare("csv", "--root", clinic, "--csv", path, "--output", tmp_path / output)
+        prepare("csv", path, "--root", clinic, "--output", tmp_path / output)
     assert all_images(tmp_path / "short") == all_images(tmp_path / "full")
 
 
-@pytest.mark.parametrize("script", ["busbra", "busi", "csv", "phantom"])
+@pytest.mark.parametrize("name", ["busbra", "csv", "phantom"])
 @pytest.mark.parametrize("seed", ["-1", "4294967296", "1.5"])
-def test_a_seed_of_another_kind_is_refused(script, seed, tmp_path):
-    required = ("--csv", tmp_path / "images.csv") if script == "csv" else ()
-    code, _, err = run(script, "--root", tmp_path / "none", *required, "--seed", seed)
+def test_a_seed_of_another_kind_is_refused(name, seed, tmp_path):
+    source = (tmp_path / "images.csv",) if name == "csv" else ()
+    code, _, err = run(name, *source, "--root", tmp_path / "none", "--seed", seed)
     assert code == 2 and f"--seed: must be an integer from 0 to 4294967295, found '{seed}'" in err
     assert not (tmp_path / "none").exists()
-
-
-@pytest.mark.parametrize("script", ["busbra", "busi", "csv"])
-def test_help_has_examples(script):
-    assert f"python datasets/prepare_{script}.py" in prepare(script, "--help")

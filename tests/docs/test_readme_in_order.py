@@ -6,6 +6,8 @@ import shutil
 import subprocess
 import sys
 
+import cv2
+import numpy as np
 import pytest
 
 from ..conftest import ROOT, make_tiny_dataset
@@ -42,7 +44,8 @@ def folder(tmp_path, monkeypatch):
     for name in ("scans", "more_scans"):
         (work / name).mkdir()
         shutil.copy(images[0], work / name / f"{name}.png")
-    (data / "busbra" / "Images").mkdir(parents=True)
+    for name in ("Images", "Masks"):
+        (data / "busbra" / name).mkdir(parents=True)
     table = ["ID,Case,Histology,Pathology,BIRADS,Device,Width,Height,Side,BBOX"]
     folds = ["ID,Pathology,kFold,valid_1"]
     mine = ["file_name,patient_id,class,x,y,w,h"]
@@ -50,6 +53,9 @@ def folder(tmp_path, monkeypatch):
         patient, name = number // 2 + 1, f"bus_{number // 2 + 1:04d}-{'lr'[number % 2]}"
         pathology = "benign" if patient % 2 else "malignant"
         shutil.copy(image, data / "busbra" / "Images" / f"{name}.png")
+        mask = np.zeros((64, 72), np.uint8)
+        mask[11:32, 9 + patient : 36 + patient] = 255
+        cv2.imwrite(str(data / "busbra" / "Masks" / f"{name.replace('bus_', 'mask_')}.png"), mask)
         table.append(f'{name},{patient},some,{pathology},4,GE,72,64,left,"[{10 + patient},12,26,20]"')
         folds.append(f"{name},{pathology},{1 + patient // 2 % 4},1")
         mine.append(f"images/{image.name},{patient},{pathology},{10 + patient},12,26,20")
@@ -75,7 +81,7 @@ def test_all_commands_in_order(folder):
         result = subprocess.run([sys.executable, *words[1:]], cwd=folder, capture_output=True, text=True)
         assert result.returncode == 0, f"{command}\n{result.stdout[-2000:]}{result.stderr[-2000:]}"
         done.append(words[1])
-    assert {"datasets/prepare_busbra.py", "tools/train_net.py", "tools/reproduce.py"} <= set(done)
+    assert {"datasets/prepare.py", "tools/train_net.py", "tools/reproduce.py"} <= set(done)
     assert {"model.pth", "model.onnx", "out"} <= set(os.listdir(folder))
     assert len((folder / "out" / "predictions.jsonl").read_text().splitlines()) == 2
     assert os.path.isfile(folder / "output" / "p02" / "tsddnet_stage1" / "review.html")

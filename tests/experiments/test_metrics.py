@@ -13,6 +13,7 @@ from tsdd_d2.experiments.metrics import (
     compare_all,
     gain,
     group_metrics,
+    localisation,
     metric_differences,
     pooled,
     roc_band,
@@ -89,6 +90,16 @@ def test_brier_score():
     result = brier_score(x, FEW)
     assert result.mean == pytest.approx((0.01 + 0.36 + 0.09 + 0) / 4)
     assert (result.low, result.high) == pytest.approx((0.045, 0.185))  # one of the two patients twice
+
+
+def test_localisation():
+    x = entry("retinanet", [0.1, 0.6, 0.7, 1.0], [0, 0, 1, 1])
+    # an IoU of 1, one of 1/4, nothing found, and an image without manual ROI, which does not count
+    boxes = [([0, 0, 4, 4], [0, 0, 4, 4]), ([0, 0, 2, 2], [0, 0, 4, 4]), (None, [0, 0, 4, 4]), ([0, 0, 4, 4], None)]
+    for record, (box, roi) in zip(x.result.predictions["tiny_fold1_test"], boxes):
+        record.update(box=box, roi=roi)
+    found = localisation(groups_of(x)[0], FEW)
+    assert (found["mean IoU"].mean, found["IoU ≥ 0.5"].mean) == pytest.approx((1.25 / 3, 1 / 3))
 
 
 def test_roc_band_encloses_the_mean_auc():

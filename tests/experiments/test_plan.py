@@ -51,7 +51,7 @@ def test_all_folds_are_those_with_a_test_split(tiny_dataset):
     for name in ("fold10_test.json", "fold3_test.json", "fold4_train.json", "fold5_test.json.bak"):
         (tiny_dataset / "annotations" / name).write_text("{}")
     assert existing_folds("tiny") == [1, 3, 10]
-    with pytest.raises(InputError, match="python datasets/prepare_busbra.py"):
+    with pytest.raises(InputError, match="python datasets/prepare.py busbra"):
         existing_folds("busbra")
 
 

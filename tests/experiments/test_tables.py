@@ -159,8 +159,10 @@ def test_gains():
 
 def test_probabilities():
     some, none = groups_of(random_entry("retinanet", 1), missing("faster_rcnn", 1))
-    table = probabilities_table("t", "T", [(some, METRICS["AUC"], Estimate(0.2, None, 0.1, 0.3)), (none, None, None)])
+    estimates = {"AUC": METRICS["AUC"], "Brier score": Estimate(0.2, None, 0.1, 0.3)}
+    table = probabilities_table("t", "T", [(some, estimates), (none, {})])
     assert [row["Brier score"] for row in table.rows] == ["0.200 (0.100–0.300)", "missing"]
+    assert [row["mean IoU"] for row in table.rows] == ["–", "missing"]
     assert table.records[0]["Brier_score_high"] == 0.3
 
 

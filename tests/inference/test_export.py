@@ -155,6 +155,8 @@ def test_bad_requests(stage2, tmp_path, monkeypatch):
         export_model(stage2, tmp_path / "model.pb")
     with pytest.raises(InputError, match="at least 1, not 0"):
         export_model(stage2, tmp_path / "model.onnx", batch_size=0)
+    with pytest.raises(InputError, match="1 in 8 bits, not 2"):
+        export_model(stage2, tmp_path / "model.onnx", batch_size=2, calibration=[None])
     monkeypatch.setattr(tsdd_d2.inference.export, "PACKAGES", ("onnx", "no_such_package"))
     with pytest.raises(InputError, match=r"needs no_such_package: pip install .*\[export\]"):
         export_model(stage2, tmp_path / "model.onnx")

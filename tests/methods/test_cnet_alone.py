@@ -16,7 +16,7 @@ from .tiny import images_trained_on, tiny_overrides
 
 
 def configuration(method, tmp_path):
-    return load_config(opts=[*tiny_overrides(), "OUTPUT_DIR", str(tmp_path)], method=method)
+    return load_config(opts=[*tiny_overrides(), "OUTPUT_DIR", str(tmp_path)], method=method, profile="scratch")
 
 
 @pytest.mark.parametrize("method, num_images", [("cnet_oracle", 8), ("cnet_whole_image", 16)])

@@ -16,7 +16,7 @@ METHODS = ["retinanet", "faster_rcnn"]
 
 
 def configuration(method, output_dir, *overrides):
-    return load_config(opts=[*tiny_overrides(), "OUTPUT_DIR", str(output_dir), *overrides], method=method)
+    return load_config(opts=[*tiny_overrides(), "OUTPUT_DIR", str(output_dir), *overrides], method=method, profile="scratch")
 
 
 def train(cfg, resume=False):

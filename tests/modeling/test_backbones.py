@@ -6,6 +6,7 @@ import torch
 from detectron2.modeling import build_backbone, build_model
 from tsdd_d2.engine.checkpoint import load_weights
 from tsdd_d2.engine.setup import load_config
+from tsdd_d2.engine.trainer import Trainer
 from tsdd_d2.errors import InputError
 from tsdd_d2.modeling.backbones import TimmBackbone, create
 from tsdd_d2.modeling.weights import fetch, load_part, statistics
@@ -116,3 +117,54 @@ def test_a_package_that_is_not_installed_names_what_pip_installs(monkeypatch):
 def test_weights_of_another_network_are_refused(lite0, tiny_cfg):
     with pytest.raises(InputError, match=r"not in the network: conv_stem\.weight"):
         load_part(build_model(tiny_cfg).cnet.resnet, fetch(LITE0), "MODEL.CNET.WEIGHTS", LITE0)
+
+
+@pytest.mark.parametrize("backbone", ["efficientnet_lite0", "resnet18"])
+def test_a_grey_stem_is_three_equal_channels(backbone, lite0):
+    """TimmBackbone and C-Net with one channel, and the same weights with three."""
+    whole = lite0 if backbone == "efficientnet_lite0" else create(backbone).eval()
+    grey = torch.rand(2, 1, 64, 64)
+    levels = {}
+    for channels in (1, 3):
+        network = TimmBackbone(backbone, ["res4"], channels=channels).eval()
+        load_part(network.network, whole.state_dict(), "MODEL.WEIGHTS", "somewhere")
+        with torch.no_grad():
+            levels[channels] = network(grey.expand(-1, channels, -1, -1))["res4"]
+    torch.testing.assert_close(levels[1], levels[3], rtol=1e-4, atol=1e-4)
+
+
+def test_grey_images_stay_one_channel():
+    cfg = load_config(TINY_CONFIG, [*ON_LITE0, "INPUT.FORMAT", "L", "MODEL.PIXEL_MEAN", "[30.0, 60.0, 90.0]"])
+    assert cfg.MODEL.PIXEL_MEAN == [60.0] and len(cfg.MODEL.PIXEL_STD) == 1
+    model = build_model(cfg)
+    image = torch.zeros(1, 64, 64, dtype=torch.uint8)
+    assert model.dnet.preprocess_image([{"image": image}]).tensor.shape == (1, 1, 64, 64)
+    assert (
+        model.cnet.resnet.conv_stem.weight.shape[1]
+        == model.dnet.backbone.body.bottom_up.network.conv_stem.weight.shape[1]
+        == 1
+    )
+    with pytest.raises(InputError, match="PIXEL_MEAN"):
+        load_config(TINY_CONFIG, ["MODEL.PIXEL_MEAN", "[60.0]"])
+
+
+@pytest.mark.parametrize(
+    "backbone, first", [("efficientnet_lite0", "blocks.2"), ("resnet18", "layer2"), ("convnext_atto", "stages_1")]
+)
+def test_what_is_frozen_stays_as_it_is_loaded(backbone, first):
+    network = TimmBackbone(backbone, ["res3", "res4", "res5"], freeze_at=2).train()
+    trained = [k for k, v in network.network.named_parameters() if v.requires_grad]
+    assert trained[0].startswith(first) and not any(k.startswith("conv_stem") for k in trained)
+    before = {k: v.clone() for k, v in network.state_dict().items()}
+    network(torch.rand(2, 3, 64, 64))
+    changed = [k for k, v in network.state_dict().items() if not torch.equal(v, before[k])]
+    assert not any(k.startswith(("network.conv_stem", "network.bn1", "network.blocks.1")) for k in changed)
+
+
+def test_the_pretrained_layers_have_their_own_learning_rate():
+    cfg = load_config(TINY_CONFIG, [*ON_LITE0, "SOLVER.BASE_LR", "0.5", "SOLVER.BACKBONE_MULTIPLIER", "0.5"])
+    model = build_model(cfg)
+    rates = {id(p): x["lr"] for x in Trainer.build_optimizer(cfg, model).param_groups for p in x["params"]}
+    expected = {"dnet.backbone.body.bottom_up.network.conv_stem.weight": 0.25, "cnet.resnet.conv_stem.weight": 0.25}
+    expected.update({"dnet.backbone.body.fpn_lateral3.weight": 0.5, "cnet.classifier.weight": 0.5})
+    assert {k: rates[id(model.get_parameter(k))] for k in expected} == expected

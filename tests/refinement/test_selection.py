@@ -1,7 +1,7 @@
 import pytest
 import torch
 
-from tsdd_d2.refinement.selection import ROISlots, build_selection_rule, pseudo_label_rois, select_rois
+from tsdd_d2.refinement.selection import ROISlots, averaged_rois, build_selection_rule, pseudo_label_rois, select_rois
 
 NAN = float("nan")
 NONE = -float("inf")
@@ -78,6 +78,35 @@ def test_pseudo_labels_follow_dnet_and_leave_manual_rois():
     )
     assert selection.replaced.tolist() == [False, True, False]
     assert selection.boxes[1].tolist() == [0, 0, 10, 8]  # the first candidate, whatever its class score
+
+
+def test_the_mean_of_the_manual_roi_and_dnets_first_box():
+    """Centres (5, 5) and (5, 4), sides 10 x 10 and 10 x 8; half way between are (5, 4.5) and 10 x the square root of 80."""
+    slots = rows(
+        4,
+        manual_boxes=[[0.0, 0.0, 10.0, 10.0], [NAN] * 4, [0.0, 0.0, 10.0, 10.0], [0.0, 0.0, 10.0, 10.0]],
+        current_boxes=[[50.0, 50.0, 60.0, 60.0]] * 4,  # of an earlier round, which counts for nothing
+        candidate_scores=[[0.4, 0.9], [0.4, 0.9], [0.4, 0.9], [NONE, 0.9]],
+        locked=[False, False, True, False],
+    )
+    selection = averaged_rois(slots, weight_of_dnet=0.5)
+    assert selection.replaced.tolist() == [True, True, False, False]
+    half = 80**0.5 / 2
+    assert selection.boxes[0].tolist() == pytest.approx([0, 4.5 - half, 10, 4.5 + half], abs=1e-5)
+    assert selection.boxes[1].tolist() == [0, 0, 10, 8]  # nobody drew one: D-Net's
+    assert selection.boxes[2:].tolist() == [[50, 50, 60, 60]] * 2
+    assert selection.scores.tolist() == pytest.approx([0.4, 0.4, 0.5, 0.5])
+    assert averaged_rois(slots, 1.0).boxes[0].tolist() == pytest.approx([0, 0, 10, 8])
+    # the IoU of D-Net's box with the manual ROI is 0.8
+    assert averaged_rois(slots, 0.5, min_iou_with_manual=0.79).replaced.tolist() == [True, True, False, False]
+    assert averaged_rois(slots, 0.5, min_iou_with_manual=0.81).replaced.tolist() == [False, True, False, False]
+
+
+def test_a_configuration_names_the_weight_of_the_mean(tiny_cfg):
+    tiny_cfg.REFINEMENT.RULE, tiny_cfg.REFINEMENT.WEIGHT_OF_DNET = "averaged", 1.0
+    tiny_cfg.REFINEMENT.MIN_IOU_WITH_MANUAL = 0.0
+    slots = rows(1, manual_boxes=[[0.0, 0.0, 10.0, 10.0]])
+    assert build_selection_rule(tiny_cfg)(slots).boxes[0].tolist() == pytest.approx([0, 0, 10, 8])
 
 
 def test_a_configuration_names_its_rule_and_its_bound(tiny_cfg):

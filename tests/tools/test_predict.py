@@ -84,6 +84,25 @@ def test_each_frame_of_a_dicom_file(predict, tmp_path):
     assert all((tmp_path / "out" / x["picture"]).is_file() for x in lines)
 
 
+def test_without_a_folder_the_predictions_are_printed(model, images, tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    before = sorted(os.listdir(tmp_path))
+    (images / "c.png").write_bytes(b"no image")
+    arguments = ["--model", model, "--input", str(images / "*.png")]
+    expected = Predictor(load_model(model))([str(images / "a.png"), str(images / "b.png")])
+
+    assert main_of("predict")([*arguments, "--json"]) == 1  # c.png
+    lines = [json.loads(line) for line in capsys.readouterr().out.splitlines()]
+    assert [x["file_name"] for x in lines] == [x.file_name for x in expected]
+    assert [x["malignancy"] for x in lines] == pytest.approx([x.malignancy for x in expected], abs=1e-5)
+    assert [x["predicted_class"] for x in lines] == [x.predicted_class for x in expected]
+
+    assert main_of("predict")(arguments) == 1
+    words = capsys.readouterr().out.splitlines()
+    assert all(x.file_name in line and x.predicted_class in line for x, line in zip(expected, words, strict=True))
+    assert sorted(os.listdir(tmp_path)) == before
+
+
 def test_a_broken_file_is_reported_and_left_out(predict, images, tmp_path, capsys):
     (images / "aa.png").write_bytes(b"no image")
     (images / "ab.dcm").write_bytes(b"no DICOM")

@@ -47,7 +47,7 @@ def test_without_training_folds_are_those_of_the_runs(reproduce, tiny_dataset, t
     assert reproduce("table1", "--methods", "retinanet", "--p", "0.5", "--no-train") == 0
     assert table_of(tmp_path / "out" / "results")["retinanet"]["folds"] == "1"
     assert reproduce("table1", "--methods", "retinanet", "--p", "0.5") == 2
-    assert "prepare_csv.py" in capsys.readouterr().err
+    assert "prepare.py csv" in capsys.readouterr().err
     assert reproduce("table1", "--no-train", output="empty") == 2
 
 

@@ -11,7 +11,10 @@ import cv2
 import pytest
 import torch
 
+from detectron2.modeling import build_model
+from tsdd_d2 import save_model
 from tsdd_d2.data.files import read_json, write_json
+from tsdd_d2.engine.setup import load_config
 
 from ..conftest import ROOT, TINY_CONFIG
 
@@ -178,11 +181,8 @@ def test_no_run_to_look_at(tool, tmp_path, capsys):
     assert "config.yaml" in capsys.readouterr().err and os.listdir(tmp_path) == []
 
 
-@pytest.mark.parametrize("task", ["round", "dnet-step", "stage2-step", "predict", "export"])
+@pytest.mark.parametrize("task", ["round", "dnet-step", "stage2-step", "assembly"])
 def test_benchmarks_end_with_their_ratio(task):
-    if task == "export":
-        pytest.importorskip("onnxscript", reason="needs the extra: pip install -e '.[export]'")
-        pytest.importorskip("onnxruntime", reason="needs the extra: pip install -e '.[export]'")
     first_stage = task in ("round", "dnet-step")
     config_file = TINY_CONFIG if first_stage else os.path.join(ROOT, "tests", "tiny_stage2.yaml")
     side = 64 if task in ("round", "stage2-step") else 128
@@ -190,6 +190,33 @@ def test_benchmarks_end_with_their_ratio(task):
     result = run("benchmark.py", "--task", task, *arguments)
     assert result.returncode == 0, result.stderr
     assert float(result.stdout.split()[-1]) > 0
+
+
+def test_prediction_is_timed_and_its_auc_compared(tmp_path):
+    pytest.importorskip("onnxscript", reason="needs the extra: pip install -e '.[export]'")
+    pytest.importorskip("onnxruntime", reason="needs the extra: pip install -e '.[export]'")
+    name = "test_efficientnet"
+    backbone = ["MODEL.BACKBONE.NAME", "build_timm_fpn_backbone", "MODEL.BACKBONE.MODEL", name, "MODEL.CNET.BACKBONE", name]
+    cfg = load_config(TINY_CONFIG, backbone)
+    training_set = {"name": "tiny_fold1_train", "sha256": ""}
+    save_model(tmp_path / "model.pth", cfg, build_model(cfg), threshold=0.5, training_set=training_set)
+    arguments = [
+        "--model",
+        tmp_path / "model.pth",
+        "--config-file",
+        TINY_CONFIG,
+        "--repeats",
+        1,
+        "--batch-size",
+        2,
+        "--peer",
+    ]
+    result = run("benchmark.py", "--task", "predict", *arguments)
+    assert result.returncode == 0, result.stderr
+    printed = result.stdout
+    exact, float32, _ = (float(x) for x in re.findall(r"^AUC on 8 test images, .*: (\S+)$", printed, re.MULTILINE))
+    assert float32 == exact
+    assert "ONNX in int8, 2 image(s): " in printed and float(printed.split()[-1]) > 0
 
 
 @pytest.mark.parametrize(

@@ -1,6 +1,6 @@
 """
 Data sets by convention. The folder D below $DETECTRON2_DATASETS (default "datasets", as in Detectron2) holds
-the images of a data set in their own layout and `annotations/<split>.json`, as `datasets/prepare_*.py` write
+the images of a data set in their own layout and `annotations/<split>.json`, as `datasets/prepare.py` writes
 them; this split is registered as "<D>_<split>", for example "busbra_fold1_train".
 
 The variable is read whenever a data set is loaded or looked up, so it may be set after the import.
@@ -90,9 +90,9 @@ def _require_annotation_file(name: str) -> None:
         return
     dataset = _CONVENTION.fullmatch(name)["dataset"]
     if dataset in BUILTIN_DATASETS:
-        command = f"python datasets/prepare_{dataset}.py"
+        command = f"python datasets/prepare.py {dataset}"
     else:
-        command = f"python datasets/prepare_csv.py --root {folder} --csv <table of your images>"
+        command = f"python datasets/prepare.py csv <table of your images> --root {folder}"
     variable = os.getenv("DETECTRON2_DATASETS")
     raise BBUIError(
         f"The data set {name!r} is not there: {json_file} does not exist. DETECTRON2_DATASETS is "

@@ -13,7 +13,7 @@ from PIL import Image, ImageOps, UnidentifiedImageError
 
 from ..errors import BBUIError
 
-__all__ = ["DecodedFile", "DecodedImages", "decode_image", "read_pixels"]
+__all__ = ["DecodedFile", "DecodedImages", "decode_image", "in_format", "read_pixels"]
 
 # EXIF and TIFF: https://www.exiv2.org/tags.html
 ORIENTATION = 274
@@ -63,14 +63,21 @@ def read_pixels(file_name: str, image_format: str) -> np.ndarray:
     B-mode images are grey, in files of colour too: one channel costs a third in everything that follows.
 
     Args:
-        image_format: "RGB" or "BGR".
+        image_format: "L" (grey), "RGB" or "BGR".
     Returns:
-        (H, W, 1) uint8 of a grey image, (H, W, 3) of any other.
+        (H, W, 1) uint8 of a grey image and in the format "L", (H, W, 3) of any other.
     """
     pixels = decode_image(file_name).pixels
     first, second, third = np.moveaxis(pixels, 2, 0)
     if np.array_equal(first, second) and np.array_equal(first, third):
         return np.ascontiguousarray(first)[:, :, None]
+    return in_format(pixels, image_format)
+
+
+def in_format(pixels: np.ndarray, image_format: str) -> np.ndarray:
+    """(H, W, 3) uint8 RGB -> (H, W, C) in "L" (one channel, Pillow's luma), "RGB" or "BGR", Detectron2's ``INPUT.FORMAT``."""
+    if image_format == "L":
+        return np.asarray(Image.fromarray(np.ascontiguousarray(pixels)).convert("L"))[:, :, None]
     return pixels[:, :, ::-1] if image_format == "BGR" else pixels
 
 

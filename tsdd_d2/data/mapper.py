@@ -2,8 +2,9 @@
 
 import contextlib
 import copy
-from typing import Callable, Dict
+from typing import Callable, Dict, Tuple
 
+import numpy as np
 import torch
 
 from detectron2.config import configurable
@@ -19,7 +20,7 @@ from .roi import is_fully_annotated, rois_xyxy
 class BBUIMapper(DatasetMapper):
     """Detectron2's mapper for boxes, and beside it:
 
-    * the three equal channels of a grey ``image`` (3, H, W) share their memory;
+    * ``image`` has one channel in the format "L"; otherwise the three equal channels of a grey one share their memory;
     * in training, ``partially_annotated`` (bool, see :func:`~tsdd_d2.data.roi.is_fully_annotated`) and ``instances``,
       both unless the ROIs are withheld, and augmentation seeded by ``draw_seed`` where :class:`~tsdd_d2.data.draws.TrainingDraws` set one;
     * at inference, ``rois``: the ROIs in the file, (M, 4) absolute XYXY in the *original* image.
@@ -69,15 +70,19 @@ class BBUIMapper(DatasetMapper):
         dataset_dict = copy.deepcopy(dataset_dict)
         pixels = self.read_pixels(dataset_dict["file_name"], self.image_format)
         utils.check_image_size(dataset_dict, pixels)
-        aug_input = T.AugInput(pixels)
-        transforms = self.augmentations(aug_input)
-        image = torch.from_numpy(aug_input.image.transpose(2, 0, 1).copy())
-        dataset_dict["image"] = image.expand(3, -1, -1)
+        pixels, transforms = self._augmented(dataset_dict, pixels)
+        image = torch.from_numpy(pixels.transpose(2, 0, 1).copy())
+        dataset_dict["image"] = image if self.image_format == "L" else image.expand(3, -1, -1)
         if self.is_train and "annotations" in dataset_dict:
             self._transform_annotations(dataset_dict, transforms, tuple(image.shape[1:]))
         else:
             dataset_dict.pop("annotations", None)
         return dataset_dict
+
+    def _augmented(self, dataset_dict: Dict, pixels: np.ndarray) -> Tuple[np.ndarray, T.TransformList]:
+        aug_input = T.AugInput(pixels)
+        transforms = self.augmentations(aug_input)
+        return aug_input.image, transforms
 
 
 class MappedOnce:

@@ -8,6 +8,7 @@ import itertools
 import math
 import numbers
 import os
+import re
 from collections import Counter, defaultdict
 from typing import Any, Dict, Iterable, List, Mapping, NamedTuple, Optional, Sequence, Tuple, Union
 
@@ -15,9 +16,10 @@ from ..errors import BBUIError
 from .categories import CATEGORIES, CLASS_NAMES, CONTIGUOUS_IDS
 from .files import read_json
 from .image_sizes import decode_image_files
+from .patients import look_alikes
 from .roi import REFINED, ROI_SOURCES
 
-__all__ = ["box_problems", "read_valid_bbui", "validate_bbui", "validate_splits"]
+__all__ = ["box_problems", "read_valid_bbui", "reason_against_round", "validate_bbui", "validate_splits"]
 
 Path = Union[str, os.PathLike]
 
@@ -27,6 +29,9 @@ SMALLEST_SIDE = 0.01  # pixels
 MOST_ROIS = 100
 # What every reader of JSON holds exactly.
 LARGEST_ID = 2**53 - 1
+
+# A round after the first annotation, by the name of its file.
+_LATER_ROUND = re.compile(r"round_0*[1-9]")
 
 # A box clipped to the image in float32 XYXY and stored as XYWH can exceed the border by a rounding error.
 BORDER_TOLERANCE = 0.01  # pixels
@@ -40,7 +45,7 @@ def read_valid_bbui(json_file: Path) -> Dict[str, Any]:
         BBUIError: the file is missing, or with all its problems at once.
     """
     bbui = _read_bbui(json_file)
-    problems, images = _check_content(bbui)
+    problems, images = _check_content(bbui, json_file)
     _raise_if_any(problems, os.fspath(json_file), images)
     return bbui
 
@@ -56,7 +61,7 @@ def validate_bbui(bbui: Union[Path, Mapping[str, Any]], image_root: Path, decode
             If False, only the existence of the images is checked.
 
     Returns:
-        list[str]: what may be right but deserves a look: patients with images of both classes and, of decoded images,
+        list[str]: what may be right but deserves a look: patients with images of both classes, those that look alike and, of decoded images,
         the same pixels under both classes, and those with an orientation tag.
 
     Raises:
@@ -64,10 +69,10 @@ def validate_bbui(bbui: Union[Path, Mapping[str, Any]], image_root: Path, decode
     """
     source = "The annotation" if isinstance(bbui, Mapping) else os.fspath(bbui)
     content = bbui if isinstance(bbui, Mapping) else _read_bbui(bbui)
-    problems, images = _check_content(content)
+    problems, images = _check_content(content, None if isinstance(bbui, Mapping) else bbui)
     file_problems, decoded = _check_image_files(images, os.fspath(image_root), decode_images)
     _raise_if_any(problems + file_problems, source, images)
-    return _mixed_patients(images) + _turned_images(decoded) + _same_pixels_of_both_classes(decoded)
+    return _patients_to_look_at(images) + _turned_images(decoded) + _same_pixels_of_both_classes(decoded)
 
 
 def validate_splits(splits: Mapping[str, Tuple[Path, Path]], decode_images: bool = True) -> List[str]:
@@ -94,7 +99,7 @@ def validate_splits(splits: Mapping[str, Tuple[Path, Path]], decode_images: bool
         except BBUIError as error:
             problems.append(f"{name}: {error}")
             continue
-        split_problems, images = _check_content(content)
+        split_problems, images = _check_content(content, json_file)
         file_problems, decoded_of_split[name] = _check_image_files(images, os.fspath(image_root), decode_images)
         problems += [f"{name} ({os.fspath(json_file)}): {problem}" for problem in split_problems + file_problems]
         root = os.path.realpath(image_root)
@@ -114,12 +119,12 @@ def validate_splits(splits: Mapping[str, Tuple[Path, Path]], decode_images: bool
         if len(names) > 1
     ]
     _raise_if_any(problems, "The splits " + ", ".join(splits))
-    mixed = [warning for images in images_of_root.values() for warning in _mixed_patients(images)]
+    patients = [warning for images in images_of_root.values() for warning in _patients_to_look_at(images)]
     decoded = [
         x._replace(file_name=f"{x.file_name} ({name})") for name, entries in decoded_of_split.items() for x in entries
     ]
     return [
-        *mixed,
+        *patients,
         *_turned_images(decoded),
         *_same_pixels_of_both_classes(decoded),
         *_same_pixels_in_two_splits(decoded_of_split),
@@ -133,8 +138,8 @@ def _raise_if_any(problems: Sequence[str], source: str, images: Sequence[Mapping
     advice = "Correct the entries, or leave out the images named:"
     if len(images) > 1 and not any("patient_id" in image or "category_id" in image for image in images):
         advice = (
-            "No image has the fields patient_id and category_id, which annotation tools drop when they export: put them back "
-            "from the file that was imported there, by file_name (datasets/README.md describes them):"
+            "No image has the fields patient_id and category_id, which annotation tools drop when they export. `python "
+            "datasets/prepare.py coco EXPORT --like ORIGINAL` puts them back from the file that was imported there:"
         )
     raise BBUIError(f"{source}: {count}. {advice}", problems)
 
@@ -150,10 +155,35 @@ def _read_bbui(json_file: Path) -> Any:
         raise BBUIError(f"The annotation file cannot be read: {error}") from error
 
 
-def _check_content(bbui: Any) -> Tuple[List[str], List[Dict[str, Any]]]:
+def reason_against_round(bbui: Mapping[str, Any], json_file: Optional[Path] = None) -> Optional[str]:
+    """
+    Why the content of a file that was a round of ours must not be used: its ROIs lost where they came from, as in an
+    annotation tool, so that those that a network found would count as drawn by hand. None if there is no reason.
+    """
+    info, annotations = bbui.get("info"), bbui.get("annotations")
+    if not annotations or any("roi_source" in annotation for annotation in annotations if isinstance(annotation, Mapping)):
+        return None
+    statistics = info.get("statistics") if isinstance(info, Mapping) else None
+    if isinstance(
+        statistics, Mapping
+    ):  # our own file: in a round that replaced nothing, ROIs may all be as the user gave them
+        was_round = any(statistics.get(key) for key in ("replaced_fa", "replaced_pa"))
+    else:
+        was_round = bool(_LATER_ROUND.search(os.path.basename(os.fspath(json_file or ""))))
+    if not was_round:
+        return None
+    return (
+        "it was a round of refinement, and its ROIs have lost 'roi_source', as annotation tools drop it: all of them would "
+        "count as drawn by hand. `python datasets/prepare.py coco FILE --like ROUND.json` puts it back."
+    )
+
+
+def _check_content(bbui: Any, json_file: Optional[Path] = None) -> Tuple[List[str], List[Dict[str, Any]]]:
     """
     All problems that show without opening an image.
 
+    Args:
+        json_file: where it stands, if it is a file.
     Returns:
         problems, and the `images[]` entries that are JSON objects (the ones that can be looked at further).
     """
@@ -174,6 +204,8 @@ def _check_content(bbui: Any) -> Tuple[List[str], List[Dict[str, Any]]]:
         if len(lists[key]) < len(entries):
             problems.append(f"'{key}' has {len(entries) - len(lists[key])} entries that are no JSON objects")
     categories, images, annotations = lists.values()
+    reason = reason_against_round({**bbui, "annotations": annotations}, json_file)
+    problems += [reason] * (reason is not None)
 
     found = [(category.get("id"), category.get("name")) for category in categories]
     expected = [(category["id"], category["name"]) for category in CATEGORIES]
@@ -194,6 +226,7 @@ def _check_content(bbui: Any) -> Tuple[List[str], List[Dict[str, Any]]]:
         for key, image in images_by_id.items()
         if rois_of[key] > MOST_ROIS
     ]
+    problems += _implausible_rois(annotations, images_by_id)
     problems += _duplicates("image id", (image.get("id") for image in images))
     problems += _duplicates("annotation id", (annotation.get("id") for annotation in annotations))
     problems += _duplicates(
@@ -317,6 +350,22 @@ def box_problems(key: str, box: Any, image: Optional[Mapping[str, Any]]) -> List
     return []
 
 
+def _implausible_rois(annotations: Sequence[Mapping[str, Any]], images: Mapping[int, Mapping[str, Any]]) -> List[str]:
+    """What may be right of one ROI, and is not of all."""
+    rois = [
+        (annotation["bbox"], _image_of(annotation, images))
+        for annotation in annotations
+        if _is_box(annotation.get("bbox")) and all(_is_finite(value) for value in annotation["bbox"])
+    ]
+    if len(rois) < 2:
+        return []
+    if all(max(box[2:]) <= 1 for box, _ in rois):
+        return ["no 'bbox' is larger than a pixel: boxes are in pixels, not in fractions of the image"]
+    if all(image and list(box) == [0, 0, image.get("width"), image.get("height")] for box, image in rois):
+        return ["every 'bbox' is the whole image: masks whose background is not 0, or boxes that were never drawn"]
+    return []
+
+
 def _segmentation_problems(segmentation: Any) -> List[str]:
     """
     What makes Detectron2's loader fail, or drop a polygon, and with the last one the whole annotation, silently.
@@ -390,15 +439,19 @@ def _check_image_files(
     return problems, entries
 
 
-def _mixed_patients(images: Iterable[Mapping[str, Any]]) -> List[str]:
+def _patients_to_look_at(images: Iterable[Mapping[str, Any]]) -> List[str]:
     classes = defaultdict(set)
     for image in images:
         classes[image["patient_id"]].add(image["category_id"])
-    return [
+    mixed = [
         f"patient {patient!r} has benign and malignant images"
         for patient, found in sorted(classes.items())
         if len(found) > 1
     ]
+    alike = [" = ".join(map(repr, group)) for group in look_alikes(classes)]
+    return mixed + [
+        f"patients that look alike count as different ones (prepare.py --patient-ids normalise): {_listed(alike)}"
+    ] * bool(alike)
 
 
 def _turned_images(images: Iterable[_DecodedEntry]) -> List[str]:

@@ -22,10 +22,12 @@ from ..refinement import ROIBank, apply_veto_file
 RECORD = "run.json"
 FINAL_WEIGHTS = "model_final.pth"
 TAG, CONFIG_FILE = "last_checkpoint", "config.yaml"
+# of a method that labels the images without ROI once
+PSEUDO_BOXES = "pseudo_boxes.json"
 
 # Paths below OUTPUT_DIR of what a run, its final evaluation and --eval-only write.
 WRITTEN = re.compile(
-    rf"{TAG}|{CONFIG_FILE}|{RECORD}|metrics\.json|events\.out\.tfevents\..*|log\.txt(\.rank\d+)?|results\.(json|md)"
+    rf"{TAG}|{CONFIG_FILE}|{RECORD}|{PSEUDO_BOXES}|metrics\.json|events\.out\.tfevents\..*|log\.txt(\.rank\d+)?|results\.(json|md)"
     r"|model_(\d{7}|round_00|best|final)\.pth"
     r"|rois/round_\d+\.json"
     r"|inference/(config\.yaml|log\.txt(\.rank\d+)?|results\.json|(.+/)?(diagnosis|localisation)_[^/]+\.json|(.+/)?coco_instances_results\.json)"

@@ -107,6 +107,7 @@ def load_config(
         merge_file(cfg, config_file)
     merge_options(cfg, [*options, *opts])
     _normalise_as_the_weights_ask(cfg)
+    _normalise_grey(cfg)
     if cfg.MODEL.DEVICE.startswith("cuda") and not torch.cuda.is_available():
         logger.warning("There is no CUDA device: MODEL.DEVICE is cpu instead of %s.", cfg.MODEL.DEVICE)
         cfg.MODEL.DEVICE = "cpu"
@@ -126,6 +127,19 @@ def _normalise_as_the_weights_ask(cfg: CfgNode) -> None:
     for mean, std in found.values():
         step = -1 if cfg.INPUT.FORMAT == "BGR" else 1
         cfg.MODEL.PIXEL_MEAN, cfg.MODEL.PIXEL_STD = mean[::step], std[::step]
+
+
+def _normalise_grey(cfg: CfgNode) -> None:
+    """Of statistics of colours a grey image takes the mean."""
+    channels = 1 if cfg.INPUT.FORMAT == "L" else 3
+    for key in ("PIXEL_MEAN", "PIXEL_STD"):
+        values = cfg.MODEL[key]
+        if channels == 1 and len(values) == 3:
+            cfg.MODEL[key] = [sum(values) / 3]
+        elif len(values) != channels:
+            raise InputError(
+                f"MODEL.{key} has {len(values)} values, and INPUT.FORMAT {cfg.INPUT.FORMAT} {channels} channels."
+            )
 
 
 def cpu_has_bfloat16() -> bool:

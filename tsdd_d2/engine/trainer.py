@@ -1,6 +1,7 @@
 """The one trainer: a run as a pure function of its configuration, on Detectron2's ``DefaultTrainer``."""
 
 import os
+import re
 import weakref
 from typing import Callable, Dict, List, Optional
 
@@ -33,6 +34,9 @@ OPTIMIZER_REGISTRY = Registry("OPTIMIZER")
 OPTIMIZER_REGISTRY.__doc__ = "Optimisers, called like torch's with parameter groups, learning rate and ``fused=True``."
 OPTIMIZER_REGISTRY.register(torch.optim.Adam)
 OPTIMIZER_REGISTRY.register(torch.optim.AdamW)
+
+# The names of the parameters that pretrained weights are for.
+PRETRAINED = re.compile(r"(^|\.)(bottom_up|cnet\.resnet)\.")
 
 
 class Trainer(DefaultTrainer):
@@ -243,6 +247,7 @@ class Trainer(DefaultTrainer):
             weight_decay_norm=cfg.SOLVER.WEIGHT_DECAY_NORM,
             bias_lr_factor=cfg.SOLVER.BIAS_LR_FACTOR,
             weight_decay_bias=cfg.SOLVER.WEIGHT_DECAY_BIAS,
+            lr_factor_func=lambda name: cfg.SOLVER.BACKBONE_MULTIPLIER if PRETRAINED.search(name) else 1.0,
         )
         optimizer = OPTIMIZER_REGISTRY.get(cfg.SOLVER.OPTIMIZER)(parameters, cfg.SOLVER.BASE_LR, fused=True)
         return maybe_add_gradient_clipping(cfg, optimizer)

@@ -6,8 +6,11 @@ from typing import Dict, Iterator, List, Optional, Sequence
 
 import numpy as np
 
+from detectron2.modeling import META_ARCH_REGISTRY
+
 from ..errors import InputError
 from ..method import METHODS
+from ..modeling.contract import FOUND_BOX
 from ..visualization import comparison_figure
 from .figures import CalibrationCurves, ROCCurve, calibration_figure, roc_figure, save_figure, stages_figure
 from .gallery import Column, choose_images, model_rows
@@ -19,6 +22,7 @@ from .metrics import (
     compare_all,
     gain,
     group_metrics,
+    localisation,
     metric_differences,
     pooled,
     roc_band,
@@ -180,11 +184,12 @@ def _add_roc_on(view: View, test_set: Optional[str], section: Section) -> None:
         curves, calibration = [], []
         for x in groups if test_set is None else [x.tested_on(test_set) for x in groups]:
             if not x.shown:
-                rows.append((x, None, None))
+                rows.append((x, {}))
                 continue
             auc = group_metrics(x, view.bootstrap, test_set)["AUC"]
             brier = brier_score(x, view.bootstrap, test_set)
-            rows.append((x, auc, brier))
+            boxes = localisation(x, view.bootstrap, test_set) if finds_boxes(x.method) else {}
+            rows.append((x, {"AUC": auc, "Brier score": brier, **boxes}))
             curves.append(ROCCurve(x, ROC_GRID, *roc_band(x, ROC_GRID, view.bootstrap, test_set), auc))
             # the models of all folds diagnose the same external images
             calibration.append(CalibrationCurves(x, pooled(x, test_set), brier))
@@ -198,8 +203,13 @@ def _add_roc_on(view: View, test_set: Optional[str], section: Section) -> None:
             calibrated = f"Calibration, p = {p} ({where}): reliability in ten bins of equally many images, and decision "
             section.figures.append(FigureFile(f"roc_p{p}{suffix}", f"{roc}pointwise 95% bands."))
             section.figures.append(FigureFile(f"calibration_p{p}{suffix}", f"{calibrated}curves, over {pool}."))
-    caption = f"Area under the ROC curve and Brier score ({where}), with 95% intervals."
+    caption = f"Area under the ROC curve, Brier score and localisation ({where}), with 95% intervals."
     section.tables.append(probabilities_table(f"{view.name}{suffix}", caption, rows))
+
+
+def finds_boxes(method: str) -> bool:
+    """Whether the method looks for the lesion itself."""
+    return META_ARCH_REGISTRY.get(METHODS[method].architecture).diagnosed_boxes == FOUND_BOX
 
 
 def _paper_auc(curves: Sequence[ROCCurve]) -> str:

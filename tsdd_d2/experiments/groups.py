@@ -4,11 +4,13 @@ The runs of an experiment with what they found, grouped by method.
 The own test set of a run is ``<data>_fold<fold>_test``; predictions on any other set are an external validation.
 """
 
-from typing import Dict, Iterable, List, NamedTuple, Optional, Sequence, Tuple
+from typing import Any, Dict, Iterable, List, Mapping, NamedTuple, Optional, Sequence, Tuple
 
 import numpy as np
+import torch
 
 from ..errors import InputError
+from ..modeling.boxes import elementwise_iou
 from .paper import position
 from .run import Result, Run
 
@@ -38,6 +40,7 @@ class Cases(NamedTuple):
     Attributes:
         image_ids, patient_ids: (N,).
         labels: (N,), 1 for malignant, 0 for benign; probabilities: (N,) of malignant.
+        overlaps: (N,), IoU of the box with the manual ROI, 0 where nothing was found, nan of an image without ROI.
         threshold: of the model.
     """
 
@@ -45,6 +48,7 @@ class Cases(NamedTuple):
     patient_ids: np.ndarray
     labels: np.ndarray
     probabilities: np.ndarray
+    overlaps: np.ndarray
     threshold: float
 
     @property
@@ -151,7 +155,14 @@ def cases(entry: Entry, test_set: Optional[str] = None) -> Cases:
     if not records:
         raise InputError(f"{entry.run}: no predictions for {test_set}, only for {', '.join(entry.result.predictions)}.")
     columns = [np.array([x[name] for x in records]) for name in ("image_id", "patient_id", "label", "malignancy")]
-    return Cases(*columns, entry.threshold)
+    return Cases(*columns, _overlaps(records), entry.threshold)
+
+
+def _overlaps(records: Sequence[Mapping[str, Any]]) -> np.ndarray:
+    nowhere = [0.0, 0.0, 0.0, 0.0]
+    boxes, rois = (torch.tensor([x[name] or nowhere for x in records]) for name in ("box", "roi"))
+    overlaps = elementwise_iou(boxes, rois).double().numpy()
+    return np.where([x["roi"] is None for x in records], np.nan, overlaps)
 
 
 def external_sets(groups: Sequence[Group]) -> List[str]:

@@ -123,6 +123,20 @@ def brier_score(group: Group, bootstrap: Bootstrap, test_set: Optional[str] = No
     return estimate(brier, _items(group, test_set), bootstrap)["Brier"]
 
 
+def localisation(group: Group, bootstrap: Bootstrap, test_set: Optional[str] = None) -> Dict[str, Estimate]:
+    """Of the found box and the manual ROI, over the images that have one: the mean IoU, and the share with an IoU of 0.5 or
+    more. ``test_set`` as in :func:`group_metrics`.
+    """
+
+    def overlap(x: Cases, weights):
+        weights = (1.0 if weights is None else weights) * ~np.isnan(x.overlaps)
+        values = {"mean IoU": np.nan_to_num(x.overlaps), "IoU ≥ 0.5": np.nan_to_num(x.overlaps) >= 0.5}
+        with np.errstate(invalid="ignore"):  # a fold that a resample left out
+            return {name: (weights * value).sum(-1) / weights.sum(-1) for name, value in values.items()}
+
+    return estimate(overlap, _items(group, test_set), bootstrap)
+
+
 def roc_band(
     group: Group, grid: Sequence[float], bootstrap: Bootstrap, test_set: Optional[str] = None
 ) -> Tuple[np.ndarray, np.ndarray, np.ndarray]:
@@ -213,7 +227,7 @@ def pooled(group: Group, test_set: Optional[str] = None) -> Optional[Cases]:
         first_seeds.setdefault(fold, x)
     if not first_seeds:
         return None
-    columns = zip(*(x[:4] for x in first_seeds.values()))
+    columns = zip(*(x[:5] for x in first_seeds.values()))
     return Cases(*(np.concatenate(column) for column in columns), float("nan"))
 
 
@@ -262,7 +276,7 @@ def _pair(entry: Entry, other: Entry) -> CasePair:
     common, in_a, in_b = np.intersect1d(a.image_ids, b.image_ids, return_indices=True)
     # C-Net on the manual ROI has nothing to say of an image without one
     one_has_all = len(common) == min(len(a.image_ids), len(b.image_ids))
-    a, b = (Cases(*(column[index] for column in x[:4]), x.threshold) for x, index in ((a, in_a), (b, in_b)))
+    a, b = (Cases(*(column[index] for column in x[:5]), x.threshold) for x, index in ((a, in_a), (b, in_b)))
     if not one_has_all or (a.labels != b.labels).any() or (a.patient_ids != b.patient_ids).any():
         raise InputError(
             f"{entry.run} and {other.run} were tested on other images: in {entry.run.split('test')} each has images that "

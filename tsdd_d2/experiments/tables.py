@@ -203,17 +203,19 @@ def gains_table(name: str, caption: str, gains: Sequence[Gain]) -> Table:
 
 
 def probabilities_table(name: str, caption: str, rows: Sequence[tuple]) -> Table:
-    """AUC and Brier score: what the figures of ROC and calibration say in numbers.
+    """What the figures of ROC and calibration say in numbers, and how well the boxes lie.
 
     Args:
-        rows: group, AUC and Brier score; the latter two None if no run is finished.
+        rows: group, and for each title of a column an estimate, None where the method finds no box; no estimates at all if
+            no run is finished.
     """
     texts, records = [], []
-    for group, auc, brier in rows:
+    for group, estimates in rows:
         entry = {"method": title(group.method), "p": str(group.p), "folds": group.extent}
         record = {"method": group.method, "p": group.p, "folds": len(group.folds)}
-        for label, x in (("AUC", auc), ("Brier score", brier)):
-            entry[label] = "missing" if x is None else _estimate_text(x, "AUC")
+        for label in ("AUC", "Brier score", "mean IoU", "IoU ≥ 0.5"):
+            x = estimates.get(label)
+            entry[label] = _estimate_text(x, "AUC") if x else NOT_MEASURED if estimates else "missing"
             if x is not None:
                 record.update({f"{label}_{part}".replace(" ", "_"): value for part, value in x._asdict().items()})
         texts.append(entry)

@@ -4,7 +4,7 @@ import importlib.util
 import json
 import os
 import warnings
-from typing import TYPE_CHECKING, Any, Dict, Tuple
+from typing import TYPE_CHECKING, Any, Dict, Iterable, Tuple
 
 import torch
 from torch import Tensor, nn
@@ -19,14 +19,15 @@ from ..modeling.contract import DiagnosesTensors
 if TYPE_CHECKING:
     import onnx
 
+    from .input_images import InputImage
     from .model_file import ModelFile
 
 __all__ = ["OPSET", "ImagesToDiagnoses", "export_model", "largest_differences", "to_onnx"]
 
 # The newest that the onnxruntime for Python 3.10 (1.23) runs and that PyTorch's exporter writes without conversion.
 OPSET = 20
-PACKAGES = ("onnx", "onnxscript")
-INPUT = {"images": "RGB in 0-255, after the resize that min_size and max_size of the metadata describe"}
+PACKAGES = ("onnx", "onnxscript", "onnxruntime")
+INPUT = {"images": "RGB or grey (L) in 0-255, after the resize that min_size and max_size of the metadata describe"}
 OUTPUTS = {
     "boxes": "the ROI of each image: XYXY in pixels of the input tensor; without area where nothing was found",
     "scores": "by which the ROI was chosen, in [0, 1]",
@@ -40,16 +41,17 @@ class ImagesToDiagnoses(nn.Module):
     def __init__(self, network: DiagnosesTensors, image_format: str):
         """
         Args:
-            image_format: "RGB" or "BGR", what ``network`` takes.
+            image_format: "L", "RGB" or "BGR", what ``network`` takes.
         """
         super().__init__()
         self.network = network
         self.image_format = image_format
+        self.channels = 1 if image_format == "L" else 3
 
     def forward(self, images: Tensor) -> Tuple[Tensor, Tensor, Tensor]:
         """
         Args:
-            images: (N, 3, H, W) uint8 RGB, any H and W: they are padded here.
+            images: (N, C, H, W) uint8, grey where the network takes "L", RGB otherwise; any H and W: they are padded here.
         Returns:
             boxes (N, 4), absolute XYXY in ``images``; scores (N,); malignancy (N,), as the evaluation has it where
             nothing was found (a box without area).
@@ -59,42 +61,46 @@ class ImagesToDiagnoses(nn.Module):
         return boxes, scores, torch.where(found, malignancy, MALIGNANCY_WITHOUT_INSTANCE)
 
 
-def export_model(model_file: "ModelFile", path: str, batch_size: int = 1) -> None:
+def export_model(model_file: "ModelFile", path: str, batch_size: int = 1, calibration: Iterable["InputImage"] = ()) -> None:
     """
     Writes a model file as ONNX, completely or not at all; missing folders are made. Beside it a JSON file of the same name
     repeats its metadata, for runtimes that do not show them.
 
     Args:
         path: ends in ``.onnx``.
-        batch_size, errors: see :func:`to_onnx`.
+        batch_size, calibration, errors: see :func:`to_onnx`.
     """
     if not os.fspath(path).endswith(".onnx"):
         raise InputError(f"{path}: ONNX files end in .onnx.")
-    write_bytes(path, to_onnx(model_file, batch_size).SerializeToString())
+    network = to_onnx(model_file, batch_size, calibration)
+    write_bytes(path, network.SerializeToString())
     write_json(os.path.splitext(path)[0] + ".json", _metadata(model_file))
 
 
-def to_onnx(model_file: "ModelFile", batch_size: int = 1) -> "onnx.ModelProto":
+def to_onnx(model_file: "ModelFile", batch_size: int = 1, calibration: Iterable["InputImage"] = ()) -> "onnx.ModelProto":
     """
     A model file as an ONNX graph of opset :data:`OPSET`: :class:`ImagesToDiagnoses` with any image height and width.
 
-    ``metadata_props`` hold ``format`` ("RGB", whatever the network takes), ``min_size`` and ``max_size`` (pixels of the
-    shorter and longer side after the resize), ``threshold``, ``opset``, ``precision`` ("float32", in which it is to be
-    run), ``package_version`` (of the tsdd_d2 that exported) and, as JSON, ``class_names`` and ``training_set`` (``name``
-    and ``sha256`` of its annotation file).
+    ``metadata_props`` hold ``format`` ("L" of one channel, or "RGB", for a network of "BGR" too), ``min_size`` and
+    ``max_size`` (pixels of the shorter and longer side after the resize), ``threshold``, ``opset``, ``precision`` ("float32",
+    in which it is to be run), ``package_version`` (of the tsdd_d2 that exported) and, as
+    JSON, ``class_names`` and ``training_set`` (``name`` and ``sha256`` of its annotation file).
 
     Args:
         batch_size: images in one call, fixed in the graph.
+        calibration: images of the training set, some dozens, for a graph in 8 bits, see
+            :func:`~tsdd_d2.inference.onnx_predictor.quantize`; none: in float32.
 
     Raises:
-        InputError: the packages of the extra ``export`` are missing, the batch size is not positive, or the network, its
-            ranking or another part of it cannot be exported.
+        InputError: the packages of the extra ``export`` are missing, the batch size is not positive (or not 1, in 8 bits),
+            or the network, its ranking or another part of it cannot be exported.
     """
     missing = [name for name in PACKAGES if importlib.util.find_spec(name) is None]
     if missing:
         raise InputError(f"The export needs {' and '.join(missing)}: pip install -c constraints.txt -e '.[export]'")
-    if batch_size < 1:
-        raise InputError(f"The batch size must be at least 1, not {batch_size}.")
+    calibration = list(calibration)
+    if batch_size < 1 or calibration and batch_size > 1:
+        raise InputError(f"The batch size must be {'1 in 8 bits' if calibration else 'at least 1'}, not {batch_size}.")
     network, ranking = model_file.model, model_file.cfg.MODEL.DNET.RANKING
     if not isinstance(network, DiagnosesTensors):
         raise InputError(f"A {type(network).__name__} cannot be exported; a network of stage 1 or 2 can.")
@@ -106,7 +112,12 @@ def to_onnx(model_file: "ModelFile", batch_size: int = 1) -> "onnx.ModelProto":
         raise InputError(
             f"The network, with its ranking {ranking}, cannot be exported: {type(error).__name__}: {reason}"
         ) from error
-    return _described(proto, model_file)
+    proto = _described(proto, model_file)
+    if not calibration:
+        return proto
+    from .onnx_predictor import quantize  # needs onnxruntime
+
+    return quantize(proto, calibration)
 
 
 def largest_differences(model_file: "ModelFile", path: str, images: Tensor) -> Dict[str, float]:
@@ -115,7 +126,7 @@ def largest_differences(model_file: "ModelFile", path: str, images: Tensor) -> D
 
     Args:
         path: what :func:`export_model` wrote from ``model_file``.
-        images: (N, 3, H, W) uint8 RGB, N as the file has it.
+        images: (N, C, H, W) uint8 in the format of the file, N as the file has it.
     Returns:
         the largest absolute difference of ``boxes`` (pixels), ``scores`` and ``malignancy``.
     """
@@ -133,7 +144,9 @@ def largest_differences(model_file: "ModelFile", path: str, images: Tensor) -> D
 def _exported(chain: ImagesToDiagnoses, batch_size: int) -> "onnx.ModelProto":
     # Every feature level of the example has several rows and columns, since the exporter takes a side of 1 for fixed.
     coarsest = chain.network.coarsest_stride()
-    example = torch.zeros(batch_size, 3, 2 * coarsest + 8, 3 * coarsest + 8, dtype=torch.uint8, device=chain.network.device)
+    example = torch.zeros(
+        batch_size, chain.channels, 2 * coarsest + 8, 3 * coarsest + 8, dtype=torch.uint8, device=chain.network.device
+    )
     with torch.no_grad(), warnings.catch_warnings():
         warnings.simplefilter("ignore")  # of PyTorch about itself
         program = torch.export.export(
@@ -172,7 +185,7 @@ def _described(proto: "onnx.ModelProto", model_file: "ModelFile") -> "onnx.Model
 def _metadata(model_file: "ModelFile") -> Dict[str, Any]:
     preprocessing = model_file.preprocessing
     return {
-        "format": "RGB",
+        "format": "L" if preprocessing["format"] == "L" else "RGB",
         "min_size": preprocessing["min_size"],
         "max_size": preprocessing["max_size"],
         "class_names": list(model_file.class_names),

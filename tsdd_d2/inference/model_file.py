@@ -1,5 +1,6 @@
 """One file that holds a trained model and all it needs on another machine: no data set, no initial weights."""
 
+import contextlib
 import os
 from dataclasses import dataclass
 from typing import Any, Dict, Iterable, Optional, Tuple
@@ -21,8 +22,12 @@ from ..engine.seen_patients import seen_patients_of_run
 from ..errors import BBUIError, InputError
 from ..evaluation import load_youden_threshold
 
-__all__ = ["ModelFile", "load_model", "load_model_of_run", "save_model", "save_model_of_run"]
+__all__ = ["TRAINED", "ModelFile", "load_model", "load_model_of_run", "save_model", "save_model_of_run"]
 
+# The checkpoint that a run ends with.
+LAST = "model_final"
+# The model that comes with the package, see docs/model_card.md.
+TRAINED = os.path.join(os.path.dirname(tsdd_d2.__file__), "trained", "busbra.pth")
 # Goes up when an older package could not read the files that are written from then on.
 FORMAT_VERSION = 1
 # What a file holds beside FORMAT_VERSION, its kind and what else must be true of it. The weights are under Detectron2's
@@ -45,7 +50,7 @@ class ModelFile:
     Attributes:
         model: the network, in evaluation mode, with Detectron2's inference contract.
         cfg: the configuration that it was trained with.
-        preprocessing: ``format`` ("RGB" or "BGR"), ``min_size`` and ``max_size`` (pixels of the image tensor's shorter
+        preprocessing: ``format`` ("L", "RGB" or "BGR"), ``min_size`` and ``max_size`` (pixels of the image tensor's shorter
             and longer side), ``pixel_mean`` and ``pixel_std`` (for each channel, in 0-255; the network applies them).
         class_names: of the classes 0 and 1.
         threshold: an image with ``malignancy >= threshold`` is called malignant.
@@ -70,6 +75,7 @@ def save_model(
     threshold: float,
     training_set: Dict[str, str],
     patients: Optional[Iterable[str]] = None,
+    half: bool = False,
 ) -> None:
     """
     Writes a model file, completely or not at all; missing folders are made.
@@ -81,43 +87,48 @@ def save_model(
         training_set: ``name`` and ``sha256``, of its annotation file.
         patients: the keys of the patients of the training set, see :mod:`tsdd_d2.engine.seen_patients`, by which an
             evaluation tells whether it is independent; None: unknown.
+        half: keep the kernels of convolutions and linear layers in float16, which halves the file; the network that is
+            loaded computes in float32 all the same.
 
     Raises:
-        InputError: another suffix, a threshold that is no probability, or an INPUT.FORMAT without three channels.
+        InputError: another suffix, a threshold that is no probability, or an INPUT.FORMAT that is no image's.
     """
     folder, name = os.path.split(os.path.abspath(path))
     if not name.endswith(".pth"):
         raise InputError(f"{path}: model files end in .pth.")
     if not 0 <= threshold <= 1:
         raise InputError(f"{path}: the threshold must be a probability in [0, 1], not {threshold}.")
-    if cfg.INPUT.FORMAT not in ("RGB", "BGR"):
-        raise InputError(f"{path}: INPUT.FORMAT must be RGB or BGR, not {cfg.INPUT.FORMAT}.")
+    if cfg.INPUT.FORMAT not in ("L", "RGB", "BGR"):
+        raise InputError(f"{path}: INPUT.FORMAT must be L, RGB or BGR, not {cfg.INPUT.FORMAT}.")
     os.makedirs(folder, exist_ok=True)
-    TSDDCheckpointer(model, folder, resumable=False).save(
-        name[: -len(".pth")],
-        format_version=FORMAT_VERSION,
-        config=cfg.dump(),
-        preprocessing=_preprocessing(cfg),
-        class_names=list(CLASS_NAMES),
-        threshold=float(threshold),
-        training_set=dict(training_set),
-        patients=None if patients is None else sorted(patients),
-        package_version=tsdd_d2.__version__,
-    )
+    kernels = model.register_state_dict_post_hook(_halve_kernels) if half else contextlib.ExitStack()
+    with kernels:
+        TSDDCheckpointer(model, folder, resumable=False).save(
+            name[: -len(".pth")],
+            format_version=FORMAT_VERSION,
+            config=cfg.dump(),
+            preprocessing=_preprocessing(cfg),
+            class_names=list(CLASS_NAMES),
+            threshold=float(threshold),
+            training_set=dict(training_set),
+            patients=None if patients is None else sorted(patients),
+            package_version=tsdd_d2.__version__,
+        )
 
 
-def load_model(path: str, device: Optional[str] = None) -> ModelFile:
+def load_model(path: Optional[str] = None, device: Optional[str] = None) -> ModelFile:
     """
     Reads a model file and builds its network; the data set and the initial weights need not be there.
 
     Args:
+        path: the file; None: the model that comes with the package, see docs/model_card.md.
         device: where the network goes, such as "cpu" or "cuda:1"; None: CUDA if there is any, else the CPU.
 
     Raises:
         InputError: the file is missing, damaged, something else (a checkpoint, for example), or of a newer version;
             the device is not there.
     """
-    path = os.fspath(path)
+    path = TRAINED if path is None else os.fspath(path)
     device = _usable(device)
     content = _read(path)
     source = f"{path} (written by tsdd_d2 {content['package_version']})"
@@ -173,14 +184,18 @@ def load_model_of_run(run: str, checkpoint: str, device: Optional[str] = None) -
     return cfg, model.eval()
 
 
-def save_model_of_run(run: str, path: str, checkpoint: str = "model_best", threshold: Optional[float] = None) -> None:
+def save_model_of_run(
+    run: str, path: str, checkpoint: str = LAST, threshold: Optional[float] = None, half: bool = False
+) -> None:
     """
     Makes a model file from a run of tools/train_net.py; the training set need not be there.
 
     Args:
         run: the OUTPUT_DIR.
-        checkpoint: name of a checkpoint in it, without ``.pth``.
+        checkpoint: name of a checkpoint in it, without ``.pth``. The last one has the averaged weights, and is what the
+            tables are about: the best of a few validation AUCs is often best by chance.
         threshold: None: the one that the run's evaluation used, 0.5 or the Youden threshold of the validation set.
+        half: see :func:`save_model`.
 
     Raises:
         InputError: the run, its record, the checkpoint or the threshold is missing, or ``path`` is a checkpoint of the run;
@@ -195,7 +210,14 @@ def save_model_of_run(run: str, path: str, checkpoint: str = "model_best", thres
     training_set = {"name": record.dataset, "sha256": record.annotation_sha256}
     seen = seen_patients_of_run(run)
     patients = seen and seen.keys
-    save_model(path, cfg, model, threshold=threshold, training_set=training_set, patients=patients)
+    save_model(path, cfg, model, threshold=threshold, training_set=training_set, patients=patients, half=half)
+
+
+def _halve_kernels(module: nn.Module, state: Dict[str, torch.Tensor], prefix: str, metadata: Dict) -> None:
+    """Statistics of normalisation layers and biases stay: they are few, and a variance may be beyond float16."""
+    for key, x in state.items():
+        if x.dim() > 1 and x.is_floating_point():
+            state[key] = x.half()
 
 
 def _usable(device: Optional[str]) -> str:

@@ -6,7 +6,7 @@ from collections import defaultdict
 from dataclasses import dataclass
 from functools import partial
 from itertools import islice
-from typing import TYPE_CHECKING, Callable, Dict, Iterable, Iterator, List, Optional, Tuple, Union
+from typing import Callable, Dict, Iterable, Iterator, List, Optional, Tuple, Union
 
 import numpy as np
 import torch
@@ -14,14 +14,13 @@ import torch
 from detectron2.data import transforms as T
 from detectron2.structures import Instances
 
+from ..data.decoding import in_format
 from ..data.image_sizes import is_too_narrow
 from ..errors import InputError
 from ..evaluation.diagnosis import MALIGNANCY_WITHOUT_INSTANCE
 from ..modeling.contract import MANUAL_ROI, DiagnosisNetwork, SeesViews
 from .input_images import ImageSource, InputImage, read_images
-
-if TYPE_CHECKING:
-    from .model_file import ModelFile
+from .model_file import ModelFile, load_model
 
 __all__ = ["Candidate", "Prediction", "Predictor"]
 
@@ -79,10 +78,13 @@ class Predictor:
             print(prediction.box, prediction.malignancy, prediction.predicted_class)
     """
 
-    def __init__(self, model_file: "ModelFile", *, batch_size: int = 8, candidates: int = 1, augment: bool = False):
+    def __init__(
+        self, model_file: Optional[ModelFile] = None, *, batch_size: int = 8, candidates: int = 1, augment: bool = False
+    ):
         """
         Args:
-            model_file: from :func:`~tsdd_d2.inference.model_file.load_model`; several predictors may share it.
+            model_file: from :func:`~tsdd_d2.inference.model_file.load_model`; several predictors may share it. None: the
+                model that comes with the package.
             batch_size: images read and diagnosed at a time.
             candidates: at most this many boxes for each image.
             augment: test-time augmentation with the model's TEST.AUG.SCALES and TEST.AUG.FLIP.
@@ -93,6 +95,7 @@ class Predictor:
         for name, value in (("batch_size", batch_size), ("candidates", candidates)):
             if value < 1:
                 raise ValueError(f"{name} must be 1 or more, not {value}.")
+        model_file = model_file or load_model()
         self.model = model_file.model
         if not isinstance(self.model, DiagnosisNetwork) or self.model.diagnosed_boxes == MANUAL_ROI:
             raise InputError(
@@ -173,9 +176,7 @@ class Predictor:
     def _preprocess(self, image: InputImage) -> Dict:
         """The model's input for the region of an image, as the mapper makes it for the evaluation."""
         x0, y0, x1, y1 = image.region
-        pixels = image.pixels[y0:y1, x0:x1]
-        if self.input_format == "BGR":
-            pixels = pixels[:, :, ::-1]
+        pixels = in_format(image.pixels[y0:y1, x0:x1], self.input_format)
         resized = self.aug.get_transform(pixels).apply_image(pixels)
         tensor = torch.as_tensor(np.ascontiguousarray(resized.transpose(2, 0, 1)))
         return {"image": tensor, "height": y1 - y0, "width": x1 - x0}

@@ -6,5 +6,8 @@ from . import retinanet
 from . import faster_rcnn
 from . import yolov4
 from . import yolov7
+from . import stac
+from . import unbiased_teacher
+from . import soft_teacher
 from . import spa
 from . import tsddnet

@@ -15,6 +15,7 @@ from ..modeling.cnet import CNet, add_diagnoses
 from ..modeling.contract import MANUAL_ROI, WHOLE_IMAGE, DiagnosisNetwork
 from ..modeling.network import output_size, rois_in_tensor
 from ..modeling.preprocessing import PreprocessesImages
+from .detectors import ITERATIONS
 
 
 class CNetAlone(DiagnosisNetwork, PreprocessesImages, nn.Module):
@@ -119,8 +120,6 @@ class CNetOnImage(CNetAlone):
         return [images.tensor.new_tensor([[0, 0, width, height]]) for height, width in images.image_sizes]
 
 
-# As many training images as both stages of TSDDNet draw.
-ITERATIONS = {"paper": {"SOLVER.MAX_ITER": 19000}, "cpu": {"SOLVER.MAX_ITER": 2400}}
 NO_DETECTOR = {"MODEL.WEIGHTS": "", "REFINEMENT.ENABLED": False}
 
 register_method(

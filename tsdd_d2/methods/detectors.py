@@ -1,6 +1,6 @@
 """What makes a detector of Detectron2 a compared method: its boxes leave it with a diagnosis."""
 
-from typing import Dict, List, Optional
+from typing import Any, Dict, List, Optional
 
 import torch
 from torch import Tensor
@@ -11,6 +11,23 @@ from detectron2.structures import Instances
 from ..evaluation.detections import diagnose_detections
 from ..modeling.contract import DiagnosisNetwork
 from ..modeling.preprocessing import PreprocessesImages
+
+# A method in one stage draws as many training images as both stages of TSDDNet.
+ITERATIONS = {"cpu": {"SOLVER.MAX_ITER": 1050}, "scratch": {"SOLVER.MAX_ITER": 2400}, "paper": {"SOLVER.MAX_ITER": 19000}}
+
+
+def image_sizes(shorter: int, longer: int) -> Dict[str, Any]:
+    """The keys of the size of the image tensor, in pixels, at which the longer side is at most ``longer``."""
+    sizes = {"MIN_SIZE_TRAIN": (shorter,), "MIN_SIZE_TEST": shorter, "MAX_SIZE_TRAIN": longer, "MAX_SIZE_TEST": longer}
+    return {f"INPUT.{key}": value for key, value in sizes.items()}
+
+
+# In the small profiles a detector sees 240 pixels, where D-Net sees 160 and C-Net crops from 320.
+ONE_STAGE = {
+    "cpu": {**ITERATIONS["cpu"], **image_sizes(240, 320)},
+    "scratch": {**ITERATIONS["scratch"], **image_sizes(240, 320)},
+    "paper": ITERATIONS["paper"],
+}
 
 
 class Diagnosing(DiagnosisNetwork, PreprocessesImages):

@@ -3,7 +3,7 @@
 from detectron2.modeling import META_ARCH_REGISTRY, GeneralizedRCNN
 
 from ..method import FA_BOXES, Method, paper_row, register_method
-from .detectors import Diagnosing
+from .detectors import ONE_STAGE, Diagnosing
 
 
 @META_ARCH_REGISTRY.register()
@@ -27,9 +27,24 @@ FASTER_RCNN = {
     "REFINEMENT.ENABLED": False,
     "TEST.DETECTIONS_PER_IMAGE": 100,
 }
+# fewer proposals and a narrower head: a small image holds one lesion
+SMALL = {
+    "MODEL.ANCHOR_GENERATOR.SIZES": [[32], [64], [128]],
+    "MODEL.RPN.IN_FEATURES": ["p3", "p4", "p5"],
+    "MODEL.RPN.PRE_NMS_TOPK_TRAIN": 300,
+    "MODEL.RPN.PRE_NMS_TOPK_TEST": 300,
+    "MODEL.RPN.POST_NMS_TOPK_TRAIN": 300,
+    "MODEL.RPN.POST_NMS_TOPK_TEST": 300,
+    "MODEL.ROI_HEADS.IN_FEATURES": ["p3", "p4", "p5"],
+    "MODEL.ROI_HEADS.BATCH_SIZE_PER_IMAGE": 64,
+    "MODEL.ROI_BOX_HEAD.FC_DIM": 256,
+}
 FASTER_RCNN_PROFILES = {
+    "cpu": {**ONE_STAGE["cpu"], **SMALL},
+    "scratch": {**ONE_STAGE["scratch"], **SMALL},
     # the levels and anchors of Detectron2's model zoo
     "paper": {
+        **ONE_STAGE["paper"],
         "MODEL.BACKBONE.NAME": "build_resnet_fpn_backbone",
         "MODEL.RESNETS.OUT_FEATURES": ["res2", "res3", "res4", "res5"],
         "MODEL.FPN.IN_FEATURES": ["res2", "res3", "res4", "res5"],
@@ -40,24 +55,6 @@ FASTER_RCNN_PROFILES = {
         "MODEL.RPN.POST_NMS_TOPK_TRAIN": 1000,
         "MODEL.RPN.POST_NMS_TOPK_TEST": 1000,
         "MODEL.ROI_HEADS.IN_FEATURES": ["p2", "p3", "p4", "p5"],
-        "SOLVER.MAX_ITER": 19000,
-    },
-    # fewer proposals and a narrower head: an image of 240 pixels holds one lesion
-    "cpu": {
-        "MODEL.ANCHOR_GENERATOR.SIZES": [[32], [64], [128]],
-        "MODEL.RPN.IN_FEATURES": ["p3", "p4", "p5"],
-        "MODEL.RPN.PRE_NMS_TOPK_TRAIN": 300,
-        "MODEL.RPN.PRE_NMS_TOPK_TEST": 300,
-        "MODEL.RPN.POST_NMS_TOPK_TRAIN": 300,
-        "MODEL.RPN.POST_NMS_TOPK_TEST": 300,
-        "MODEL.ROI_HEADS.IN_FEATURES": ["p3", "p4", "p5"],
-        "MODEL.ROI_HEADS.BATCH_SIZE_PER_IMAGE": 64,
-        "MODEL.ROI_BOX_HEAD.FC_DIM": 256,
-        "INPUT.MIN_SIZE_TRAIN": (240,),
-        "INPUT.MIN_SIZE_TEST": 240,
-        "INPUT.MAX_SIZE_TRAIN": 320,
-        "INPUT.MAX_SIZE_TEST": 320,
-        "SOLVER.MAX_ITER": 2400,
     },
 }
 

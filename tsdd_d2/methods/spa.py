@@ -27,6 +27,7 @@ from ..method import CLASSES, Method, paper_row, register_method
 from ..modeling.contract import DiagnosisNetwork
 from ..modeling.network import output_size
 from ..modeling.preprocessing import PreprocessesImages
+from .detectors import ONE_STAGE
 
 # The blocks' maps have this stride, as in the authors' VGG; those of the last block of a ResNet are enlarged to it.
 STRIDE = 16
@@ -242,18 +243,11 @@ register_method(
         "SPA",
         "SPA",
         CLASSES,
-        overrides={"MODEL.CNET.WEIGHTS": "", "REFINEMENT.ENABLED": False, "MODEL.BACKBONE.NAME": "build_resnet_backbone"},
+        overrides={"MODEL.CNET.WEIGHTS": "", "REFINEMENT.ENABLED": False},
         profiles={
-            # as many training images as both stages of TSDDNet draw
-            "paper": {"SOLVER.MAX_ITER": 19000},
-            "cpu": {
-                "MODEL.SPA.HIDDEN": 256,
-                "INPUT.MIN_SIZE_TRAIN": (240,),
-                "INPUT.MIN_SIZE_TEST": 240,
-                "INPUT.MAX_SIZE_TRAIN": 320,
-                "INPUT.MAX_SIZE_TEST": 320,
-                "SOLVER.MAX_ITER": 2400,
-            },
+            "cpu": {**ONE_STAGE["cpu"], "MODEL.BACKBONE.NAME": "build_timm_backbone", "MODEL.SPA.HIDDEN": 256},
+            "scratch": {**ONE_STAGE["scratch"], "MODEL.BACKBONE.NAME": "build_resnet_backbone", "MODEL.SPA.HIDDEN": 256},
+            "paper": {**ONE_STAGE["paper"], "MODEL.BACKBONE.NAME": "build_resnet_backbone"},
         },
         paper=(paper_row("table1", 0.2, "85.77±1.30 86.83±2.40 84.90±2.65 71.73±2.62"),),
     )

@@ -27,6 +27,7 @@ from ..evaluation.detections import MALIGNANT, diagnose_detections
 from ..modeling.contract import DiagnosisNetwork
 from ..modeling.network import output_size
 from ..modeling.preprocessing import PreprocessesImages, pad_to_multiple
+from .detectors import ONE_STAGE
 
 # Those of both originals for COCO; a run replaces them with those of its training set.
 COCO_ANCHORS = ((12, 16), (19, 36), (40, 28), (36, 75), (76, 55), (72, 146), (142, 110), (192, 243), (459, 401))
@@ -189,7 +190,7 @@ class YOLODetector(DiagnosisNetwork, PreprocessesImages, nn.Module):
         return best_box, best_score, of_class[:, MALIGNANT] / of_class.sum(dim=1)
 
     def predict(self, images: Tensor) -> List[Tensor]:
-        """(N, 3, H, W) normalised -> L tensors (N, A, Hi, Wi, 5 + K) of logits in full precision."""
+        """(N, C, H, W) normalised -> L tensors (N, A, Hi, Wi, 5 + K) of logits in full precision."""
         features = self.backbone(images)
         outputs = self.head([features[name] for name in self.levels])
         # losses and boxes lose too much in half precision
@@ -362,15 +363,6 @@ def box_sizes(bbui: Dict, min_size: int, max_size: int) -> Tensor:
 # Both are trained and tested on these keys; the diagnosis needs more than the one best box.
 YOLO = {"MODEL.WEIGHTS": "", "MODEL.CNET.WEIGHTS": "", "REFINEMENT.ENABLED": False, "TEST.DETECTIONS_PER_IMAGE": 100}
 YOLO_PROFILES = {
-    # as many training images as both stages of TSDDNet draw
-    "paper": {"SOLVER.MAX_ITER": 19000},
-    "cpu": {
-        "INPUT.MIN_SIZE_TRAIN": (240,),
-        "INPUT.MIN_SIZE_TEST": 240,
-        "INPUT.MAX_SIZE_TRAIN": 320,
-        "INPUT.MAX_SIZE_TEST": 320,
-        "SOLVER.MAX_ITER": 2400,
-        # bfloat16 makes narrow convolutions slower on CPUs
-        "SOLVER.AMP.ENABLED": False,
-    },
+    **ONE_STAGE,
+    "scratch": {**ONE_STAGE["scratch"], "SOLVER.AMP.ENABLED": False},  # bfloat16 makes narrow convolutions slower on CPUs
 }

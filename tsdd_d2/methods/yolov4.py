@@ -204,7 +204,12 @@ register_method(
         overrides={k: v for k, v in YOLO.items() if k != "MODEL.WEIGHTS"},
         profiles={
             "paper": {**YOLO_PROFILES["paper"], "MODEL.BACKBONE.NAME": "build_resnet_backbone"},
-            "cpu": {**YOLO_PROFILES["cpu"], "MODEL.BACKBONE.NAME": "build_resnet_backbone", "MODEL.YOLOV4.WIDTH": 0.25},
+            "cpu": {**YOLO_PROFILES["cpu"], "MODEL.BACKBONE.NAME": "build_timm_backbone", "MODEL.YOLOV4.WIDTH": 0.25},
+            "scratch": {
+                **YOLO_PROFILES["scratch"],
+                "MODEL.BACKBONE.NAME": "build_resnet_backbone",
+                "MODEL.YOLOV4.WIDTH": 0.25,
+            },
         },
         trainer=YOLOv4Trainer,
         paper=(paper_row("table1", 1.0, "84.93±1.21 85.17±1.46 82.46±1.23 67.63±2.38"),),

@@ -167,16 +167,19 @@ class ImplicitPredictor(nn.Module):
 class YOLOv7Backbone(Backbone):
     """The backbone of YOLOv7: E-ELAN blocks, with MP between them."""
 
-    def __init__(self, width: float = 1.0, depth: float = 1.0):
+    def __init__(self, width: float = 1.0, depth: float = 1.0, channels: int = 3):
         """
         Args:
             width: factor of all channels.
             depth: factor of the number of convolutions in a block.
+            channels: of the images.
         """
         super().__init__()
         self._out_features = ["elan3", "elan4", "elan5"]
         c = [scaled_channels(x, width) for x in (32, 64, 128, 256, 512, 1024)]
-        self.stem = nn.Sequential(conv(3, c[0], 3), conv(c[0], c[1], 3, 2), conv(c[1], c[1], 3), conv(c[1], c[2], 3, 2))
+        self.stem = nn.Sequential(
+            conv(channels, c[0], 3), conv(c[0], c[1], 3, 2), conv(c[1], c[1], 3), conv(c[1], c[2], 3, 2)
+        )
         self.elan2 = backbone_elan(c[2], c[1], c[3], depth)
         self.down3, self.elan3 = MaxPoolDown(c[3], c[2]), backbone_elan(2 * c[2], c[2], c[4], depth)
         self.down4, self.elan4 = MaxPoolDown(c[4], c[3]), backbone_elan(2 * c[3], c[3], c[5], depth)
@@ -211,7 +214,7 @@ def convs_at(depth: float) -> int:
 @BACKBONE_REGISTRY.register()
 def build_yolov7_backbone(cfg, input_shape: ShapeSpec) -> YOLOv7Backbone:
     """The backbone of YOLOv7, for ``MODEL.BACKBONE.NAME``."""
-    return YOLOv7Backbone(cfg.MODEL.YOLOV7.WIDTH, cfg.MODEL.YOLOV7.DEPTH)
+    return YOLOv7Backbone(cfg.MODEL.YOLOV7.WIDTH, cfg.MODEL.YOLOV7.DEPTH, input_shape.channels)
 
 
 class YOLOv7Head(nn.Module):
@@ -490,6 +493,13 @@ class YOLOv7Trainer(YOLOTrainer):
         return MosaicStyle(yolov7.MOSAIC, scale=yolov7.SCALE, shift=0.2, mixup=yolov7.MIXUP)
 
 
+SMALL = {
+    "MODEL.YOLOV7.WIDTH": 0.25,
+    "MODEL.YOLOV7.DEPTH": 0.5,
+    # the authors' for a short schedule on a data set of one's own
+    "MODEL.YOLOV7.SCALE": (0.5, 1.6),
+}
+
 register_method(
     Method(
         "yolov7",
@@ -499,13 +509,8 @@ register_method(
         overrides={**YOLO, "MODEL.BACKBONE.NAME": "build_yolov7_backbone"},
         profiles={
             "paper": {**YOLO_PROFILES["paper"], "SOLVER.EMA_DECAY": 0.9999},
-            "cpu": {
-                **YOLO_PROFILES["cpu"],
-                "MODEL.YOLOV7.WIDTH": 0.25,
-                "MODEL.YOLOV7.DEPTH": 0.5,
-                # the authors' for a short schedule on a data set of one's own
-                "MODEL.YOLOV7.SCALE": (0.5, 1.6),
-            },
+            "cpu": {**YOLO_PROFILES["cpu"], **SMALL},
+            "scratch": {**YOLO_PROFILES["scratch"], **SMALL},
         },
         trainer=YOLOv7Trainer,
         paper=(paper_row("table1", 1.0, "86.09±1.14 87.26±1.35 84.46±1.46 71.72±2.23"),),

@@ -21,16 +21,20 @@ LEVELS = {4: "res2", 8: "res3", 16: "res4", 32: "res5"}
 class TimmBackbone(Backbone):
     """The levels "res2" to "res5", at strides 4 to 32, of a network of timm."""
 
-    def __init__(self, name: str, out_features: List[str]):
+    def __init__(self, name: str, out_features: List[str], freeze_at: int = 0, channels: int = 3):
         """
         Args:
             name: of timm's network, such as "efficientnet_lite0"; the weights are random.
             out_features: the levels that are returned.
+            freeze_at: what stays as it is loaded, as Detectron2 counts: 1: up to stride 2, 2: up to "res2", ...
+            channels: of the images.
         Raises:
             InputError: timm has no such network, or it has not these levels, or they lie beside the anchors.
         """
+        from timm.utils.model import freeze  # see create
+
         super().__init__()
-        self.network = create(name, features_only=True)
+        self.network = create(name, features_only=True, in_chans=channels)
         info = self.network.feature_info
         shapes = [ShapeSpec(channels=c, stride=s) for c, s in zip(info.channels(), info.reduction())]
         self.places = {LEVELS[x.stride]: place for place, x in enumerate(shapes) if x.stride in LEVELS}
@@ -38,14 +42,31 @@ class TimmBackbone(Backbone):
             raise InputError(f"MODEL.BACKBONE.MODEL {name} has the levels {', '.join(self.places)}, not {out_features}.")
         self._out_features = list(out_features)
         self._shapes = {level: shapes[self.places[level]] for level in out_features}
+        frozen = [x["module"] for x in info if x["reduction"] <= 2**freeze_at]
+        if freeze_at and frozen:
+            # not Detectron2's FrozenBatchNorm2d.convert_frozen_batchnorm: it loses the activation in timm's layers
+            freeze(self.network, up_to(self.network, frozen[-1]))
 
     def forward(self, images: Tensor) -> Dict[str, Tensor]:
-        """(N, 3, H, W) -> the levels, (N, C, H / stride, W / stride) each."""
+        """(N, C, H, W) -> the levels, (N, C, H / stride, W / stride) each."""
         features = self.network(images)
         return {level: features[self.places[level]] for level in self._out_features}
 
     def output_shape(self) -> Dict[str, ShapeSpec]:
         return dict(self._shapes)
+
+
+def up_to(network: nn.Module, name: str) -> List[str]:
+    """The names of all that runs up to the module ``name``, such as ["stem", "blocks.0", "blocks.1"] for "blocks.1"."""
+    names, parent = [], ""
+    if name not in dict(network.named_modules()):
+        name = name.replace(".", "_")  # as timm's FeatureListNet flattens a network
+    for part in name.split("."):
+        siblings = [child for child, _ in network.get_submodule(parent).named_children()]
+        before = siblings[: siblings.index(part)]
+        names += [f"{parent}.{child}".lstrip(".") for child in before]
+        parent = f"{parent}.{part}".lstrip(".")
+    return [*names, name]
 
 
 def create(name: str, **options) -> nn.Module:
@@ -66,11 +87,13 @@ def create(name: str, **options) -> nn.Module:
         raise InputError(f"timm {timm.__version__} has no network {name!r} that can be a backbone: {error}") from error
 
 
-def _fpn(cfg: CfgNode, top_block: nn.Module) -> FPN:
-    if cfg.MODEL.BACKBONE.FREEZE_AT != 0:
-        raise InputError("MODEL.BACKBONE.FREEZE_AT is of Detectron2's ResNets: it must be 0 for a network of timm.")
+def _bottom_up(cfg: CfgNode, input_shape: ShapeSpec, out_features: List[str]) -> TimmBackbone:
+    return TimmBackbone(cfg.MODEL.BACKBONE.MODEL, out_features, cfg.MODEL.BACKBONE.FREEZE_AT, input_shape.channels)
+
+
+def _fpn(cfg: CfgNode, input_shape: ShapeSpec, top_block: nn.Module) -> FPN:
     return FPN(
-        bottom_up=TimmBackbone(cfg.MODEL.BACKBONE.MODEL, cfg.MODEL.FPN.IN_FEATURES),
+        bottom_up=_bottom_up(cfg, input_shape, cfg.MODEL.FPN.IN_FEATURES),
         in_features=cfg.MODEL.FPN.IN_FEATURES,
         out_channels=cfg.MODEL.FPN.OUT_CHANNELS,
         norm=cfg.MODEL.FPN.NORM,
@@ -80,12 +103,18 @@ def _fpn(cfg: CfgNode, top_block: nn.Module) -> FPN:
 
 
 @BACKBONE_REGISTRY.register()
+def build_timm_backbone(cfg: CfgNode, input_shape: ShapeSpec) -> TimmBackbone:
+    """As Detectron2's ``build_resnet_backbone``, with ``MODEL.RESNETS.OUT_FEATURES``, on ``MODEL.BACKBONE.MODEL``."""
+    return _bottom_up(cfg, input_shape, cfg.MODEL.RESNETS.OUT_FEATURES)
+
+
+@BACKBONE_REGISTRY.register()
 def build_timm_fpn_backbone(cfg: CfgNode, input_shape: ShapeSpec) -> FPN:
     """As Detectron2's ``build_resnet_fpn_backbone``, on ``MODEL.BACKBONE.MODEL``."""
-    return _fpn(cfg, LastLevelMaxPool())
+    return _fpn(cfg, input_shape, LastLevelMaxPool())
 
 
 @BACKBONE_REGISTRY.register()
 def build_retinanet_timm_fpn_backbone(cfg: CfgNode, input_shape: ShapeSpec) -> FPN:
     """As Detectron2's ``build_retinanet_resnet_fpn_backbone``, on ``MODEL.BACKBONE.MODEL``."""
-    return _fpn(cfg, LastLevelP6P7(cfg.MODEL.FPN.OUT_CHANNELS, cfg.MODEL.FPN.OUT_CHANNELS, "p5"))
+    return _fpn(cfg, input_shape, LastLevelP6P7(cfg.MODEL.FPN.OUT_CHANNELS, cfg.MODEL.FPN.OUT_CHANNELS, "p5"))

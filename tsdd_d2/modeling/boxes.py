@@ -18,6 +18,20 @@ def elementwise_iou(boxes: Tensor, other: Tensor) -> Tensor:
     return intersection / (area + other_area - intersection).clamp(min=1e-6)
 
 
+def mean_boxes(boxes: Tensor, other: Tensor, weight_of_other) -> Tensor:
+    """Weighted mean of corresponding boxes, (N, 4) absolute XYXY each: the arithmetic one of the centres and the geometric
+    one of the sides.
+
+    Args:
+        weight_of_other: in [0, 1]; a number, or (N, 1).
+    """
+    centres, sides = (boxes[:, :2] + boxes[:, 2:]) / 2, boxes[:, 2:] - boxes[:, :2]
+    other_centres, other_sides = (other[:, :2] + other[:, 2:]) / 2, other[:, 2:] - other[:, :2]
+    centres = centres + weight_of_other * (other_centres - centres)
+    half_sides = sides ** (1 - weight_of_other) * other_sides**weight_of_other / 2
+    return torch.cat([centres - half_sides, centres + half_sides], dim=1)
+
+
 def clip_boxes(boxes: Tensor, image_sizes: Tensor) -> Tensor:
     """Clips (N, K, 4) boxes of N images to these; image_sizes: (N, 2), height and width."""
     limit = image_sizes.flip(1).repeat(1, 2)[:, None].to(boxes)

@@ -46,6 +46,7 @@ class CNet(nn.Module):
         *,
         depth: int,
         backbone: str = "",
+        channels: int = 3,
         input_size: int,
         context: float,
         norm: str,
@@ -57,6 +58,7 @@ class CNet(nn.Module):
         Args:
             depth: 18, 34, 50 ... (torchvision's ResNets).
             backbone: a network of timm in place of the ResNet, with its own normalisation layers; "": the ResNet.
+            channels: of the images.
             input_size: side in pixels of the square crop.
             context: factor that enlarges the ROI about its centre before cropping; 1.0 is the paper.
             norm: normalisation layer of the ResNet, by Detectron2's names ("BN", "FrozenBN", "SyncBN", "GN").
@@ -73,7 +75,7 @@ class CNet(nn.Module):
         self.roi_jitter = roi_jitter
         # The network of stage 2 takes the features and removes the classifier (paper III.C).
         if backbone:
-            self.resnet = create(backbone, num_classes=0)
+            self.resnet = create(backbone, num_classes=0, in_chans=channels)
             self.num_features = self.resnet.num_features
         else:
             self.resnet = torchvision.models.get_model(
@@ -81,6 +83,9 @@ class CNet(nn.Module):
             )
             self.num_features = self.resnet.fc.in_features
             self.resnet.fc = nn.Identity()
+            if channels != 3:
+                self.resnet.conv1 = nn.Conv2d(channels, 64, 7, stride=2, padding=3, bias=False)
+                nn.init.kaiming_normal_(self.resnet.conv1.weight, mode="fan_out", nonlinearity="relu")  # as torchvision does
         self.classifier = nn.Linear(self.num_features, NUM_CLASSES)
         self.to(memory_format=torch.channels_last)
 
@@ -89,6 +94,7 @@ class CNet(nn.Module):
         return {
             "depth": cfg.MODEL.CNET.DEPTH,
             "backbone": cfg.MODEL.CNET.BACKBONE,
+            "channels": len(cfg.MODEL.PIXEL_MEAN),
             "input_size": cfg.MODEL.CNET.INPUT_SIZE,
             "context": cfg.MODEL.CNET.CONTEXT,
             "norm": cfg.MODEL.CNET.NORM,
@@ -101,10 +107,10 @@ class CNet(nn.Module):
         """Resamples every ROI of a minibatch in one call.
 
         Args:
-            images: (N, 3, H, W), normalised.
+            images: (N, C, H, W), normalised.
             boxes: N tensors (Ri, 4), absolute XYXY in ``images``.
         Returns:
-            (sum of Ri, 3, S, S); what lies outside the image is zero, the mean grey.
+            (sum of Ri, C, S, S); what lies outside the image is zero, the mean grey.
         """
         # no gradient to the boxes: diagnosis does not train localisation
         boxes = [enlarge_boxes(b.detach(), self.context * view.scale) for b in boxes]
@@ -147,7 +153,7 @@ class CNet(nn.Module):
         """Class probabilities of arbitrary boxes: the one function that scores candidates and diagnoses.
 
         Args:
-            images: (N, 3, H, W), normalised.
+            images: (N, C, H, W), normalised.
             boxes: N tensors (Ri, 4), absolute XYXY in ``images``.
         Returns:
             N tensors (Ri, 2), benign and malignant, each row sums to 1.
@@ -166,7 +172,7 @@ class CNet(nn.Module):
         Each half is averaged over its own ROIs.
 
         Args:
-            images: (N, 3, H, W), normalised.
+            images: (N, C, H, W), normalised.
             boxes: N tensors (Ri, 4) to crop, absolute XYXY in ``images``; by the paper those of the ROIs.
             gt_instances: N ``Instances`` with ``gt_classes`` of these.
             partially_annotated: (N,) bool.

@@ -220,10 +220,15 @@ def load_part(module: nn.Module, state_dict: Dict[str, Tensor], config_key: str,
 def load_strictly(module: nn.Module, state_dict: Dict[str, Tensor], config_key: str, path: str) -> None:
     """Loads a state dict that must be the module's own, key for key.
 
+    A stem of one channel, for grey images, takes the sum over the three of the weights: as exact as three equal channels.
+
     Raises:
         InputError: names the config key, the path and every key that does not fit.
     """
     expected = {k: v.shape for k, v in module.state_dict().items()}
+    stem = next((k for k, v in state_dict.items() if v.dim() == 4), None)
+    if stem in expected and expected[stem][1] == 1 and state_dict[stem].shape[1] == 3:
+        state_dict = {**state_dict, stem: state_dict[stem].sum(dim=1, keepdim=True)}
     # Detectron2's FrozenBN keeps no batch counter
     given = {k: v for k, v in state_dict.items() if k in expected or not k.endswith("num_batches_tracked")}
     problems = [f"not in the network: {k}" for k in sorted(given.keys() - expected.keys())]

@@ -15,7 +15,7 @@ from torch import Tensor
 
 from detectron2.utils.registry import Registry
 
-from ..modeling.boxes import elementwise_iou
+from ..modeling.boxes import elementwise_iou, mean_boxes
 
 SELECTION_RULE_REGISTRY = Registry("SELECTION_RULE")
 SELECTION_RULE_REGISTRY.__doc__ = "From a configuration to its selection rule; see :mod:`tsdd_d2.refinement.selection`."
@@ -106,3 +106,35 @@ def pseudo_label_rois(slots: ROISlots) -> Selection:
 def pseudo_label(cfg) -> SelectionRule:
     """:func:`pseudo_label_rois`, which has no keys."""
     return pseudo_label_rois
+
+
+def averaged_rois(slots: ROISlots, weight_of_dnet: float, min_iou_with_manual: float = 0.0) -> Selection:
+    """Not the paper's: the mean of the manual ROI and D-Net's first box, whose errors are independent where manual ROIs are
+    coarse: D-Net has averaged over those of all images. An image without a manual ROI takes D-Net's first box.
+
+    The class scores decide nothing. A new ROI has that of D-Net's box.
+
+    Args:
+        weight_of_dnet: in [0, 1], see :func:`~tsdd_d2.modeling.boxes.mean_boxes`.
+        min_iou_with_manual: a box of D-Net's that overlaps the manual ROI less shows something else, and is out.
+    """
+    first = slots.candidate_boxes[:, 0]
+    is_pa = slots.manual_boxes.isnan().any(dim=1)
+    boxes = torch.where(is_pa[:, None], first, mean_boxes(slots.manual_boxes, first, weight_of_dnet))
+    near = is_pa | (elementwise_iou(first, slots.manual_boxes) >= min_iou_with_manual)
+    replaced = (slots.candidate_scores[:, 0] > -torch.inf) & near & ~slots.locked
+    return Selection(
+        torch.where(replaced[:, None], boxes, slots.current_boxes),
+        torch.where(replaced, slots.candidate_scores[:, 0], slots.current_scores),
+        replaced,
+    )
+
+
+@SELECTION_RULE_REGISTRY.register()
+def averaged(cfg) -> SelectionRule:
+    """:func:`averaged_rois` with ``REFINEMENT.WEIGHT_OF_DNET`` and the bound ``REFINEMENT.MIN_IOU_WITH_MANUAL``."""
+    return partial(
+        averaged_rois,
+        weight_of_dnet=cfg.REFINEMENT.WEIGHT_OF_DNET,
+        min_iou_with_manual=cfg.REFINEMENT.MIN_IOU_WITH_MANUAL,
+    )

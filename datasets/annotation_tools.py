@@ -1,0 +1,350 @@
+"""What annotation tools export: COCO, YOLO text files and Pascal VOC."""
+
+import importlib
+import os
+import re
+import tempfile
+from collections import defaultdict
+from typing import Any, Dict, List, Optional, Sequence, Tuple
+
+import yaml
+from mask_folders import list_images, stem
+from pycocotools import mask as coco_mask
+from source_image import Box, SourceImage, listed
+
+from tsdd_d2.data.bbui import EXTRA_ANNOTATION_KEYS
+from tsdd_d2.data.files import read_json, read_yaml
+from tsdd_d2.data.validation import box_problems, reason_against_round
+from tsdd_d2.errors import BBUIError, InputError
+
+__all__ = ["FileFinder", "read_coco", "read_coco_file", "read_voc", "read_yolo"]
+
+IMAGE_KEYS = ("true_bbox", "roi_veto", "normal")
+# Label Studio puts eight hexadecimal digits before the name of a file that is imported.
+_IMPORTED = re.compile(r"[0-9a-f]{8}-(.+)")
+
+Read = Tuple[List[SourceImage], List[str]]
+
+
+def _needed(module: str) -> Any:
+    """
+    A module of the extra `prepare`, which the other data sets do without.
+
+    Raises:
+        InputError: it is not installed.
+    """
+    try:
+        return importlib.import_module(module)
+    except ImportError as error:
+        package = module.partition(".")[0]
+        raise InputError(
+            f"This format needs the package {package}: pip install -c constraints.txt -e '.[prepare]'"
+        ) from error
+
+
+class FileFinder:
+    """Finds the files of a data set by names that tools have shortened or moved."""
+
+    def __init__(self, root: str, names: Optional[Sequence[str]] = None):
+        """
+        Args:
+            names: of all files relative to `root`; by default those of the images below it.
+        """
+        if names is None:
+            names = [
+                os.path.relpath(path, root).replace(os.sep, "/")
+                for folder, _, _ in sorted(os.walk(root))
+                for path in list_images(folder)
+            ]
+        self.names = list(names)
+        self.by_name_alone: List[str] = []
+        self._names = set(self.names)
+        self._by_base: Dict[str, List[str]] = defaultdict(list)
+        for name in self.names:
+            self._by_base[name.rsplit("/", 1)[-1]].append(name)
+
+    def __call__(self, name: str) -> str:
+        """
+        The file that `name` means: itself, or the only one of this name in any folder.
+
+        Raises:
+            ValueError: there is none, or several.
+        """
+        name = os.path.normpath(name.replace("\\", "/"))
+        if name in self._names:
+            return name
+        base = name.rsplit("/", 1)[-1]
+        imported = _IMPORTED.fullmatch(base)
+        found = self._by_base.get(base) or imported and self._by_base.get(imported[1]) or []
+        if len(found) != 1:
+            raise ValueError(f"{len(found)} files are called so: {listed(found)}" if found else "there is no such image")
+        self.by_name_alone.append(name)
+        return found[0]
+
+    def tell(self) -> None:
+        if self.by_name_alone:
+            number = len(self.by_name_alone)
+            print(f"{number} images were found by their name alone, in another folder: {listed(self.by_name_alone)}")
+
+
+# --------------------------------------------------------------------------------------------- COCO
+
+
+def read_coco(path: str, root: str) -> Read:
+    """
+    The images of a COCO file, and the problems of its entries. Annotations are numbered anew: some tools begin with 0,
+    which COCO's evaluation takes for "no match". Our own fields are kept where the file has them.
+
+    Raises:
+        InputError: the file is no COCO file, or a round of ours that lost its ROI fields.
+    """
+    content = read_coco_file(path)
+    reason = reason_against_round(content, path)
+    if reason:
+        raise BBUIError(f"{path}: {reason} Give the file that was imported there: --like round.json")
+    names = {category.get("id"): str(category.get("name")) for category in content["categories"]}
+    find, images, problems = FileFinder(root), {}, []
+    for entry in content["images"]:
+        where = f"image {entry.get('id')!r} ({entry.get('file_name')!r})"
+        try:
+            file_name = find(str(entry.get("file_name")))
+        except ValueError as error:
+            problems.append(f"{where}: {error} below {root}")
+            continue
+        if entry.get("id") in images or file_name in {image.file_name for image in images.values()}:
+            problems.append(f"{where}: it is there twice, as where two readers annotated it; keep one of them")
+            continue
+        category = entry.get("category_id")
+        images[entry.get("id")] = SourceImage(
+            file_name,
+            where,
+            class_name=None if category is None else names.get(category, str(category)),
+            patient=None if entry.get("patient_id") is None else str(entry["patient_id"]),
+            fields={key: entry[key] for key in IMAGE_KEYS if key in entry},
+        )
+    sizes = {entry.get("id"): (entry.get("height"), entry.get("width")) for entry in content["images"]}
+    crowds = 0
+    for annotation in content["annotations"]:
+        image_id = annotation.get("image_id")
+        where = f"annotation {annotation.get('id')!r} of image {image_id!r}"
+        if image_id not in sizes or annotation.get("category_id") not in names:
+            missing = "image" if image_id not in sizes else "category"
+            problems.append(f"{where}: its {missing} is not in the file")
+        elif image_id in images:  # otherwise told above
+            mask, wrong = _mask_box(annotation.get("segmentation"), sizes[image_id])
+            box = annotation.get("bbox") or mask
+            wrong = wrong or box_problems("bbox", box, None)
+            if wrong:
+                problems += [f"{where}: {problem}" for problem in wrong]
+                continue
+            image = images[image_id]
+            image.boxes.append([float(value) for value in box])
+            image.labels.append(names[annotation["category_id"]])
+            image.mask_boxes.append(mask)
+            image.roi_fields.append({key: annotation[key] for key in EXTRA_ANNOTATION_KEYS if key in annotation})
+            crowds += annotation.get("iscrowd", 0) == 1
+    if crowds:
+        print(f"{crowds} annotations are marked as crowds, as tools mark masks of run lengths; each is taken as one ROI.")
+    find.tell()
+    return list(images.values()), problems
+
+
+def read_coco_file(path: str) -> Dict[str, Any]:
+    """
+    Raises:
+        InputError: the file is missing or has not the lists of a COCO file.
+    """
+    if not os.path.isfile(path):
+        raise InputError(f"{path} does not exist. It must be a COCO file.")
+    content = read_json(path)
+    for key in ("images", "annotations", "categories"):
+        entries = content.get(key) if isinstance(content, dict) else None
+        if not isinstance(entries, list) or not all(isinstance(entry, dict) for entry in entries):
+            raise InputError(f"{path} is no COCO file: it has no list {key!r} of objects.")
+        if any(
+            isinstance(entry.get("id"), (list, dict)) or isinstance(entry.get("image_id"), (list, dict)) for entry in entries
+        ):
+            raise InputError(f"{path} is no COCO file: an id in {key!r} is a list or an object.")
+    return content
+
+
+def _mask_box(segmentation: Any, size: Tuple[Any, Any]) -> Tuple[Optional[Box], List[str]]:
+    """The XYWH box around polygons or a run-length encoding, or None; and what is wrong with them."""
+    if not segmentation or not all(isinstance(side, int) for side in size):
+        return None, []
+    try:
+        if isinstance(segmentation, list):
+            points = [float(value) for polygon in segmentation for value in polygon]
+            x, y = points[0::2], points[1::2]
+            return [min(x), min(y), max(x) - min(x), max(y) - min(y)], []
+        runs = segmentation if isinstance(segmentation["counts"], str) else coco_mask.frPyObjects(segmentation, *size)
+        box = [float(value) for value in coco_mask.toBbox(runs)]
+        return (box if box[2] > 0 else None), []
+    except Exception as error:  # whatever the library makes of nonsense
+        return None, [f"its segmentation cannot be read: {type(error).__name__}: {error}"]
+
+
+# --------------------------------------------------------------------------------------------- YOLO
+
+
+def read_yolo(root: str) -> Read:
+    """
+    All images below `root` with the boxes of their label files: beside the image, or in the folder labels/ where the image
+    lies in images/. The names of the classes are in data.yaml (Ultralytics) or classes.txt (LabelImg, Label Studio).
+
+    Raises:
+        InputError: there are no names, or a label file cannot be read.
+    """
+    names, supervision = _yolo_names(root), _needed("supervision")
+    images, problems, used = [], [], set()
+    with tempfile.TemporaryDirectory() as temporary:
+        names_file = os.path.join(temporary, "data.yaml")
+        with open(names_file, "w", encoding="utf-8") as file:
+            yaml.safe_dump({"names": names}, file)
+        for folder in sorted(x for x, _, _ in os.walk(root) if list_images(x)):
+            labels = _label_folder(folder)
+            for path in list_images(folder):
+                label_file = os.path.join(labels, f"{stem(path)}.txt")
+                used.add(label_file)
+                problems += _label_problems(label_file, len(names))
+            if problems:
+                continue
+            try:
+                read = supervision.DetectionDataset.from_yolo(folder, labels, names_file)
+            except Exception as error:  # whatever the library makes of nonsense
+                raise InputError(f"The labels in {labels} cannot be read: {error}") from error
+            for path in list_images(folder):
+                found = read.annotations[path]
+                image = SourceImage(os.path.relpath(path, root).replace(os.sep, "/"), os.path.relpath(path, root))
+                # float32 of the library: a thousandth of a pixel is not in the file
+                image.boxes = [
+                    [round(float(x), 3) for x in (x0, y0, x1 - x0, y1 - y0)] for x0, y0, x1, y1 in found.xyxy.astype(float)
+                ]
+                image.labels = [names[i] for i in found.class_id] if len(found) else []
+                images.append(image)
+    problems += [
+        f"{path}: a label file without image"
+        for folder, _, files in sorted(os.walk(root))
+        for path in sorted(os.path.join(folder, name) for name in files if name.endswith(".txt"))
+        if path not in used
+        and (os.path.basename(folder) == "labels" or "labels" in os.path.relpath(folder, root).split(os.sep))
+    ]
+    return images, problems
+
+
+def _yolo_names(root: str) -> List[str]:
+    for name in ("data.yaml", "dataset.yaml"):
+        path = os.path.join(root, name)
+        if os.path.isfile(path):
+            content = read_yaml(path)
+            names = content.get("names") if isinstance(content, dict) else None
+            if isinstance(names, dict):
+                if sorted(names) != list(range(len(names))):
+                    raise InputError(
+                        f"{path}: the numbers of 'names' must be 0, 1, 2, ..., found {listed(list(map(str, names)))}."
+                    )
+                names = [names[i] for i in range(len(names))]
+            if not isinstance(names, list) or not names:
+                raise InputError(f"{path} has no list 'names' of the classes.")
+            return [str(x) for x in names]
+    for path in (os.path.join(root, "classes.txt"), os.path.join(root, "labels", "classes.txt")):
+        if os.path.isfile(path):
+            with open(path, encoding="utf-8") as file:
+                return [line.strip() for line in file if line.strip()]
+    raise InputError(f"{root} has neither data.yaml nor classes.txt, which name the classes of the labels.")
+
+
+def _label_folder(images: str) -> str:
+    """Of a folder of images: as Ultralytics finds it, or else the folder itself."""
+    parts = images.split(os.sep)
+    if "images" in parts:
+        i = len(parts) - 1 - parts[::-1].index("images")
+        labels = os.sep.join([*parts[:i], "labels", *parts[i + 1 :]])
+        if os.path.isdir(labels):
+            return labels
+    return images
+
+
+def _label_problems(path: str, number_of_names: int) -> List[str]:
+    """What the library would take without a word: predictions with a score, pixels, classes without name."""
+    if not os.path.isfile(path):
+        return []
+    problems = []
+    with open(path, encoding="utf-8", errors="replace") as file:
+        for number, line in enumerate(file, start=1):
+            values = line.split()
+            try:
+                index, coordinates = float(values[0]) if values else 0, [float(x) for x in values[1:]]
+            except ValueError:
+                problems.append(f"{path}, line {number}: it must hold numbers only, found {line.strip()!r}")
+                continue
+            if index not in range(number_of_names):
+                problems.append(f"{path}, line {number}: class {values[0]}; there are {number_of_names} names, from 0 on")
+            if len(values) == 6:
+                problems.append(
+                    f"{path}, line {number}: six values, as of predictions with a score; give five of an annotation"
+                )
+            elif any(not -0.001 <= x <= 1.001 for x in coordinates):
+                problems.append(f"{path}, line {number}: coordinates must be fractions of the image, found {line.strip()!r}")
+    return problems
+
+
+# --------------------------------------------------------------------------------------- Pascal VOC
+
+
+def read_voc(root: str, one_based: bool) -> Read:
+    """
+    The images of all XML files below `root`, and those beside them that have none.
+
+    Args:
+        one_based: the corners are pixels that count from 1 and belong to the box, as in Pascal VOC itself; otherwise they
+            are edges that count from 0, as LabelImg, CVAT and other tools write them.
+    """
+    files = sorted(os.path.join(x, name) for x, _, names in os.walk(root) for name in names if name.lower().endswith(".xml"))
+    if not files:
+        raise InputError(f"{root} holds no XML files.")
+    find, images, problems = FileFinder(root), {}, []
+    for path in files:
+        where = os.path.relpath(path, root)
+        try:
+            file_name, boxes, labels = _read_voc_file(path, find, one_based)
+        except InputError:
+            raise
+        except Exception as error:  # of the file or its reader
+            problems.append(f"{where}: {error}")
+            continue
+        if file_name in images:
+            problems.append(f"{where}: {file_name} is that of {images[file_name].where} too")
+            continue
+        images[file_name] = SourceImage(file_name, where, boxes=boxes, labels=labels)
+    find.tell()
+    folders = {os.path.dirname(name) for name in images}
+    for name in find.names:
+        if name not in images and os.path.dirname(name) in folders and not problems:
+            images[name] = SourceImage(name, name)
+    return list(images.values()), problems
+
+
+def _read_voc_file(path: str, find: FileFinder, one_based: bool) -> Tuple[str, List[Box], List[str]]:
+    tree = _needed("defusedxml.ElementTree").parse(path).getroot()
+    name = tree.findtext("filename")
+    if tree.tag != "annotation" or not name:
+        raise ValueError("no Pascal VOC file: it has no <annotation> with a <filename>")
+    try:
+        file_name = find(name)
+    except ValueError:  # some tools write a name without suffix; the XML file is named as its image is
+        same = [x for x in find.names if stem(x) == stem(path)]
+        if len(same) != 1:
+            raise
+        (file_name,) = same
+    boxes, labels = [], []
+    for item in tree.iter("object"):
+        corners = [item.findtext(f"bndbox/{key}") for key in ("xmin", "ymin", "xmax", "ymax")]
+        if None in corners:
+            raise ValueError("an <object> has no <bndbox> with xmin, ymin, xmax, ymax")
+        x0, y0, x1, y1 = map(float, corners)
+        if one_based:
+            x0, y0 = x0 - 1, y0 - 1
+        boxes.append([x0, y0, x1 - x0, y1 - y0])
+        labels.append((item.findtext("name") or "").strip())
+    return file_name, boxes, labels

@@ -1,0 +1,76 @@
+"""Frames of DICOM files as PNG images."""
+
+import os
+from typing import List, Optional, Set, Tuple
+
+import cv2
+import pydicom
+from csv_table import Table
+from source_image import SourceImage, listed
+from tqdm import tqdm
+
+from tsdd_d2.data.files import write_bytes
+from tsdd_d2.errors import InputError
+from tsdd_d2.inference.dicom import WithoutImage, read_dicom
+from tsdd_d2.inference.input_images import find_image_files, is_dicom_file, picture_name
+
+__all__ = ["read_images"]
+
+
+def read_images(source: str, root: str, table: Optional[Table]) -> Tuple[List[SourceImage], List[str]]:
+    """
+    Writes every frame of the DICOM files below `source` to `<root>/images`, cut to its ultrasound region, and returns the
+    images and the problems of all files. Reports are left out and counted.
+
+    A file is looked up in the table by its own name. Boxes there are in pixels of the whole frame; those of a file with
+    several frames name theirs in the column `frame`.
+    """
+    if not os.path.isdir(source):
+        raise InputError(f"{source} is no folder.")
+    images: List[SourceImage] = []
+    problems: List[str] = []
+    reports: List[str] = []
+    taken: Set[str] = set()
+    files = [path for path in find_image_files([source]) if is_dicom_file(path)]
+    for path in tqdm(files, "Reading DICOM files", unit="file", disable=None):
+        name = os.path.relpath(path, source).replace(os.sep, "/")
+        try:
+            found = _read_file(path, name, root, table, taken)
+        except WithoutImage:
+            reports.append(name)
+        except InputError as error:
+            problems.append(str(error))
+        else:
+            images += found
+    if reports:
+        print(f"{len(reports)} DICOM files without image, such as reports, are left out: {listed(reports)}")
+    if any(image.patient for image in images):
+        print(
+            "Patients are named by PatientID, which the annotation files then hold: replace it in the table if it identifies."
+        )
+    print(f"{len(images)} frames of {len(files) - len(reports)} files are in {os.path.join(root, 'images')}.")
+    return images, problems
+
+
+def _read_file(path: str, name: str, root: str, table: Optional[Table], taken: Set[str]) -> List[SourceImage]:
+    images = []
+    patient = str(pydicom.dcmread(path, stop_before_pixels=True, force=True).get("PatientID") or "") or None
+    boxes = table.boxes(name) if table else []
+    for frame, pixels, (x0, y0, x1, y1) in read_dicom(path):
+        file_name = f"images/{picture_name(name, taken, frame)}"
+        encoded, content = cv2.imencode(".png", pixels[y0:y1, x0:x1, ::-1])
+        if not encoded:
+            raise InputError(f"{path}: its pixels cannot be written as PNG.")
+        write_bytes(os.path.join(root, file_name), content.tobytes())
+        where = name if frame is None else f"{name}, frame {frame}"
+        image = SourceImage(file_name, where, known_as=name, patient=patient)
+        own = ("", "1") if frame is None else (str(frame),)  # as the table has it
+        image.boxes = [[x - x0, y - y0, width, height] for number, (x, y, width, height) in boxes if number in own]
+        image.labels = [""] * len(image.boxes)
+        images.append(image)
+    if sum(len(image.boxes) for image in images) < len(boxes):
+        raise InputError(
+            f"{path}: the table has {len(boxes)} boxes for it, of frames {listed(sorted({x or 'without number' for x, _ in boxes}))}; "
+            f"it has {len(images)} frames."
+        )
+    return images

@@ -1,0 +1,396 @@
+"""The formats of annotation tools, masks and DICOM, what they lack, and the way back from a tool."""
+
+import json
+import shutil
+
+import cv2
+import numpy as np
+import pydicom
+import pytest
+import supervision
+from pydicom.data import get_testdata_file
+
+from tsdd_d2.data.files import read_json, write_json
+
+from .test_prepare import all_images, assert_folds_are_valid, prepare, read_fold, refuse, run, write_image
+
+FOLDS = ("--folds", 2)
+# (number, class, XYWH box or None) of the images of 12 patients
+IMAGES = [(i, "malignant" if i % 2 else "benign", None if i == 5 else (i, 2, 10 + i, 8)) for i in range(12)]
+
+
+def name_of(number):
+    return f"images/p{number:02d}_a.png"
+
+
+@pytest.fixture
+def root(tmp_path):
+    """A folder `mine` with 12 images of 40x30 pixels, and a table of patients and classes."""
+    root = tmp_path / "mine"
+    for number, *_ in IMAGES:
+        write_image(root / name_of(number))
+    rows = [f"p{number:02d}_a.png,P{number},{name}" for number, name, _ in IMAGES]
+    (tmp_path / "patients.csv").write_text("\n".join(["file_name,Patient_ID,Class", *rows]) + "\n")
+    return root
+
+
+@pytest.fixture
+def table(tmp_path):
+    return "--table", tmp_path / "patients.csv"
+
+
+def coco(names=("benign", "malignant")):
+    """As a tool exports it: neither patients nor classes of images, ids from 0 on; `names` of categories 0 benign, 1 malignant."""
+    return {
+        "info": {},
+        "categories": [{"id": i, "name": name} for i, name in enumerate(names)],
+        "images": [{"id": i, "file_name": name_of(i), "width": 40, "height": 30} for i, *_ in IMAGES],
+        "annotations": [
+            {"id": i, "image_id": i, "category_id": int(name == "malignant"), "bbox": list(box), "area": 1.0, "iscrowd": 0}
+            for i, name, box in IMAGES
+            if box
+        ],
+    }
+
+
+def assert_is_all(output, root):
+    images = all_images(output)
+    assert_folds_are_valid(output, root, (1, 2))
+    assert len(images) == len(IMAGES)
+    for number, name, box in IMAGES:
+        image = images[name_of(number)]
+        assert (image["patient_id"], image["category_id"]) == (f"P{number}", 1 + (name == "malignant"))
+        assert image["boxes"] == ([pytest.approx(list(box), abs=0.01)] if box else [])
+
+
+def test_coco(root, table, tmp_path):
+    content = coco()
+    content["images"][3]["file_name"] = "1234abcd-p03_a.png"  # as Label Studio renames it
+    write_json(tmp_path / "export.json", content)
+    printed = prepare("coco", tmp_path / "export.json", "--root", root, *table, *FOLDS)
+    assert_is_all(root / "annotations", root)
+    ids = [annotation["id"] for fold in read_fold(root / "annotations").values() for annotation in fold["annotations"]]
+    assert min(ids) == 1
+    for line in (
+        "1 images were found by their name alone",
+        "Class: 12 images from the table",
+        "1 images have no box",
+    ):
+        assert line in printed
+
+
+def test_yolo(root, table):
+    """The label of an image may be missing; its names may stand in data.yaml or classes.txt."""
+    (root / "labels").mkdir()
+    for number, name, box in IMAGES:
+        if box:
+            x, y, width, height = box
+            centre = f"{(x + width / 2) / 40:.6f} {(y + height / 2) / 30:.6f} {width / 40:.6f} {height / 30:.6f}"
+            (root / f"labels/p{number:02d}_a.txt").write_text(f"{int(name == 'malignant')} {centre}\n")
+    (root / "data.yaml").write_text("names: {0: Benign, 1: Malignant}\n")
+    prepare("yolo", "--root", root, *table, *FOLDS)
+    assert_is_all(root / "annotations", root)
+    before = all_images(root / "annotations")
+    (root / "data.yaml").unlink()
+    (root / "classes.txt").write_text("benign\nmalignant\n")
+    prepare("yolo", "--root", root, *table, *FOLDS)
+    assert all_images(root / "annotations") == before
+
+
+@pytest.mark.parametrize(
+    "line", ["0 0.5 0.5 0.2 0.2 0.9", "0 20 15 8 6", "2 0.5 0.5 0.2 0.2", "benign 0.5 0.5 0.2 0.2", "0 0.5 0.5"]
+)
+def test_yolo_refuses_labels_of_another_kind(line, root, table, tmp_path):
+    """Predictions with a score, pixels, classes without name, words."""
+    (root / "labels").mkdir()
+    (root / "labels/p03_a.txt").write_text(f"{line}\n")
+    (root / "classes.txt").write_text("benign\nmalignant\n")
+    assert "labels/p03_a.txt" in refuse("yolo", tmp_path / "out", "--root", root, *table)
+
+
+def test_yolo_names_a_label_without_image(root, table, tmp_path):
+    (root / "labels").mkdir()
+    (root / "labels/q.txt").write_text("0 0.5 0.5 0.2 0.2\n")
+    (root / "classes.txt").write_text("benign\nmalignant\n")
+    assert "q.txt" in refuse("yolo", tmp_path / "out", "--root", root, *table)
+
+
+@pytest.mark.parametrize("one_based", [False, True])
+def test_voc(one_based, root, table):
+    """The box of 3 pixels from the second pixel on is 1 to 4 as edges, and 2 to 4 as pixels that count from 1."""
+    (root / "xml").mkdir()
+    for number, name, box in IMAGES:
+        if box:
+            x, y, width, height = box
+            corners = (x + one_based, y + one_based, x + width, y + height)
+            tags = "".join(f"<{k}>{v}</{k}>" for k, v in zip(("xmin", "ymin", "xmax", "ymax"), corners))
+            (root / f"xml/p{number:02d}_a.xml").write_text(
+                f"<annotation><filename>p{number:02d}_a.png</filename>"
+                f"<object><name>{name}</name><bndbox>{tags}</bndbox></object></annotation>"
+            )
+    prepare("voc", "--root", root, *table, *FOLDS, *["--one-based"] * one_based)
+    assert_is_all(root / "annotations", root)
+
+
+def test_voc_names_a_broken_file(root, table, tmp_path):
+    (root / "a.xml").write_text("<annotation><filename>p03_a.png</filename><object></object></annotation>")
+    (root / "b.xml").write_text('<!DOCTYPE x [<!ENTITY e "e">]><annotation>&e;</annotation>')
+    message = refuse("voc", tmp_path / "out", "--root", root, *table)
+    assert "a.xml" in message and "b.xml" in message
+
+
+def write_masks(root):
+    for number, _, box in IMAGES:
+        if box:
+            write_image(root / f"masks/p{number:02d}_a_mask.png", value=0, box=box)
+
+
+def test_masks(root, table):
+    write_masks(root)
+    prepare("masks", "--root", root, *table, *FOLDS)
+    assert_is_all(root / "annotations", root)
+
+
+def test_masks_below_class_folders_with_a_pattern_for_the_patient(root, tmp_path):
+    for number, name, box in IMAGES:
+        folder = root / "by_class" / ("Cyst" if name == "benign" else "malignant")
+        write_image(folder / f"p{number:02d}_a.png")
+        if box:
+            write_image(folder / f"p{number:02d}_a_mask.png", value=0, box=box)
+    options = "--images", "by_class", "--masks", "by_class", "--class", "benign=cyst,fibroadenoma", "--patient", r"p(\d+)_"
+    printed = prepare("masks", "--root", root, *options, *FOLDS, "--output", tmp_path / "out")
+    images = all_images(tmp_path / "out")
+    assert images["by_class/Cyst/p04_a.png"]["patient_id"] == "04" and images["by_class/Cyst/p04_a.png"]["category_id"] == 1
+    assert "12 images from their folder" in printed and "'Cyst' is benign (6)" in printed
+
+
+def alpha_mask(box):
+    mask = np.zeros((30, 40, 4), np.uint8)
+    x, y, width, height = box
+    mask[y : y + height, x : x + width, 3] = 255
+    return mask
+
+
+@pytest.mark.parametrize("kind", ["alpha", "white background", "grey values", "other size"])
+def test_a_mask_of_another_kind_is_refused_with_its_file(kind, root, table, tmp_path):
+    write_masks(root)
+    mask = {
+        "alpha": alpha_mask((3, 2, 13, 8)),
+        "white background": 255 - alpha_mask((3, 2, 13, 8))[:, :, 3],
+        "grey values": np.arange(1200, dtype=np.uint8).reshape(30, 40) % 7,
+        "other size": np.zeros((30, 41), np.uint8),
+    }[kind]
+    if kind == "white background":
+        mask[mask == 0] = 100
+    assert cv2.imwrite(str(root / "masks/p03_a_mask.png"), mask)
+    assert "p03_a_mask.png" in refuse("masks", tmp_path / "out", "--root", root, *table)
+
+
+def test_masks_that_are_all_of_the_image_are_refused(root, table, tmp_path):
+    for number, *_ in IMAGES:
+        write_image(root / f"masks/p{number:02d}_a.png", value=0, box=(0, 0, 40, 30))
+        cv2.imwrite(str(root / f"masks/p{number:02d}_a.png"), np.pad(np.zeros((28, 38), np.uint8), 1, constant_values=9))
+    assert "whole image" in refuse("masks", tmp_path / "out", "--root", root, *table)
+
+
+def test_dicom(tmp_path):
+    """Frames become images cut to their region; a report is left out; a box of the table is that of its frame."""
+    source, root = tmp_path / "archive", tmp_path / "mine"
+    rows = ["file_name,class,frame,x,y,w,h"]
+    for number in range(8):
+        study = source / f"study{number}"
+        study.mkdir(parents=True)
+        single_frame(f"Q{number}", (10, 20, 70, 60)).save_as(study / "a.dcm", enforce_file_format=True)
+        box = "12,25,5,6" if number else ",,,"
+        rows.append(f"study{number}/a.dcm,{'malignant' if number % 2 else 'benign'},,{box}")
+    shutil.copy(get_testdata_file("reportsi.dcm"), source / "report.dcm")
+    (tmp_path / "table.csv").write_text("\n".join(rows) + "\n")
+    printed = prepare("dicom", source, "--root", root, "--table", tmp_path / "table.csv", *FOLDS)
+    images = all_images(root / "annotations")
+    assert len(images) == 8 and "1 DICOM files without image" in printed
+    by_patient = {image["patient_id"]: image for image in images.values()}
+    assert by_patient["Q3"]["boxes"] == [[2.0, 5.0, 5.0, 6.0]] and by_patient["Q0"]["boxes"] == []
+    assert (by_patient["Q3"]["width"], by_patient["Q3"]["height"]) == (61, 41)
+    assert cv2.imread(str(root / by_patient["Q3"]["file_name"]), 0)[0, 0] == 10 + 20
+
+
+def single_frame(patient, region):
+    """100x80 grey pixels x + y; `region` is XYXY with the last pixels."""
+    dataset = pydicom.Dataset()
+    dataset.file_meta = pydicom.dataset.FileMetaDataset()
+    dataset.file_meta.TransferSyntaxUID = pydicom.uid.ExplicitVRLittleEndian
+    dataset.file_meta.MediaStorageSOPClassUID = dataset.SOPClassUID = pydicom.uid.UltrasoundImageStorage
+    dataset.file_meta.MediaStorageSOPInstanceUID = dataset.SOPInstanceUID = pydicom.uid.generate_uid()
+    dataset.PatientID, dataset.PhotometricInterpretation, dataset.SamplesPerPixel = patient, "MONOCHROME2", 1
+    dataset.Rows, dataset.Columns, dataset.PixelRepresentation = 80, 100, 0
+    dataset.BitsAllocated = dataset.BitsStored = 8
+    dataset.HighBit = 7
+    dataset.PixelData = np.add.outer(np.arange(80), np.arange(100)).astype(np.uint8).tobytes()
+    part = pydicom.Dataset()
+    part.RegionSpatialFormat = 1
+    keys = "RegionLocationMinX0", "RegionLocationMinY0", "RegionLocationMaxX1", "RegionLocationMaxY1"
+    for key, value in zip(keys, region):
+        setattr(part, key, value)
+    dataset.SequenceOfUltrasoundRegions = [part]
+    return dataset
+
+
+# ------------------------------------------------------------- classes, patients, boxes that are none
+
+
+def test_names_are_mapped_in_any_case_and_others_left_out(root, table, tmp_path):
+    content = coco(("Cyst", "carcinoma  ductal", "text"))
+    content["annotations"].append({"id": 99, "image_id": 5, "category_id": 2, "bbox": [1, 1, 5, 5], "area": 25})
+    write_json(tmp_path / "export.json", content)
+    (tmp_path / "patients.csv").write_text(
+        "file_name,patient_id,class\n" + "".join(f"{name_of(i)},P{i},{name if i == 5 else ''}\n" for i, name, _ in IMAGES)
+    )
+    mapping = ("--class", "benign=cyst", "--class", "malignant=Carcinoma ductal", "--class", "ignore=TEXT")
+    printed = prepare("coco", tmp_path / "export.json", "--root", root, *table, *FOLDS, *mapping)
+    assert_is_all(root / "annotations", root)
+    assert "'text' is left out (1)" in printed
+    message = refuse("coco", tmp_path / "out", tmp_path / "export.json", "--root", root, *table, "--class", "benign=cyst")
+    assert "carcinoma  ductal" in message
+
+
+def test_an_image_with_two_classes_and_one_without_patient_are_refused(root, table, tmp_path):
+    content = coco()
+    content["annotations"][3]["category_id"] = 0  # the table says malignant
+    write_json(tmp_path / "export.json", content)
+    assert name_of(3) in refuse("coco", tmp_path / "out", tmp_path / "export.json", "--root", root, *table)
+    (tmp_path / "patients.csv").write_text((tmp_path / "patients.csv").read_text().replace("P4,", ","))
+    assert name_of(4) in refuse("coco", tmp_path / "out", tmp_path / "export.json", "--root", root, *table)
+
+
+def csv_table(tmp_path, header="file_name,patient_id,class,x,y,w,h", box="1,2,10,8", patient="P{}"):
+    rows = [f"{name_of(i)},{patient.format(i)},{name},{box}" for i, name, _ in IMAGES]
+    (tmp_path / "mine.csv").write_text("\n".join([header, *rows]) + "\n")
+    return tmp_path / "mine.csv"
+
+
+@pytest.mark.parametrize(
+    "header, box, words",
+    [
+        ("file_name,patient_id,class,x,y,w,h", "0.31,0.31,0.19,0.47", "pixel"),
+        ("file_name,patient_id,class,x,y,w,h", "0,0,1,1", "pixel"),
+        ("file_name,patient_id,class,x,y,w,h", "0,0,40,30", "whole image"),
+        ("file_name,patient_id,class,x1,y1,x2,y2", "1,2,10,8", "x1, y1, x2, y2"),
+        ("file_name,patient_id,class,x,y,w,h,class", "1,2,10,8,benign", "'class'"),
+        ("file_name,patient_id,class,x,y,w,h,Class", "1,2,10,8,benign", "'class'"),
+        ("file_name;patient_id;class;x;y;w;h", "1,2,10,8", "';'"),
+    ],
+)
+def test_boxes_that_are_none_and_columns_that_are_two(header, box, words, root, tmp_path):
+    assert words in refuse("csv", tmp_path / "out", csv_table(tmp_path, header, box), "--root", root)
+
+
+def test_columns_in_any_case_and_others_are_named(root, tmp_path):
+    header = "File_Name,PATIENT_ID,Class,X,Y,W,H,birads"
+    printed = prepare("csv", csv_table(tmp_path, header, "1,2,10,8,4"), "--root", root, *FOLDS)
+    assert all(image["boxes"] == [[1.0, 2.0, 10.0, 8.0]] for image in all_images(root / "annotations").values())
+    assert "not used: birads" in printed
+
+
+def test_two_columns_of_one_name_are_refused_in_a_table_of_patients_too(root, table, tmp_path):
+    write_json(tmp_path / "export.json", coco())
+    (tmp_path / "patients.csv").write_text("file_name,class,class\n")
+    assert "'class'" in refuse("coco", tmp_path / "out", tmp_path / "export.json", "--root", root, *table)
+
+
+def test_patients_that_look_alike_are_warned_of_or_made_one(root, tmp_path):
+    path = csv_table(tmp_path)
+    same = {"P0,": "007,", "P2,": "7,", "P4,": "7\u200b,", "P8,": "100,", "P10,": "10,"}
+    text = path.read_text()
+    for old, new in same.items():
+        text = text.replace(old, new)
+    path.write_text(text)
+    printed = prepare("csv", path, "--root", root, *FOLDS)
+    (warning,) = [line for line in printed.splitlines() if "look alike" in line]
+    assert all(repr(x) in warning for x in ("007", "7", "7\u200b")) and "'10'" not in warning
+    prepare("csv", path, "--root", root, *FOLDS, "--patient-ids", "normalise")
+    images = all_images(root / "annotations")
+    assert {images[name_of(i)]["patient_id"] for i in (0, 2, 4)} == {"7"}
+    assert images[name_of(8)]["patient_id"] == "100" and images[name_of(10)]["patient_id"] == "10"
+
+
+# --------------------------------------------------------------------- the way back from a tool
+
+
+def our_round(root, table, tmp_path):
+    """A file of a round: a refined ROI, a locked one and a pseudo one."""
+    write_json(tmp_path / "export.json", coco())
+    prepare("coco", tmp_path / "export.json", "--root", root, *table, *FOLDS, "--output", tmp_path / "first")
+    content = read_json(tmp_path / "first" / "fold1_train.json")
+    refined, locked, pseudo, *_ = content["annotations"]
+    refined.update(roi_source="refined", manual_bbox=[1.0, 1.0, 9.0, 9.0], roi_round=2, roi_score=0.9)
+    locked["locked"] = True
+    pseudo.update(roi_source="pseudo", roi_round=1, roi_score=0.8)
+    content["info"] = {"round": 2, "statistics": {"replaced_fa": 1, "replaced_pa": 1}}
+    write_json(tmp_path / "round_02.json", content)
+    return content
+
+
+def through_supervision(path, root, output):
+    data_set = supervision.DetectionDataset.from_coco(str(root), str(path))
+    data_set.as_coco(annotations_path=str(output))
+    return read_json(output)
+
+
+def test_the_way_through_a_tool_and_back(root, table, tmp_path):
+    before = our_round(root, table, tmp_path)
+    exported = through_supervision(tmp_path / "round_02.json", root, tmp_path / "export.json")
+    assert not any("roi_source" in x or "patient_id" in x for x in exported["annotations"] + exported["images"])
+    prepare("coco", tmp_path / "export.json", "--like", tmp_path / "round_02.json")
+    assert read_json(tmp_path / "export_restored.json") == before
+
+
+def test_what_was_moved_added_and_deleted_is_told(root, table, tmp_path):
+    before = our_round(root, table, tmp_path)
+    exported = read_json(tmp_path / "round_02.json")
+    for entry in exported["images"] + exported["annotations"]:
+        for key in ("patient_id", "roi_source", "manual_bbox", "locked"):
+            entry.pop(key, None)
+    refined, locked, pseudo, deleted, *_ = exported["annotations"]
+    locked["bbox"][0] += 2
+    pseudo["bbox"][2] += 3
+    exported["annotations"].remove(deleted)
+    exported["annotations"].append({**refined, "id": 1000, "bbox": [30, 20, 8, 8]})
+    write_json(tmp_path / "export.json", exported)
+    printed = prepare(
+        "coco", tmp_path / "export.json", "--like", tmp_path / "round_02.json", "--output", tmp_path / "new.json"
+    )
+    after = {annotation["id"]: annotation for annotation in read_json(tmp_path / "new.json")["annotations"]}
+    assert after[refined["id"]] == before["annotations"][0]
+    moved = after[locked["id"]]
+    assert (moved["roi_source"], moved["locked"], moved["bbox"]) == ("manual", True, locked["bbox"])
+    assert after[pseudo["id"]]["roi_source"] == "manual" and deleted["id"] not in after
+    (new,) = [x for x in after.values() if x["bbox"] == [30, 20, 8, 8]]
+    assert new["roi_source"] == "manual" and new["image_id"] == refined["image_id"]
+    for line in ("1 ROIs moved (pseudo before", "1 ROIs moved (manual before", "1 ROIs new", "1 ROIs deleted"):
+        assert line in printed
+
+
+def test_a_round_without_its_sources_is_refused(root, table, tmp_path):
+    content = our_round(root, table, tmp_path)
+    for annotation in content["annotations"]:
+        for key in ("roi_source", "manual_bbox"):
+            annotation.pop(key, None)
+    for name, info in (("export.json", content["info"]), ("round_02.json", {})):
+        write_json(tmp_path / name, {**content, "info": info})
+        message = refuse("coco", tmp_path / "out", tmp_path / name, "--root", root, *table)
+        assert name in message and "roi_source" in message and "--like" in message
+
+
+def test_an_export_of_other_images_is_not_joined(root, table, tmp_path):
+    our_round(root, table, tmp_path)
+    exported = coco()
+    exported["images"][0]["file_name"] = "other.png"
+    write_json(tmp_path / "export.json", exported)
+    code, _, err = run("coco", tmp_path / "export.json", "--like", tmp_path / "round_02.json")
+    assert code == 2 and "other.png" in err and not (tmp_path / "export_restored.json").exists()
+
+
+def test_json_that_is_no_coco_file_is_named(root, table, tmp_path):
+    for content in ([], {"images": []}, {"images": [1], "annotations": [], "categories": []}):
+        (tmp_path / "export.json").write_text(json.dumps(content))
+        assert "export.json" in refuse("coco", tmp_path / "out", tmp_path / "export.json", "--root", root, *table)
