@@ -108,7 +108,9 @@ def _nearby(value: Any, rng: random.Random) -> Any:
     if isinstance(value, (int, float)) and abs(value) < 2**53:
         return rng.choice((-value, value + 1, value - 1, value * 2, value / 2, value * 1e6, float(value), str(value)))
     if isinstance(value, str):
-        return rng.choice((value + " ", value.upper(), value[:-1], value * 2, value + "\u200b", [value], value.encode()))
+        return rng.choice(
+            (value + " ", value.upper(), value[:-1], value * 2, value + "\u200b", [value], value.encode("utf-8", "replace"))
+        )
     if isinstance(value, torch.Tensor):
         return rng.choice(
             (value.double(), value.flatten()[:1], value.flatten(), value * float("nan"), value.tolist(), value.bool())
