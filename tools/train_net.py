@@ -88,7 +88,7 @@ def train(cfg, args):
     trainer = trainer_of(cfg)(cfg)
     trainer.resume_or_load(resume=args.resume)
     trainer.train()
-    return evaluate_run(cfg)
+    return evaluate_run(cfg, args.warnings)
 
 
 def evaluate(cfg, args):

@@ -1,12 +1,15 @@
 """What is evaluated: all images on the boxes that were found, those with a ROI with the oracle."""
 
+import os
+
 import pytest
 
 from detectron2.evaluation.testing import flatten_results_dict
 from detectron2.modeling import build_model
 from tsdd_d2.data import ensure_registered
 from tsdd_d2.data.files import read_json, write_json
-from tsdd_d2.engine.final_evaluation import evaluate_model
+from tsdd_d2.engine import final_evaluation
+from tsdd_d2.engine.final_evaluation import evaluate_model, evaluate_run
 
 
 @pytest.mark.parametrize("num_rois", [3, 0])
@@ -48,3 +51,14 @@ def test_test_time_augmentation_comes_beside_the_plain_evaluation(tiny_cfg, tiny
     )
     assert first["box"] == pytest.approx(augmented["box"], abs=1e-3)
     assert abs(first["malignancy"] - augmented["malignancy"]) > 1e-5
+
+
+def test_the_report_repeats_what_was_dubious(tiny_cfg, tiny_dataset, monkeypatch):
+    monkeypatch.setattr(final_evaluation, "checkpoints", lambda cfg: {})
+    monkeypatch.setattr(final_evaluation, "results_table", lambda results: "| a |")
+    evaluate_run(tiny_cfg, ["a.png and b.png have the same pixels"] * 2)
+    with open(os.path.join(tiny_cfg.OUTPUT_DIR, "results.md")) as file:
+        assert file.read() == "| a |\n\n- Warning: a.png and b.png have the same pixels\n"
+    evaluate_run(tiny_cfg)
+    with open(os.path.join(tiny_cfg.OUTPUT_DIR, "results.md")) as file:
+        assert file.read() == "| a |\n"

@@ -89,7 +89,7 @@ def test_the_old_run_is_removed_when_all_checks_have_passed(run, tiny_dataset, m
     left = []
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "0")
     names = inspect.unwrap(tool).__globals__
-    names.update(keep_freed_memory=lambda: None, evaluate_run=lambda cfg: {}, trainer_of=lambda cfg: mock.Mock())
+    names.update(keep_freed_memory=lambda: None, evaluate_run=lambda *_: {}, trainer_of=lambda cfg: mock.Mock())
     names["launch"] = lambda main, *_, args, **__: main(*args)
     names["default_setup"] = lambda cfg, args: left.extend(files(run))
     arguments = ["--config-file", TINY_CONFIG, "--overwrite", "OUTPUT_DIR", str(run)]

@@ -104,12 +104,28 @@ def test_no_data_set_has_two_parts(tiny_cfg, one, other):
         check_config(tiny_cfg)
 
 
+def test_an_error_without_a_word_shows_what_was_demanded(tiny_cfg):
+    tiny_cfg.MODEL.RETINANET.IOU_THRESHOLDS = [0.5]  # Detectron2: assert len(labels) == len(thresholds) - 1
+    with pytest.raises(InputError, match="thresholds"):
+        check_network(tiny_cfg)
+
+
 @pytest.mark.parametrize("key, value", [("BACKBONE.FREEZE_AT", 1), ("RESNETS.NORM", "FrozenBN")])
 def test_random_layers_do_not_stay_frozen(tiny_cfg, tiny_dataset, key, value):
     check_network(tiny_cfg)
     tiny_cfg.merge_from_list([f"MODEL.{key}", value])
     with pytest.raises(InputError, match=r'MODEL\.WEIGHTS "": .*FREEZE_AT 0 MODEL\.RESNETS\.NORM BN'):
         check_network(tiny_cfg)
+
+
+def test_one_image_on_one_pixel_is_no_statistics(tiny_cfg):
+    """C-Net's last layer has one pixel for an input of 32."""
+    tiny_cfg.SOLVER.IMS_PER_BATCH = 2
+    check_config(tiny_cfg)
+    with pytest.raises(InputError, match=r"SOLVER\.IMS_PER_BATCH .*MODEL\.CNET\.NORM"):
+        check_config(tiny_cfg, num_processes=2)
+    tiny_cfg.MODEL.CNET.INPUT_SIZE = 64
+    check_config(tiny_cfg, num_processes=2)
 
 
 def test_every_process_gets_as_many_images_of_a_minibatch(tiny_cfg):

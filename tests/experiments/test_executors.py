@@ -197,6 +197,18 @@ def test_slurm_refuses_what_submitit_does_not_take(options, tmp_path):
         EXECUTORS["slurm"](Resources(), str(tmp_path), {"cluster": "local", **options})
 
 
+def test_what_sbatch_refuses_is_one_message(tmp_path, monkeypatch):
+    submitit = pytest.importorskip("submitit", reason="the extra [slurm] is not installed")
+
+    def submit(*_):
+        raise submitit.core.utils.FailedJobError("sbatch: error: invalid partition specified: nope")
+
+    executor = EXECUTORS["slurm"](Resources(), str(tmp_path), {"cluster": "local"})
+    monkeypatch.setattr(submitit.AutoExecutor, "submit", submit)
+    with pytest.raises(InputError, match="nope"):
+        executor.submit(print, None)
+
+
 def test_slurm_takes_half_a_gigabyte(tmp_path):
     pytest.importorskip("submitit", reason="the extra [slurm] is not installed")
     EXECUTORS["slurm"](Resources(), str(tmp_path), {"cluster": "local", "mem_gb": 7.5})

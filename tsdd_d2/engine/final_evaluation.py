@@ -4,7 +4,7 @@ import contextlib
 import itertools
 import logging
 import os
-from typing import Dict, Iterator, Optional
+from typing import Dict, Iterator, Optional, Sequence
 
 from detectron2.data import DatasetCatalog, build_detection_test_loader
 from detectron2.evaluation import DatasetEvaluators, inference_on_dataset
@@ -114,8 +114,12 @@ def folder_of(boxes: str) -> str:
     return boxes.lower().replace(",", "").replace(" ", "_")
 
 
-def evaluate_run(cfg) -> Dict[str, Dict]:
-    """Evaluates the checkpoints that a finished run left in OUTPUT_DIR, and writes ``results.json`` and ``results.md``."""
+def evaluate_run(cfg, warnings: Sequence[str] = ()) -> Dict[str, Dict]:
+    """Evaluates the checkpoints that a finished run left in OUTPUT_DIR, and writes ``results.json`` and ``results.md``.
+
+    Args:
+        warnings: what was dubious about the data or the configuration; ``results.md`` repeats it.
+    """
     model = build_model(cfg)
     results = {}
     for label, file_name in checkpoints(cfg).items():
@@ -127,6 +131,7 @@ def evaluate_run(cfg) -> Dict[str, Dict]:
     if comm.is_main_process():
         write_json(os.path.join(cfg.OUTPUT_DIR, "results.json"), results)
         table = results_table(results)
-        write_text(os.path.join(cfg.OUTPUT_DIR, "results.md"), table + "\n")
+        notes = "".join(f"\n- Warning: {x}" for x in dict.fromkeys(warnings))
+        write_text(os.path.join(cfg.OUTPUT_DIR, "results.md"), table + "\n" + (notes + "\n" if notes else ""))
         logger.info("Results, also in %s:\n%s", os.path.join(cfg.OUTPUT_DIR, "results.md"), table)
     return results

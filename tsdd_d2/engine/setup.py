@@ -5,6 +5,7 @@ import logging
 import os
 import re
 import tempfile
+import traceback
 from typing import Any, Dict, Iterator, List, Mapping, Optional, Sequence, Set, Tuple, Type
 
 import torch
@@ -460,7 +461,7 @@ def _failure(cfg, model: nn.Module, dataset_dict: Dict, min_size: int, max_size:
         with torch.no_grad():
             model([BBUIMapper(cfg, is_train=False)(dataset_dict)])
     except Exception as error:  # of whatever layer
-        return f"{type(error).__name__}: {error}"
+        return _reason(error)
     return None
 
 
@@ -499,10 +500,15 @@ def build_network(cfg) -> nn.Module:
         keys = [key for key, value in _values(cfg.MODEL, "MODEL.").items() if value == error.args[0]]
         whose = f", the value of {' or '.join(keys)}" if keys else ""
         raise InputError(f"The network cannot be built: nothing is known by {error}{whose}.") from error
-    except (ValueError, AssertionError) as error:
-        raise InputError(f"The network cannot be built: {error}") from error
     except Exception as error:  # of torch and Detectron2, on values that nothing has refused yet
-        raise InputError(f"The network cannot be built: {type(error).__name__}: {error}") from error
+        raise InputError(f"The network cannot be built: {_reason(error)}") from error
+
+
+def _reason(error: Exception) -> str:
+    """What an error of foreign code says, or the line of code that raised it without a word."""
+    if isinstance(error, (ValueError, AssertionError)) and str(error):
+        return str(error)
+    return f"{type(error).__name__}: {str(error) or traceback.extract_tb(error.__traceback__)[-1].line}"
 
 
 @contextlib.contextmanager

@@ -109,7 +109,10 @@ class SlurmExecutor:
         return handle
 
     def _submit(self, handle: int, function: Callable, arguments: tuple, retries: int) -> None:
-        job = self._executor.submit(Resumable(function), *arguments)
+        try:
+            job = self._executor.submit(Resumable(function), *arguments)
+        except (RuntimeError, OSError) as error:  # of sbatch, on an option that only Slurm can judge
+            raise InputError(f"--executor slurm: the job cannot be submitted: {error}") from error
         self._jobs[handle] = job, function, arguments, retries
 
     def wait(self, handles: Sequence[Hashable], timeout: Optional[float]) -> List[Tuple[Hashable, Any]]:
