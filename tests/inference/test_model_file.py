@@ -201,8 +201,8 @@ def test_nothing_is_written_for_a_bad_request(tiny_cfg, model, tmp_path, name, t
 
 
 def test_the_model_of_a_run(finished_run, session_datasets, tmp_path):
-    """The data set need not be where the variable says."""
-    save_model_of_run(finished_run, tmp_path / "model.pth", "model_final")
+    """The last weights. The data set need not be where the variable says."""
+    save_model_of_run(finished_run, tmp_path / "model.pth")
     loaded = load_model(tmp_path / "model.pth")
     weights = torch.load(finished_run / "model_final.pth", weights_only=True)["model"]
     assert all(torch.equal(x, weights[key]) for key, x in loaded.model.state_dict().items())
@@ -215,6 +215,20 @@ def test_the_model_of_a_run(finished_run, session_datasets, tmp_path):
     assert seen_patients(str(tmp_path / "model.pth")) == seen_patients(str(finished_run / "model_final.pth"))
 
 
+def test_in_half_precision(finished_run, tmp_path):
+    for half in (False, True):
+        save_model_of_run(finished_run, tmp_path / f"{half}.pth", half=half)
+    exact, halved = (load_model(tmp_path / f"{half}.pth").model.state_dict() for half in (False, True))
+    assert os.path.getsize(tmp_path / "True.pth") < 0.55 * os.path.getsize(tmp_path / "False.pth")
+    for key, x in exact.items():
+        if x.dim() > 1:
+            assert torch.equal(halved[key], x.half().float()), key
+        else:
+            assert torch.equal(halved[key], x), key
+    # what is in memory stays as it was
+    assert {x.dtype for x in exact.values() if x.is_floating_point()} == {torch.float32}
+
+
 def test_a_checkpoint_of_the_run_is_not_replaced(finished_run):
     before = (finished_run / "model_final.pth").read_bytes()
     with pytest.raises(InputError, match="model_final.pth is a checkpoint of the run"):
@@ -224,14 +238,14 @@ def test_a_checkpoint_of_the_run_is_not_replaced(finished_run):
 
 def test_the_threshold_of_a_run(finished_run, tmp_path):
     run = tmp_path / "run"
-    (run / "inference" / "model_best" / "val").mkdir(parents=True)
+    (run / "inference" / "model_final" / "val").mkdir(parents=True)
     config = (finished_run / "config.yaml").read_text()
     (run / "config.yaml").write_text(config.replace("YOUDEN_THRESHOLD: false", "YOUDEN_THRESHOLD: true"))
     (run / "run.json").symlink_to(finished_run / "run.json")
-    (run / "model_best.pth").symlink_to(finished_run / "model_final.pth")
-    with pytest.raises(InputError, match="left no threshold for model_best"):
+    (run / "model_final.pth").symlink_to(finished_run / "model_final.pth")
+    with pytest.raises(InputError, match="left no threshold for model_final"):
         save_model_of_run(run, tmp_path / "model.pth")
-    (run / "inference/model_best/val/diagnosis_tiny_fold1_val.json").write_text('{"youden_threshold": 0.25}')
+    (run / "inference/model_final/val/diagnosis_tiny_fold1_val.json").write_text('{"youden_threshold": 0.25}')
     save_model_of_run(run, tmp_path / "model.pth")
     assert load_model(tmp_path / "model.pth").threshold == 0.25
 

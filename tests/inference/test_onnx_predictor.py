@@ -49,8 +49,8 @@ def test_in_8_bits(network, images):
     onnx.checker.check_model(quantised, full_check=True)
     weights = {x.name: x for x in quantised.graph.initializer}
     widths = [onnx.TensorProto.DataType.Name(weights[x].data_type) for x in _convolution_weights(quantised)]
-    # the predictors of the two levels' boxes and qualities are in float32
-    assert widths.count("FLOAT") == _number_of_predictors(network) and set(widths) == {"FLOAT", "INT8"}
+    # of D-Net and C-Net what sees the pixels, and on each level what predicts boxes and qualities
+    assert widths.count("FLOAT") == 2 + _number_of_predictors(network) and set(widths) == {"FLOAT", "INT8"}
     values = np.concatenate(
         [onnx.numpy_helper.to_array(x).ravel() for x in weights.values() if x.data_type == onnx.TensorProto.INT8]
     )
