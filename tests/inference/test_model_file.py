@@ -1,6 +1,7 @@
 """Model files: one file, read without data set and initial weights, and nothing else taken for one."""
 
 import hashlib
+import json
 import os
 import shutil
 
@@ -248,6 +249,22 @@ def test_the_threshold_of_a_run(finished_run, tmp_path):
     (run / "inference/model_final/val/diagnosis_tiny_fold1_val.json").write_text('{"youden_threshold": 0.25}')
     save_model_of_run(run, tmp_path / "model.pth")
     assert load_model(tmp_path / "model.pth").threshold == 0.25
+
+
+def test_the_threshold_of_a_sensitivity(finished_run, tmp_path):
+    run = tmp_path / "run"
+    (run / "inference").mkdir(parents=True)
+    for name in ("config.yaml", "run.json", "model_final.pth"):
+        (run / name).symlink_to(finished_run / name)
+    with pytest.raises(InputError, match="diagnosis_tiny_fold1_val.json"):
+        save_model_of_run(run, tmp_path / "model.pth", sensitivity=0.95)
+    predictions = [{"label": label, "malignancy": x} for label, x in [(1, 0.9), (0, 0.8), (1, 0.6), (1, 0.3), (0, 0.1)]]
+    (run / "inference/diagnosis_tiny_fold1_val.json").write_text(json.dumps({"predictions": predictions}))
+    assert save_model_of_run(run, tmp_path / "model.pth", sensitivity=0.6) == 0.6
+    assert save_model_of_run(run, tmp_path / "model.pth", sensitivity=0.95) == 0.3
+    assert load_model(tmp_path / "model.pth").threshold == 0.3
+    with pytest.raises(InputError, match="sensitivity"):
+        save_model_of_run(run, tmp_path / "model.pth", sensitivity=1.5)
 
 
 def test_a_run_without_the_checkpoint(finished_run, tmp_path):

@@ -137,6 +137,19 @@ def youden_optimal_threshold(labels: Sequence[int], probabilities: Sequence[floa
     return roc["thresholds"][1:][int(youden_index.argmax())]
 
 
+def threshold_for_sensitivity(labels: Sequence[int], probabilities: Sequence[float], sensitivity: float) -> float:
+    """
+    The highest probability from which on "malignant" has at least a sensitivity in (0, 1].
+
+    As with :func:`youden_optimal_threshold` it is to be chosen on a validation set; nan with one class only.
+    """
+    roc = roc_points(labels, probabilities)
+    # Rounded, since 0.95 and 19 / 20 are equal.
+    return next(
+        (t for t, tpr in zip(roc["thresholds"], roc["tpr"]) if round(tpr, 12) >= round(sensitivity, 12)), float("nan")
+    )
+
+
 def patient_level(
     patient_ids: Sequence[str], labels: Sequence[int], probabilities: Sequence[float]
 ) -> Tuple[np.ndarray, np.ndarray, np.ndarray]:
