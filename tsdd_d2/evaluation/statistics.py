@@ -13,6 +13,7 @@ A label is 1 for malignant (the positive class) and 0 for benign; a probability 
 """
 
 import logging
+import math
 import warnings
 from typing import Callable, Dict, List, Mapping, Optional, Sequence, Tuple
 
@@ -141,13 +142,12 @@ def threshold_for_sensitivity(labels: Sequence[int], probabilities: Sequence[flo
     """
     The highest probability from which on "malignant" has at least a sensitivity in (0, 1].
 
-    As with :func:`youden_optimal_threshold` it is to be chosen on a validation set; nan with one class only.
+    As with :func:`youden_optimal_threshold` it is to be chosen on a validation set; nan without a malignant case.
     """
-    roc = roc_points(labels, probabilities)
-    # Rounded, since 0.95 and 19 / 20 are equal.
-    return next(
-        (t for t, tpr in zip(roc["thresholds"], roc["tpr"]) if round(tpr, 12) >= round(sensitivity, 12)), float("nan")
-    )
+    labels, probabilities = _check_cases(labels, probabilities)
+    malignant = np.sort(probabilities[labels == 1])[::-1]
+    # rounded, since 0.95 of 20 are 19
+    return float(malignant[math.ceil(round(sensitivity * len(malignant), 9)) - 1]) if len(malignant) else float("nan")
 
 
 def patient_level(

@@ -320,7 +320,7 @@ def _threshold_for(sensitivity: float, cfg: CfgNode, run: str, checkpoint: str) 
         raise InputError(f"{path} holds no validation of the run: finish the run first.") from error
     threshold = threshold_for_sensitivity(labels, malignancies, sensitivity)
     if math.isnan(threshold):
-        raise InputError(f"{path}: the validation set has one class alone.")
+        raise InputError(f"{path}: the validation set has no malignant image.")
     return threshold
 
 
