@@ -153,7 +153,7 @@ def test_overlap_with_the_true_box_where_it_is_known():
 
 def test_bank_reads_what_it_wrote_and_counts_without_gaps(tmp_path):
     bank = ROIBank(str(tmp_path / "rois"))
-    data = bbui([image(1, 2)], [roi(1, 1, 2, [0, 0, 20, 20])])
+    data = bbui([image(1, 2)], [{**roi(1, 1, 2, [0, 0, 20, 20]), "roi_source": "manual"}])
     for number in (0, 1, 3):
         bank.write(number, data)
     assert bank.read(1) == data and bank.rounds() == [0, 1]
