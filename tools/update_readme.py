@@ -31,7 +31,7 @@ Examples:
 END = "<!-- end of table -->"
 MARKER = re.compile(r"<!-- table: (?P<name>\S+)(?: (?P<form>short))? -->")
 MODEL = re.compile(r"(?P<start><!-- model: (?P<path>\S+) -->).*?<!-- end of model -->", flags=re.DOTALL)
-PAGES = ("README.md", os.path.join("results", "README.md"), os.path.join("docs", "model_card.md"))
+PAGES = ("README.md", "results/README.md", "results/scratch/README.md", "docs/model_card.md")
 SHORT = ("method", "methods", "stage", "p", "AUC", "accuracy (%)", "YI (%)", "folds")
 
 
