@@ -13,7 +13,7 @@ from PIL import Image
 from tqdm import tqdm
 
 from tsdd_d2 import Predictor, load_model
-from tsdd_d2.data.files import named_errors, read_json, replacing, write_json, write_text
+from tsdd_d2.data.files import TEMPORARY, named_errors, read_json, remove_leftovers, replacing, write_json, write_text
 from tsdd_d2.engine.run_folder import sha256_of_file
 from tsdd_d2.errors import InputError, reports_errors
 from tsdd_d2.inference.dicom import WithoutImage, number_of_frames
@@ -80,7 +80,7 @@ def main(argv=None) -> int:
     output = os.path.join(os.path.realpath(args.output), "")
     # the pictures of an interrupted one may lie in the folder of the images
     files = [file for file in find_image_files(args.input) if not os.path.realpath(file).startswith(output)]
-    begun = all(os.path.isfile(os.path.join(args.output, name)) for name in (LINES, SETTINGS))
+    begun = os.path.isfile(os.path.join(args.output, SETTINGS))
     if not (args.resume and begun) and os.path.exists(args.output) and not _is_empty(args.output):
         raise InputError(
             f"--output {args.output} exists and is not an empty folder; name another one"
@@ -98,9 +98,10 @@ def main(argv=None) -> int:
     before = _settings_of(args.output) if begun else settings
     if {**before, "folder": ""} != {**settings, "folder": ""}:
         raise InputError(f"--resume: {args.output} was begun with another model, --candidates, --augment or --no-pictures.")
+    write_json(os.path.join(args.output, SETTINGS), before)  # first: with it --resume goes on
+    remove_leftovers(args.output)
     finished = finished_lines(args.output, before["folder"])
     write_text(os.path.join(args.output, LINES), "".join(map(_line, finished)))
-    write_json(os.path.join(args.output, SETTINGS), before)
     errors = []
     try:
         predict_files(
@@ -250,7 +251,8 @@ def _settings_of(output: str) -> Dict:
 
 
 def _is_empty(path: str) -> bool:
-    return os.path.isdir(path) and not os.listdir(path)
+    """But for what was being written when the process was killed."""
+    return os.path.isdir(path) and all(map(TEMPORARY.fullmatch, os.listdir(path)))
 
 
 def _positive(text: str) -> int:

@@ -4,8 +4,7 @@ import os
 import numpy as np
 import pytest
 
-from tsdd_d2.data.files import read_json, replacing, write_json, write_json_files
-from tsdd_d2.engine.run_folder import TEMPORARY
+from tsdd_d2.data.files import TEMPORARY, read_json, remove_leftovers, replacing, write_json, write_json_files
 
 
 def test_json_goes_there_and_back_with_one_entry_on_a_line(bbui, tmp_path):
@@ -70,3 +69,14 @@ def test_what_json_does_not_know_becomes_null(tmp_path):
     assert read_json(path) == {"AUC": None, "sets": [{"low": None, "values": [0.5, None]}], "3": None}
     write_json(path, inf)
     assert path.read_text() == "null\n"
+
+
+def test_what_a_killed_process_was_writing_is_removed(tmp_path):
+    """And nothing that only looks like it."""
+    kept = [".gitignore", "a.json", "a.json.17.tmp", ".a.json.tmp", ".a.json.x.tmp"]
+    for name in [*kept, ".a.json.17.tmp", ".b.json.17.tmp"]:
+        (tmp_path / name).write_text("")
+    remove_leftovers(tmp_path, "a.json")
+    assert sorted(os.listdir(tmp_path)) == sorted([*kept, ".b.json.17.tmp"])
+    remove_leftovers(tmp_path)
+    assert sorted(os.listdir(tmp_path)) == sorted(kept)

@@ -55,8 +55,7 @@ def test_in_8_bits(network, images):
         [onnx.numpy_helper.to_array(x).ravel() for x in weights.values() if x.data_type == onnx.TensorProto.INT8]
     )
     assert -64 <= values.min() and values.max() <= 64  # of 7 bits, so that no CPU saturates
-    metadata = {x.key: x.value for x in quantised.metadata_props}
-    assert metadata.pop("precision") == "int8" and metadata == {x.key: x.value for x in network.metadata_props}
+    assert export.metadata_of(quantised) == {**export.metadata_of(network), "precision": "int8"}
     exact, rounded = (onnx_predictor.OnnxPredictor(x)(images) for x in (network, quantised))
     assert [x.malignancy for x in rounded] == pytest.approx([x.malignancy for x in exact], abs=0.1)
     assert [x.malignancy for x in rounded] != [x.malignancy for x in exact]

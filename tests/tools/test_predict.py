@@ -178,7 +178,9 @@ def test_an_interrupted_one_goes_on(model, images, tmp_path, monkeypatch, capsys
     assert (out / "predictions.jsonl").read_text() == first
     with open(out / "predictions.jsonl", "a") as file:
         file.write('{"file_name": "cut o')
+    (out / ".a.png.17.tmp").write_text("")  # of a kill
     assert main_of("predict")([*arguments, str(out), "--resume"]) == 0
+    assert sorted(os.listdir(out)) == sorted(os.listdir(tmp_path / "whole"))
     whole = [x["file_name"] for x in read_lines(tmp_path / "whole")]
     assert [x["file_name"] for x in read_lines(out)] == whole
     assert [x["picture"] for x in read_lines(out)] == ["a.png", "b.png", "a_2.png"]

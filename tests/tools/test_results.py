@@ -121,10 +121,10 @@ def test_what_is_said_of_a_model(finished_run, tmp_path):
     save_model_of_run(finished_run, tmp_path / "model.pth", half=True)
     page = tmp_path / "card.md"
     for path in (tmp_path / "model.pth", tmp_path / "none.pth"):
-        page.write_text(f"Before.\n<!-- model: {path} -->\nold\n<!-- end of model -->\nAfter.\n")
+        page.write_text(f"Before.\n<!-- model: {path} -->\nout of date\n<!-- end of model -->\nAfter.\n")
         assert update(["--readme", str(page)]) == 0
         text = page.read_text()
         assert text.startswith("Before.\n<!-- model: ") and text.endswith("<!-- end of model -->\nAfter.\n")
-        assert "old" not in text and str(path) in text
+        assert "out of date" not in text and str(path) in text
         assert ("tiny_fold1_train" in text) == path.exists()
         assert update(["--readme", str(page), "--check"]) == 0

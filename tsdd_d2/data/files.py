@@ -5,6 +5,7 @@ import errno
 import json
 import math
 import os
+import re
 import secrets
 from typing import IO, Any, Dict, Iterator, Mapping, Optional, TextIO, Union
 
@@ -13,8 +14,8 @@ import yaml
 from ..errors import InputError
 
 __all__ = [
-    "named_errors", "parse_yaml", "read_json", "read_yaml", "replacing", "text_file", "write_bytes", "write_json",
-    "write_json_files", "write_text",
+    "named_errors", "parse_yaml", "read_json", "read_yaml", "remove_leftovers", "replacing", "text_file", "write_bytes",
+    "write_json", "write_json_files", "write_text",
 ]  # fmt: skip
 
 
@@ -23,6 +24,9 @@ MOST_JSON_BYTES = 2**30
 MOST_YAML_BYTES = 2**18
 MOST_YAML_NODES = 50_000  # with what aliases repeat
 DEEPEST = 64  # lists and objects in each other
+
+# The name of a file while :func:`replacing` writes it.
+TEMPORARY = re.compile(r"\.(.+)\.\d+\.tmp")
 
 
 def read_json(path: Union[str, os.PathLike]) -> Any:
@@ -198,6 +202,18 @@ def replacing(path: Union[str, os.PathLike], mode: str, **options) -> Iterator[I
             yield file
             _flush_to_disk(file)
         os.replace(temporary, path)
+
+
+def remove_leftovers(folder: Union[str, os.PathLike], *names: str) -> None:
+    """Removes what :func:`replacing` was writing into a folder when its process was killed.
+
+    Args:
+        names: of the files that were to be written; by default all.
+    """
+    for temporary in os.listdir(folder):
+        match = TEMPORARY.fullmatch(temporary)
+        if match and (match[1] in names or not names):
+            os.remove(os.path.join(folder, temporary))
 
 
 @contextlib.contextmanager

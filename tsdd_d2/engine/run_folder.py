@@ -12,7 +12,7 @@ from detectron2.modeling import META_ARCH_REGISTRY
 from ..config import get_tsdd_cfg, without_retired_keys
 from ..config_values import PLACE_DEPENDENT, merge, value_problems
 from ..data import ensure_registered
-from ..data.files import read_json, read_yaml, write_json
+from ..data.files import TEMPORARY, read_json, read_yaml, write_json
 from ..data.folds import keep_rois
 from ..errors import BBUIError, InputError
 from ..method import METHODS, Method, method_of
@@ -32,8 +32,6 @@ WRITTEN = re.compile(
     r"|rois/round_\d+\.json"
     r"|inference/(config\.yaml|log\.txt(\.rank\d+)?|results\.json|(.+/)?(diagnosis|localisation)_[^/]+\.json|(.+/)?coco_instances_results\.json)"
 )
-# the name of a file while :func:`tsdd_d2.data.files.replacing` writes it
-TEMPORARY = re.compile(r"\.(.+)\.\d+\.tmp")
 
 
 class RunRecord(NamedTuple):

@@ -155,6 +155,13 @@ def habit_of_mean(x: Candidates, weight: float) -> np.ndarray:
     return transformed(weighted_mean(x.manual, x.found, weight), 2 ** ((best + step - SAME) / 3))
 
 
+def mean_at_coarse_size(x: Candidates, weight: float) -> np.ndarray:
+    """The mean of both boxes, after D-Net's were scaled to be as large as the coarse ones in the geometric mean."""
+    (_, sides), (_, manual_sides) = centres_and_sides(x.found[x.fit]), centres_and_sides(x.manual[x.fit])
+    scale = np.exp(np.log(manual_sides / sides).mean())
+    return weighted_mean(x.manual, transformed(x.found, scale), weight)
+
+
 def weighted_score(x: Candidates, weight: float) -> np.ndarray:
     """The scale about D-Net's centre with the highest sum of D-Net's agreement, a normal distribution of the log scale,
     and the weighted log probability of the class."""
@@ -221,6 +228,7 @@ RULES = (
     Rule("coarse box (no refinement)", lambda x, _: x.manual, of_class=False),
     Rule("D-Net's box", lambda x, _: x.found, of_class=False),
     Rule("mean of both boxes", lambda x, w: weighted_mean(x.manual, x.found, w), MEANS, of_class=False),
+    Rule("mean of both boxes, D-Net's as large as the coarse ones", mean_at_coarse_size, MEANS, of_class=False),
     Rule("better score of coarse and D-Net's box", best_of([COARSE[SAME], FOUND[SAME]])),
     Rule("margin", with_margin, (-2.0, -1.0, -0.5, 0.0, 0.5, 1.0, 2.0)),
     Rule("best score of all candidates", best_of(range(MEAN + 1))),
@@ -259,7 +267,7 @@ def without_habits(x: Candidates, reader: np.ndarray) -> Dict[str, np.ndarray]:
     boxes = {name: np.empty_like(x.manual) for name in ("drawn", "by evidence", "by D-Net")}
     for number, habit in enumerate(HABITS):
         own = reader == number
-        fit = own & x.fit
+        fit = own & x.fit & is_near(x)
         places = COARSE[SAME] + habit + steps
         (_, sides), (_, found_sides) = centres_and_sides(x.boxes[fit][:, places]), centres_and_sides(x.found[fit][:, None])
         ratios = np.log(sides / found_sides).mean(axis=(0, 2))

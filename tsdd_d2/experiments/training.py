@@ -15,13 +15,13 @@ import detectron2
 import tsdd_d2
 
 from ..data import dataset_folder
-from ..data.files import write_json
+from ..data.files import remove_leftovers, write_json
 from ..engine.processes import ENDS_WITH
 from ..engine.run_folder import remove_run
 from ..plugins import plugin_versions
 from .checks import other_overrides
 from .predictions import add_external_predictions, collect_predictions
-from .run import LAST_FILE, RECORD, ROOT, TRAIN_TOOL, Run
+from .run import LAST_FILE, PREDICTIONS, RECORD, ROOT, TRAIN_TOOL, Run
 
 LOCK = "lock"
 
@@ -53,6 +53,7 @@ def train_run(run: Run, environment: Dict[str, str]) -> Outcome:
     with _only_one(run.folder) as lock:
         if lock is None:
             return Outcome(taken=True)
+        remove_leftovers(run.folder, RECORD, PREDICTIONS)
         if not run.has_trained:
             remove_run(run.folder)  # of an attempt that was killed early, perhaps with another configuration
         elif problems := [*other_overrides(run)]:  # since the plan was made
