@@ -85,7 +85,7 @@ class Features:
         refined = self.heads.box_predictor.predict_boxes(self.predict(boxes), proposals)
         chosen = []
         for size, x, k in zip(self.images.image_sizes, refined, classes):
-            own = Boxes(x.view(len(k), x.shape[1] // 4, 4)[torch.arange(len(k)), k])
+            own = Boxes(x.view(len(k), x.shape[1] // 4, 4)[torch.arange(len(k), device=k.device), k])
             own.clip(size)
             chosen.append(own.tensor)
         return chosen
