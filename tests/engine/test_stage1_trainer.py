@@ -10,8 +10,8 @@ import pytest
 
 from tsdd_d2.data.files import read_json
 
-from ..conftest import TINY_CONFIG, train, train_command
-from ..kills import differences, start
+from ..conftest import train, train_command
+from ..kills import differences, small_config, start
 
 pytestmark = pytest.mark.usefixtures("tiny_environment")
 
@@ -50,13 +50,14 @@ KILLS = [
 ]  # fmt: skip
 
 
-def test_after_any_number_of_kills_the_folder_is_that_of_an_uninterrupted_run(finished_run, tmp_path):
-    killed = str(tmp_path / "killed")
+def test_after_any_number_of_kills_the_folder_is_that_of_an_uninterrupted_run(tmp_path):
+    whole, killed, config_file = str(tmp_path / "whole"), str(tmp_path / "killed"), small_config(tmp_path / "small.yaml")
+    start(whole, config_file, -1)
     for kill in KILLS:
-        _, where = start(killed, TINY_CONFIG, kill)
+        _, where = start(killed, config_file, kill)
         assert where == kill or isinstance(kill, int) and where != "not at all"
-    start(killed, TINY_CONFIG, -1)
-    assert differences(str(finished_run), killed) == []
+    start(killed, config_file, -1)
+    assert differences(whole, killed) == []
 
 
 def test_two_processes_write_the_candidates_of_one(finished_run, tmp_path):
