@@ -52,10 +52,13 @@ from tsdd_d2.experiments.coarse import (
     choose_parameter,
     elementwise_iou,
     is_near,
+    likely_scale,
     mean_at_coarse_size,
     rank_correlations,
     refined,
+    scale_to_coarse,
     taken,
+    transformed,
     without_habits,
 )
 from tsdd_d2.experiments.figures import COLOURS, OUR_COLOUR, WIDTH, save_figure
@@ -305,6 +308,25 @@ def reader_rows(scores: Dict[str, np.ndarray]) -> List[Dict]:
     ]
 
 
+def pa_rows(scores: Dict[str, np.ndarray]) -> List[Dict]:
+    """D-Net's boxes of images as if these had no coarse one, and what scales that are learned on training images make of them."""
+    x, control = (candidates_by(scores, scorer) for scorer in ("of_class", "control"))
+    x, control = (y._replace(fit=y.fit & is_near(y)) for y in (x, control))
+    scales = {
+        FOUND_BOX: 1.0,
+        "as large as the coarse ones": scale_to_coarse(x),
+        "scaled by the size habit": likely_scale(x),
+        "scaled by the size habit, shuffled": likely_scale(control),
+    }
+    rows = []
+    for name, scale in scales.items():
+        iou = elementwise_iou(transformed(x.found, scale), scores["true"])
+        rows.append(
+            {"boxes": name, "scale": scale, **{f"IoU {s}": float(iou[scores["split"] == s].mean()) for s in SPLITS[1:]}}
+        )
+    return rows
+
+
 # Mean log probability of the class on these boxes.
 LIKELIHOODS = {"log p, coarse": COARSE[SAME], "log p, mean": MEAN, "log p, D-Net": FOUND[SAME]}
 AUCS = {"AUC, coarse": COARSE[SAME], "AUC, D-Net": FOUND[SAME]}
@@ -431,6 +453,13 @@ D-Net's box overlaps the coarse one by less than an IoU of 0.3 every rule leaves
 
 {rules}
 
+## Images without a coarse box
+
+D-Net's boxes, also where they show something else, and one scale for all of them: that at which they are as large as the coarse
+ones on "train", or that of the highest likelihood of the classes there.
+
+{pa}
+
 ## Habits of readers
 
 Each of two readers draws all boxes by a factor of 1.26 too large, or 0.79 too small, and each habit is estimated from all of the
@@ -484,6 +513,7 @@ def main(argv=None) -> int:
         far=float(1 - is_near(of_class)[of_class.fit].mean()),
         rules=table([{key: x for key, x in row.items() if ", test" not in key} for row in rules]),
         readers=table(reader_rows(scores)),
+        pa=table(pa_rows(scores)),
         ranking=table(ranking_rows(scores)),
         probes=table(probe_rows(scores, np.load(os.path.join(args.cache, "features.npy")))),
     )
