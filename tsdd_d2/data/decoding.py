@@ -77,7 +77,7 @@ def read_pixels(file_name: str, image_format: str) -> np.ndarray:
 def in_format(pixels: np.ndarray, image_format: str) -> np.ndarray:
     """(H, W, 3) uint8 RGB -> (H, W, C) in "L" (one channel, Pillow's luma), "RGB" or "BGR", Detectron2's ``INPUT.FORMAT``."""
     if image_format == "L":
-        return np.asarray(Image.fromarray(np.ascontiguousarray(pixels)).convert("L"))[:, :, None]
+        return np.array(Image.fromarray(np.ascontiguousarray(pixels)).convert("L"))[:, :, None]
     return pixels[:, :, ::-1] if image_format == "BGR" else pixels
 
 

@@ -108,7 +108,7 @@ def save_model(
         TSDDCheckpointer(model, folder, resumable=False).save(
             name[: -len(".pth")],
             format_version=FORMAT_VERSION,
-            config=cfg.dump(),
+            config=_without_places(cfg).dump(),
             preprocessing=_preprocessing(cfg),
             class_names=list(CLASS_NAMES),
             threshold=float(threshold),
@@ -225,6 +225,15 @@ def save_model_of_run(
     patients = seen and seen.keys
     save_model(path, cfg, model, threshold=threshold, training_set=training_set, patients=patients, half=half)
     return threshold
+
+
+def _without_places(cfg: CfgNode) -> CfgNode:
+    """Less the paths of the machine that trained, which mean nothing on another one and may tell more than they should."""
+    cfg = cfg.clone()
+    cfg.defrost()
+    cfg.OUTPUT_DIR = get_tsdd_cfg().OUTPUT_DIR
+    cfg.MODEL.WEIGHTS = cfg.MODEL.CNET.WEIGHTS = cfg.DATASETS.VETOES = ""
+    return cfg
 
 
 def _halve_kernels(module: nn.Module, state: Dict[str, torch.Tensor], prefix: str, metadata: Dict) -> None:
