@@ -86,7 +86,7 @@ def build_parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(description=__doc__, epilog=EXAMPLES, formatter_class=shown)
     commands = parser.add_subparsers(dest="command", required=True, metavar="DATA_SET")
 
-    def add(name: str, description: Optional[str], root: Optional[str] = None) -> argparse.ArgumentParser:
+    def add(name: str, description: str, root: Optional[str] = None) -> argparse.ArgumentParser:
         command = commands.add_parser(name, description=description, formatter_class=shown)
         default = f"$DETECTRON2_DATASETS/{root}" if root else None
         command.add_argument(
@@ -139,7 +139,9 @@ def build_parser() -> argparse.ArgumentParser:
                 "--patient", type=pattern_option, help="pattern in the file name whose first group is the patient"
             )
 
-    command = add("coco", annotation_tools.read_coco.__doc__)
+    command = add(
+        "coco", "A COCO file of an annotation tool; images are found below the root by their names, in any folder."
+    )
     command.add_argument("source", type=os.path.expanduser, metavar="EXPORT.json")
     command.add_argument(
         "--like",
@@ -149,39 +151,54 @@ def build_parser() -> argparse.ArgumentParser:
         "result is one file, EXPORT_restored.json or --output",
     )
     add_choices(command)
-    command = add("yolo", annotation_tools.read_yolo.__doc__)
+    command = add(
+        "yolo",
+        "YOLO text files beside the images, or in labels/ for images/; classes are named in data.yaml or classes.txt.",
+    )
     add_choices(command)
-    command = add("voc", annotation_tools.read_voc.__doc__)
+    command = add("voc", "All Pascal VOC files (XML) below the root, and images beside the annotated ones that have none.")
     command.add_argument(
         "--one-based",
         action="store_true",
         help="corners count from 1 and belong to the box, as in Pascal VOC itself (default: edges from 0, as tools write them)",
     )
     add_choices(command)
-    command = add("masks", mask_folders.read_images.__doc__)
+    command = add(
+        "masks", "Masks, black and one more colour, named as their image or IMAGE_mask, IMAGE_mask_1; each gives one ROI."
+    )
     command.add_argument("--images", default="images", help="folder of the images below the root (default: images)")
     command.add_argument("--masks", default="masks", help="folder of the masks below the root (default: masks)")
     add_choices(command)
-    command = add("dicom", dicom_files.read_images.__doc__)
+    command = add(
+        "dicom",
+        "Every frame below FOLDER becomes <root>/images/*.png, cut to its ultrasound region; boxes of the table are in "
+        "pixels of the whole frame, whose number is in the column frame.",
+    )
     command.add_argument("source", type=os.path.expanduser, metavar="FOLDER")
     add_choices(command)
-    command = add("csv", csv_table.read_images.__doc__)
+    command = add(
+        "csv", "A table with file_name, patient_id, class and, for a ROI, x, y, w, h in pixels; a row for each ROI."
+    )
     command.add_argument("source", type=os.path.expanduser, metavar="TABLE.csv")
     add_choices(command, table=False)
-    command = add("busbra", busbra.__doc__, root="busbra")
+    command = add("busbra", str(busbra.__doc__), root="busbra")
     command.add_argument(
         "--boxes",
         choices=("masks", "published"),
         default="masks",
         help="those of the masks, or the column BBOX, which lies a pixel beside them (default: masks)",
     )
-    command = add("busi", busi.__doc__, root="busi")
+    command = add("busi", str(busi.__doc__), root="busi")
     command.add_argument(
         "--include-normal",
         action="store_true",
         help="take the normal images too, as benign images without ROI: for the evaluation of the diagnosis",
     )
-    command = add("phantom", generate_phantom.__doc__, root="phantom")
+    command = add(
+        "phantom",
+        "Generated images, each with one lesion of known class and box; a coarse box is its annotation.",
+        root="phantom",
+    )
     command.add_argument("--patients", type=int, default=100, help="half of them malignant (default: 100)")
     command.add_argument("--images-per-patient", type=int, default=4, help="of the one lesion (default: 4)")
     command.add_argument("--size", type=int, default=256, help="width and height in pixels (default: 256)")

@@ -394,3 +394,19 @@ def test_json_that_is_no_coco_file_is_named(root, table, tmp_path):
     for content in ([], {"images": []}, {"images": [1], "annotations": [], "categories": []}):
         (tmp_path / "export.json").write_text(json.dumps(content))
         assert "export.json" in refuse("coco", tmp_path / "out", tmp_path / "export.json", "--root", root, *table)
+
+
+def test_coco_warns_of_boxes_that_do_not_fit_their_segmentation(root, table, tmp_path):
+    content = coco()
+    content["annotations"][0]["segmentation"] = [[20, 20, 30, 20, 30, 28, 20, 28]]
+    content["annotations"][1]["segmentation"] = [[1, 2, 12, 2, 12, 10, 1, 10]]  # as its box
+    write_json(tmp_path / "export.json", content)
+    printed = prepare("coco", tmp_path / "export.json", "--root", root, *table, *FOLDS)
+    (line,) = [x for x in printed.splitlines() if "do not fit their mask" in x]
+    assert name_of(0) in line and name_of(1) not in line
+
+
+def test_every_data_set_has_help():
+    for name in ("coco", "yolo", "voc", "masks", "dicom", "csv", "busbra", "busi", "phantom"):
+        printed = prepare(name, "--help")
+        assert "--folds" in printed and "Returns:" not in printed
