@@ -61,6 +61,14 @@ reproduce-small: $(INSTALLED)  ## three methods on two folds of a small phantom,
 	$(BIN)/python tools/reproduce.py --experiment table1 --data phantom --methods tsddnet retinanet cnet_oracle \
 	    --folds 1 2 --p 0.3 --jobs 2 --output $(SMALL)/runs --overrides $(SMALL_STEPS)
 
+trained-model: $(INSTALLED)  ## make tsdd_d2/trained again, the model of docs/model_card.md: 2 hours of a core
+	$(BIN)/python tools/train_net.py --data busbra --fold 1 --resume OUTPUT_DIR output/trained
+	$(BIN)/python tools/save_model.py --run output/trained --half --output tsdd_d2/trained/busbra.pth
+	$(BIN)/python tools/update_readme.py
+
+gpu-check: $(INSTALLED)  ## check on one GPU, in minutes, what the tests cannot check on a CPU; without CUDA it is skipped
+	$(BIN)/python tools/gpu_check.py --output gpu_check.json
+
 clean:  ## remove caches and what the demo and reproduce-small wrote; other runs in output/ stay
 	rm -rf $(DEMO) $(SMALL) build tsdd_d2.egg-info .pytest_cache
 	find . -path ./$(VENV) -prune -o -name __pycache__ -type d -prune -exec rm -rf {} +

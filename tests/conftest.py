@@ -19,7 +19,7 @@ torch.set_num_threads(1)
 
 ROOT = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
 # as for the scripts that stand there
-sys.path.insert(0, os.path.join(ROOT, "datasets"))
+sys.path[:0] = [os.path.join(ROOT, "datasets"), os.path.join(ROOT, "tools")]
 TINY_CONFIG = os.path.join(ROOT, "tests", "tiny.yaml")
 
 

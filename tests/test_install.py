@@ -216,7 +216,7 @@ def test_make_installs_once(dry_make, tmp_path):
     assert "pip" in dry_make("test")
     stamp.parent.mkdir()
     stamp.touch()
-    assert dry_make("test").split() == [".venv/bin/python", "-m", "pytest"]
+    assert ".venv/bin/python -m pytest" in dry_make("test") and "pip" not in dry_make("test")
 
     os.utime(tmp_path / "constraints.txt", (stamp.stat().st_mtime + 1,) * 2)
     assert "pip" in dry_make("test")

@@ -10,7 +10,6 @@ parameters are chosen on validation images, whose exact boxes are looked at for 
 import argparse
 import os
 import sys
-import zlib
 from typing import Dict, List, Tuple
 
 import numpy as np
@@ -53,14 +52,18 @@ from tsdd_d2.experiments.coarse import (
     choose_parameter,
     elementwise_iou,
     is_near,
+    likely_scale,
+    mean_at_coarse_size,
     rank_correlations,
     refined,
+    scale_to_coarse,
+    taken,
+    transformed,
     without_habits,
 )
 from tsdd_d2.experiments.figures import COLOURS, OUR_COLOUR, WIDTH, save_figure
 from tsdd_d2.inference.input_images import read_pixels
 from tsdd_d2.method import EVERYTHING
-from tsdd_d2.methods.cnet_alone import CNetOnROI
 from tsdd_d2.modeling.network import boxes_in_original, rois_in_tensor
 from tsdd_d2.modeling.weights import load_cnet, load_detector_backbone
 from tsdd_d2.visualization import Cell, ComparisonRow, comparison_figure
@@ -229,7 +232,11 @@ def shuffle_over_patients(classes: np.ndarray, patients: np.ndarray, splits: np.
 
 
 def candidates_by(scores: Dict[str, np.ndarray], scorer: str) -> Candidates:
-    """The candidates with the scores of "of_class" or "control", the latter with the shuffled classes."""
+    """The candidates with the scores of "of_class"; of "control", with the shuffled classes; or of "predicted", of_class with the
+    likelier class of each box in the place of the image's own."""
+    if scorer == "predicted":
+        x = candidates_by(scores, "of_class")
+        return x._replace(logits=np.abs(x.logits))
     probabilities = scores[scorer].astype(float).clip(1e-6, 1 - 1e-6)
     is_malignant = (scores["shuffled"] if scorer == "control" else scores["malignant"])[:, None] == 1
     logits = np.log(probabilities / (1 - probabilities))
@@ -239,23 +246,25 @@ def candidates_by(scores: Dict[str, np.ndarray], scorer: str) -> Candidates:
 def rule_rows(scores: Dict[str, np.ndarray]) -> Tuple[List[Dict], Dict[str, np.ndarray]]:
     """A row of figures for each rule, and the boxes of each by its title."""
     split, true, patients = scores["split"], scores["true"], scores["patient"]
-    classes, control = candidates_by(scores, "of_class"), candidates_by(scores, "control")
-    rows, boxes, iou_found = [], {}, None
+    classes = candidates_by(scores, "of_class")
+    baseline = elementwise_iou(refined(BASELINE, classes, choose_parameter(BASELINE, classes, true, split == "val")), true)
+    manual = elementwise_iou(classes.manual, true)
+    rows, boxes = [], {}
     for rule in RULES:
         parameter = choose_parameter(rule, classes, true, split == "val")
         boxes[rule.title] = refined(rule, classes, parameter)
         iou = elementwise_iou(boxes[rule.title], true)
-        iou_found = iou if rule.title == FOUND_BOX else iou_found
         row = {"rule": rule.title, "parameter": parameter if len(rule.parameters) > 1 else None}
         row |= {f"IoU {x}": float(iou[split == x].mean()) for x in SPLITS}
-        if iou_found is not None:
-            row |= difference("train", iou - iou_found, patients, split == "train", "to D-Net's box")
-        if rule.of_class:
-            of_control = refined(rule, control, choose_parameter(rule, control, true, split == "val"))
+        for x in ("train", "test"):
+            row |= difference(x, iou - manual, patients, split == x, "to coarse")
+            row |= difference(x, iou - baseline, patients, split == x, "to best without class")
+        for control, name in (("control", "shuffled"), ("predicted", "predicted class")) if rule.of_class else ():
+            x = candidates_by(scores, control)
+            of_control = refined(rule, x, choose_parameter(rule, x, true, split == "val"))
             gain = iou - elementwise_iou(of_control, true)
-            row["shuffled IoU train"] = float((iou - gain)[split == "train"].mean())
-            row |= difference("train", gain, patients, split == "train", "to shuffled")
-            row |= difference("test", gain, patients, split == "test", "to shuffled")
+            row |= difference("train", gain, patients, split == "train", f"to {name}")
+            row |= difference("test", gain, patients, split == "test", f"to {name}")
         (_, sides), (_, true_sides) = centres_and_sides(boxes[rule.title]), centres_and_sides(true)
         row["size train"] = float(np.exp(np.log(sides / true_sides)[split == "train"].mean()))
         rows.append(row)
@@ -299,10 +308,31 @@ def reader_rows(scores: Dict[str, np.ndarray]) -> List[Dict]:
     ]
 
 
+def pa_rows(scores: Dict[str, np.ndarray]) -> List[Dict]:
+    """D-Net's boxes of images as if these had no coarse one, and what scales that are learned on training images make of them."""
+    x, control = (candidates_by(scores, scorer) for scorer in ("of_class", "control"))
+    x, control = (y._replace(fit=y.fit & is_near(y)) for y in (x, control))
+    scales = {
+        FOUND_BOX: 1.0,
+        "as large as the coarse ones": scale_to_coarse(x),
+        "scaled by the size habit": likely_scale(x),
+        "scaled by the size habit, shuffled": likely_scale(control),
+    }
+    rows = []
+    for name, scale in scales.items():
+        iou = elementwise_iou(transformed(x.found, scale), scores["true"])
+        rows.append(
+            {"boxes": name, "scale": scale, **{f"IoU {s}": float(iou[scores["split"] == s].mean()) for s in SPLITS[1:]}}
+        )
+    return rows
+
+
 # Mean log probability of the class on these boxes.
 LIKELIHOODS = {"log p, coarse": COARSE[SAME], "log p, mean": MEAN, "log p, D-Net": FOUND[SAME]}
 AUCS = {"AUC, coarse": COARSE[SAME], "AUC, D-Net": FOUND[SAME]}
 FOUND_BOX = "D-Net's box"
+# The best rule without class, on validation images.
+BASELINE = next(x for x in RULES if x.select is mean_at_coarse_size)
 
 
 def scale_figure(scores: Dict[str, np.ndarray]) -> Figure:
@@ -366,57 +396,31 @@ def lesions_figure(scores: Dict[str, np.ndarray], boxes: np.ndarray, title: str,
 # ---------------------------------------------------------------- what the boxes are worth for the diagnosis
 
 
-def probe(
-    trained_on: np.ndarray, diagnosed: np.ndarray, scores: Dict[str, np.ndarray]
-) -> Tuple[Dict[str, float], np.ndarray]:
-    """
-    Logistic regression on the features (N, F) of the boxes of training images; its strength is chosen on the diagnosed
-    boxes (N, F) of validation images.
-
-    Returns:
-        AUC on validation and test images, and log loss on the latter; (N,) the probabilities.
-    """
-    split, classes = scores["split"], scores["malignant"]
-    train, val, test = (split == x for x in SPLITS[1:])
-    best: Tuple[Dict[str, float], np.ndarray] = {"AUC val": -1.0}, np.empty(0)
-    for strength in (1e-4, 3e-4, 1e-3, 3e-3, 1e-2):
-        model = make_pipeline(StandardScaler(), LogisticRegression(C=strength, max_iter=1000))
-        model.fit(trained_on[train].astype(np.float32), classes[train])
-        p = model.predict_proba(diagnosed.astype(np.float32))[:, 1]
-        auc = float(roc_auc_score(classes[val], p[val]))
-        if auc > best[0]["AUC val"]:
-            loss = -np.log(np.where(classes == 1, p, 1 - p))[test].mean()
-            best = (
-                {"AUC val": auc, "AUC test": float(roc_auc_score(classes[test], p[test])), "log loss test": float(loss)},
-                p,
-            )
-    return best
-
-
-def probe_rows(
-    cfg, scores: Dict[str, np.ndarray], boxes: Dict[str, np.ndarray], images: List[Dict], folder: str
-) -> List[Dict]:
-    """What a classifier of pretrained features learns from the boxes of each kind, diagnosing D-Net's boxes."""
-    mapper = BBUIMapper(cfg, is_train=False, read_pixels=DecodedImages(images, 2**31))
-    model = CNetOnROI(cfg).eval()
-    load_cnet(model.cnet, cfg.MODEL.CNET.WEIGHTS)
-    features = {}
-    for title, of_title in boxes.items():
-        # another file if a box has moved since
-        path = os.path.join(folder, f"pretrained_{zlib.crc32(of_title.astype(np.float32).tobytes())}.npy")
-        if not os.path.exists(path):
-            values = cnet_features(model, batches_of(images, of_title[:, None], mapper, title, size=16))
-            with replacing(path, "wb") as file:
-                np.save(file, values)
-        features[title] = np.load(path)[:, 0]
+def probe_rows(scores: Dict[str, np.ndarray], features: np.ndarray) -> List[Dict]:
+    """What a new head of C-Net learns from each kind of box of the other half, diagnosing D-Net's boxes."""
+    split, classes, patients = scores["split"], scores["malignant"], scores["patient"]
+    x = candidates_by(scores, "of_class")
+    train, val, test = (split == y for y in SPLITS[1:])
+    same = np.zeros(len(split), int)
+    higher = x.logits[:, FOUND[SAME]] > x.logits[:, COARSE[SAME]]
+    kinds = {
+        "coarse box": same + COARSE[SAME],
+        FOUND_BOX: same + FOUND[SAME],
+        "mean of both boxes": same + MEAN,
+        "better score of both": np.where(higher, FOUND[SAME], COARSE[SAME]),
+    }
     rows, reference = [], None
-    test = scores["split"] == "test"
-    for title, of_title in features.items():
-        found, p = probe(of_title, features[FOUND_BOX], scores)
-        reference = p if reference is None else reference  # the coarse boxes come first
-        gain = auc_difference(scores["patient"][test], scores["malignant"][test], p[test], reference[test])
-        gains = {f"AUC to coarse, test{x}": gain[k] for x, k in (("", "value"), (" low", "low"), (" high", "high"))}
-        rows.append({"trained on": title, **found, **gains})
+    diagnosed = features[:, FOUND[SAME]].astype(np.float32)
+    for title, places in kinds.items():
+        head = linear_head(taken(features, places)[train], classes[train])
+        p = head.predict_proba(diagnosed)[:, 1]
+        reference = p if reference is None else reference
+        gain = auc_difference(patients[test], classes[test], p[test], reference[test])
+        aucs = {f"AUC {name}": float(roc_auc_score(classes[y], p[y])) for name, y in (("val", val), ("test", test))}
+        gains = {
+            f"AUC to coarse, test{suffix}": gain[k] for suffix, k in (("", "value"), (" low", "low"), (" high", "high"))
+        }
+        rows.append({"trained on": title, **aucs, **gains})
     return rows
 
 
@@ -442,12 +446,19 @@ exact box, which no network saw; brackets are 95% intervals over patients.
 ## Rules
 
 Networks learned from half of the training patients ("seen"); the rules are judged on the boxes of the other half ("train"). The
-parameter is chosen on the validation images. "To D-Net's box" and "to shuffled" are differences in IoU; shuffled is the same
-rule with classes that were shuffled over the patients, on which C-Net's head was trained anew. Size is that of the box's side
-over the true one, a geometric mean. Where D-Net's box overlaps the coarse one by less than an IoU of 0.3 every rule leaves the
-coarse one: {far:.1%} of the boxes of "train".
+parameter is chosen on the validation images. Differences are in IoU, on "train": to the coarse box, to the best rule without
+class, and to the same rule with classes that were shuffled over the patients, on which C-Net's head was trained anew, or with
+C-Net's likelier class in the place of the image's own. Size is that of the box's side over the true one, a geometric mean. Where
+D-Net's box overlaps the coarse one by less than an IoU of 0.3 every rule leaves the coarse one: {far:.1%} of the boxes of "train".
 
 {rules}
+
+## Images without a coarse box
+
+D-Net's boxes, also where they show something else, and one scale for all of them: that at which they are as large as the coarse
+ones on "train", or that of the highest likelihood of the classes there.
+
+{pa}
 
 ## Habits of readers
 
@@ -470,8 +481,7 @@ in seven scales; with the fit of the centre, of D-Net's box and four shifts. Bes
 
 ## What the boxes are worth for the diagnosis
 
-Logistic regression on features of ImageNet weights, trained on each kind of box of the training images, diagnosing D-Net's boxes
-of the others.
+A new head on C-Net's features (logistic regression), trained on each kind of box of "train", diagnosing D-Net's boxes.
 
 {probes}
 """
@@ -497,16 +507,15 @@ def main(argv=None) -> int:
     of_class = candidates_by(scores, "of_class")
     images = [x for split in SPLITS[1:] for x in load_split(f"{args.data}_fold{args.fold}_{split}")]
     best = max(rules, key=lambda x: x["IoU val"])["rule"]
-    shown = ["coarse box (no refinement)", FOUND_BOX, "mean of both boxes", "better score of coarse and D-Net's box", best]
-    probed = {title: boxes[title] for title in dict.fromkeys(shown)} | {"true box": scores["true"]}
     page = PAGE.format(
         data=args.data,
         fold=args.fold,
         far=float(1 - is_near(of_class)[of_class.fit].mean()),
-        rules=table(rules),
+        rules=table([{key: x for key, x in row.items() if ", test" not in key} for row in rules]),
         readers=table(reader_rows(scores)),
+        pa=table(pa_rows(scores)),
         ranking=table(ranking_rows(scores)),
-        probes=table(probe_rows(cfg, scores, probed, images, args.cache)),
+        probes=table(probe_rows(scores, np.load(os.path.join(args.cache, "features.npy")))),
     )
     write_text(os.path.join(args.results, "coarse.md"), page)
     csv = pd.DataFrame(rules).to_csv(index=False, lineterminator="\n", float_format="%.4f")

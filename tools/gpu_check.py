@@ -233,7 +233,7 @@ def step(cfg, args, mixed: bool) -> Dict[str, float]:
     on_gpu = args.device != "cpu"
     model = build_model(cfg).train()
     optimizer = torch.optim.Adam(model.parameters(), lr=1e-5)
-    batch = random_batch(cfg.SOLVER.IMS_PER_BATCH, cfg.INPUT.MIN_SIZE_TRAIN[0])
+    batch = random_batch(cfg, cfg.SOLVER.IMS_PER_BATCH)
     if on_gpu:
         torch.cuda.reset_peak_memory_stats(args.device)
     milliseconds = []

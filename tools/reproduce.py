@@ -82,7 +82,7 @@ def parse(argv):
     add = parser.add_argument
     add("--experiment", required=True, nargs="+", choices=[*EXPERIMENTS, "all"], metavar="NAME", help="one or more, or all")
     add("--data", default="busbra", metavar="NAME", help="see datasets/README.md (default: busbra)")
-    add("--profile", default="cpu", choices=PROFILES, help="cpu: configs/*_cpu.yaml; paper: its values (default: cpu)")
+    add("--profile", default="cpu", choices=PROFILES, help="cpu: from ImageNet weights; scratch: from random ones; paper: its values (default: cpu)")
     add("--methods", nargs="+", choices=[x.name for x in METHODS.values() if not x.is_part], metavar="NAME")
     add(
         "--folds",
@@ -190,7 +190,7 @@ def render_all(args, plans) -> str:
         view = View(experiment, read_entries(runs, args.threshold), folder, args.threshold, "pdf" in args.also)
         sections.append(render(view))
         sections[-1].write(folder, args.also)
-    if args.results:
+    if args.results and os.path.isdir(args.output):  # what comes from an archive is kept
         runs = [run for planned in plans.values() for run in planned]
         first_stages = [run.needs for run in runs if run.needs is not None]
         keep_predictions(dict.fromkeys((*runs, *first_stages)), os.path.join(folder, ARCHIVE))

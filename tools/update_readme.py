@@ -18,7 +18,6 @@ import sys
 from tsdd_d2 import load_model
 from tsdd_d2.data.files import write_text
 from tsdd_d2.engine.run_folder import sha256_of_file
-from tsdd_d2.engine.seen_patients import seen_patients
 from tsdd_d2.errors import InputError, reports_errors
 from tsdd_d2.evaluation.tables import markdown_table
 from tsdd_d2.experiments.paper import MARK
@@ -32,7 +31,7 @@ Examples:
 END = "<!-- end of table -->"
 MARKER = re.compile(r"<!-- table: (?P<name>\S+)(?: (?P<form>short))? -->")
 MODEL = re.compile(r"(?P<start><!-- model: (?P<path>\S+) -->).*?<!-- end of model -->", flags=re.DOTALL)
-PAGES = ("README.md", os.path.join("results", "README.md"), os.path.join("docs", "model_card.md"))
+PAGES = ("README.md", "results/README.md", "results/scratch/README.md", "docs/model_card.md")
 SHORT = ("method", "methods", "stage", "p", "AUC", "accuracy (%)", "YI (%)", "folds")
 
 
@@ -102,7 +101,6 @@ def model_facts(path: str):
     """What a model file says of itself, as the rows of a table."""
     content = load_model(path, device="cpu")
     cfg = content.cfg
-    patients = seen_patients(path)
     networks = [cfg.MODEL.BACKBONE.MODEL or f"ResNet-{cfg.MODEL.RESNETS.DEPTH}"]
     networks.append(cfg.MODEL.CNET.BACKBONE or f"ResNet-{cfg.MODEL.CNET.DEPTH}")
     facts = {
@@ -111,7 +109,6 @@ def model_facts(path: str):
         "parameters": f"{sum(x.numel() for x in content.model.parameters()) / 1e6:.1f} million",
         "input": f"{cfg.INPUT.FORMAT}, shorter side {cfg.INPUT.MIN_SIZE_TEST} pixels, longer one at most {cfg.INPUT.MAX_SIZE_TEST}",
         "training set": f"`{content.training_set['name']}`, SHA-256 of its annotation `{content.training_set['sha256']}`",
-        "patients": str(len(patients.keys)) if patients else "unknown",
         "share of patients with ROIs": f"{cfg.DATASETS.P:g}",
         "called malignant from": f"a probability of {content.threshold:.3f} on",
         "made by": f"tsdd_d2 {content.package_version}",

@@ -350,3 +350,36 @@ def test_validation_leaves_the_content_as_it_was(bbui, root):
     before = copy.deepcopy(bbui)
     validate_bbui(bbui, root)
     assert bbui == before
+
+
+@pytest.mark.parametrize(
+    "box, words", [([0.3, 0.3, 0.2, 0.5], "fractions"), ([0, 0, 1, 1], "fractions"), ([0, 0, WIDTH, HEIGHT], "whole image")]
+)
+def test_rois_of_which_all_are_none_are_a_problem(box, words, bbui, root):
+    for annotation in bbui["annotations"]:
+        annotation.update(bbox=list(box), area=box[2] * box[3])
+    (problem,) = problems_of(bbui, root)
+    assert words in problem
+    bbui["annotations"][0].update(bbox=[4.0, 5.0, 10.0, 8.0])
+    validate_bbui(bbui, root)
+
+
+@pytest.mark.parametrize("name", ["round_03.json", "edited.json"])
+def test_a_round_that_lost_its_sources_is_a_problem(name, bbui, root):
+    """Told by the name of the file, or by what the round wrote into `info`; one that replaced nothing has nothing to lose."""
+    bbui["info"] = {"round": 3, "statistics": {"replaced_fa": 1, "replaced_pa": 0}} if name == "edited.json" else {}
+    write_json(root / name, bbui)
+    assert validate_bbui(root / name, root) == []
+    del bbui["annotations"][1]["roi_source"], bbui["annotations"][1]["manual_bbox"]
+    write_json(root / name, bbui)
+    (problem,) = problems_of(root / name, root)
+    assert "roi_source" in problem and "--like" in problem
+    bbui["info"] = {"round": 3, "statistics": {"replaced_fa": 0, "replaced_pa": 0}}
+    write_json(root / name, bbui)
+    assert validate_bbui(root / name, root) == []
+
+
+def test_patients_that_look_alike_are_warned_of(bbui, root):
+    bbui["images"][2]["patient_id"] = "A\u200b"
+    (warning,) = validate_bbui(bbui, root)
+    assert "'a'" in warning and repr("A\u200b") in warning

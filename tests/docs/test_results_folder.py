@@ -15,27 +15,20 @@ RESULTS = os.path.join(ROOT, "results")
 ARCHIVE = os.path.join(RESULTS, "predictions.tar.xz")
 NEED_IMAGES = ("fig6", "fig8")
 NUMBER = re.compile(r"[-+]?\d+(?:\.\d+)?(?:e[-+]?\d+)?")
-OTHERS = ("README.md", "first_stage.md")  # not made of predictions
+OTHERS = ("README.md", "first_stage.md", "coarse.md", "coarse.csv")  # not made of predictions
 
 
-@pytest.fixture(scope="module")
-def made(tmp_path_factory):
-    """The folder of what is rendered of the archive, less the images."""
-    folder = tmp_path_factory.mktemp("results")
-    names = [name for name in EXPERIMENTS if name not in NEED_IMAGES]
+@pytest.mark.parametrize("profile", ["cpu", "scratch"])
+def test_the_tables_are_made_again_of_the_kept_predictions(profile, tmp_path):
+    folder = RESULTS if profile == "cpu" else os.path.join(RESULTS, "scratch")
+    names = ["table1", "roc"] if profile == "cpu" else [name for name in EXPERIMENTS if name not in NEED_IMAGES]
     main = runpy.run_path(os.path.join(ROOT, "tools", "reproduce.py"))["main"]
-    assert (
-        main(["--experiment", *names, "--no-train", "--profile", "scratch", "--output", ARCHIVE, "--results", str(folder)])
-        == 0
-    )
-    return folder
-
-
-def test_the_tables_are_made_again_of_the_kept_predictions(made):
-    kept = {name for name in os.listdir(RESULTS) if name.endswith((".md", ".csv"))} - set(OTHERS)
-    assert kept == {name for name in os.listdir(made) if name.endswith((".md", ".csv"))}
+    options = ["--no-train", "--profile", profile, "--output", ARCHIVE, "--results", str(tmp_path)]
+    assert main(["--experiment", *names, *options]) == 0
+    kept = {name for name in os.listdir(folder) if name.endswith((".md", ".csv"))} - set(OTHERS)
+    assert kept == {name for name in os.listdir(tmp_path) if name.endswith((".md", ".csv"))}
     for name in kept:
-        with open(made / name, encoding="utf-8") as first, open(os.path.join(RESULTS, name), encoding="utf-8") as second:
+        with open(tmp_path / name, encoding="utf-8") as first, open(os.path.join(folder, name), encoding="utf-8") as second:
             assert_same_table(first.read(), second.read(), name)
 
 
@@ -53,12 +46,13 @@ def last_digit(number):
     return Decimal(1).scaleb(Decimal(number).as_tuple().exponent)
 
 
-def test_all_files_are_named_or_linked_by_the_page():
-    with open(os.path.join(RESULTS, "README.md"), encoding="utf-8") as file:
+@pytest.mark.parametrize("folder", [RESULTS, os.path.join(RESULTS, "scratch")])
+def test_all_files_are_named_or_linked_by_the_page(folder):
+    with open(os.path.join(folder, "README.md"), encoding="utf-8") as file:
         links = set(re.findall(r"\]\(([^)#]+)\)", file.read()))
-    assert all(os.path.exists(os.path.join(RESULTS, link)) for link in links)
-    files = [os.path.relpath(os.path.join(folder, x), RESULTS) for folder, _, names in os.walk(RESULTS) for x in names]
-    assert {x for x in files if x.endswith((".md", ".html"))} - {"README.md"} <= links
+    assert all(os.path.exists(os.path.join(folder, link)) for link in links)
+    pages = {name for name in os.listdir(folder) if name.endswith((".md", ".html"))} - {"README.md"}
+    assert pages <= links
 
 
 def test_the_folder_is_a_shelf():

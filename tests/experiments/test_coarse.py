@@ -137,6 +137,15 @@ def test_the_mean_is_scaled_by_a_habit_between_the_steps():
     assert (smaller[:, 0] > mean[:, 0] + 0.1).all() and (smaller[:, 2] < mean[:, 2] - 0.1).all()
 
 
+def test_dnets_boxes_are_made_as_large_as_the_coarse_ones():
+    # 20 x 40 and 40 x 20 have the same geometric mean; twice as large they are halved
+    rule = RULE["mean of both boxes, D-Net's as large as the coarse ones"].select
+    x = candidates()
+    assert rule(x, 1.0) == pytest.approx(x.found)
+    x.boxes[:, FOUND[SAME]] = x.boxes[:, FOUND[-1]]
+    assert rule(x, 1.0) == pytest.approx(np.array([FOUND_BOX] * 2))
+
+
 def test_an_image_in_which_dnets_box_shows_something_else_stays_as_it_is():
     x = candidates()
     x.boxes[0, FOUND[SAME]] = [300, 300, 340, 340]

@@ -1,6 +1,7 @@
 """Model files: one file, read without data set and initial weights, and nothing else taken for one."""
 
 import hashlib
+import json
 import os
 import shutil
 
@@ -201,8 +202,8 @@ def test_nothing_is_written_for_a_bad_request(tiny_cfg, model, tmp_path, name, t
 
 
 def test_the_model_of_a_run(finished_run, session_datasets, tmp_path):
-    """The data set need not be where the variable says."""
-    save_model_of_run(finished_run, tmp_path / "model.pth", "model_final")
+    """The last weights. The data set need not be where the variable says."""
+    save_model_of_run(finished_run, tmp_path / "model.pth")
     loaded = load_model(tmp_path / "model.pth")
     weights = torch.load(finished_run / "model_final.pth", weights_only=True)["model"]
     assert all(torch.equal(x, weights[key]) for key, x in loaded.model.state_dict().items())
@@ -215,6 +216,20 @@ def test_the_model_of_a_run(finished_run, session_datasets, tmp_path):
     assert seen_patients(str(tmp_path / "model.pth")) == seen_patients(str(finished_run / "model_final.pth"))
 
 
+def test_in_half_precision(finished_run, tmp_path):
+    for half in (False, True):
+        save_model_of_run(finished_run, tmp_path / f"{half}.pth", half=half)
+    exact, halved = (load_model(tmp_path / f"{half}.pth").model.state_dict() for half in (False, True))
+    assert os.path.getsize(tmp_path / "True.pth") < 0.55 * os.path.getsize(tmp_path / "False.pth")
+    for key, x in exact.items():
+        if x.dim() > 1:
+            assert torch.equal(halved[key], x.half().float()), key
+        else:
+            assert torch.equal(halved[key], x), key
+    # what is in memory stays as it was
+    assert {x.dtype for x in exact.values() if x.is_floating_point()} == {torch.float32}
+
+
 def test_a_checkpoint_of_the_run_is_not_replaced(finished_run):
     before = (finished_run / "model_final.pth").read_bytes()
     with pytest.raises(InputError, match="model_final.pth is a checkpoint of the run"):
@@ -224,16 +239,32 @@ def test_a_checkpoint_of_the_run_is_not_replaced(finished_run):
 
 def test_the_threshold_of_a_run(finished_run, tmp_path):
     run = tmp_path / "run"
-    (run / "inference" / "model_best" / "val").mkdir(parents=True)
+    (run / "inference" / "model_final" / "val").mkdir(parents=True)
     config = (finished_run / "config.yaml").read_text()
     (run / "config.yaml").write_text(config.replace("YOUDEN_THRESHOLD: false", "YOUDEN_THRESHOLD: true"))
     (run / "run.json").symlink_to(finished_run / "run.json")
-    (run / "model_best.pth").symlink_to(finished_run / "model_final.pth")
-    with pytest.raises(InputError, match="left no threshold for model_best"):
+    (run / "model_final.pth").symlink_to(finished_run / "model_final.pth")
+    with pytest.raises(InputError, match="left no threshold for model_final"):
         save_model_of_run(run, tmp_path / "model.pth")
-    (run / "inference/model_best/val/diagnosis_tiny_fold1_val.json").write_text('{"youden_threshold": 0.25}')
+    (run / "inference/model_final/val/diagnosis_tiny_fold1_val.json").write_text('{"youden_threshold": 0.25}')
     save_model_of_run(run, tmp_path / "model.pth")
     assert load_model(tmp_path / "model.pth").threshold == 0.25
+
+
+def test_the_threshold_of_a_sensitivity(finished_run, tmp_path):
+    run = tmp_path / "run"
+    (run / "inference").mkdir(parents=True)
+    for name in ("config.yaml", "run.json", "model_final.pth"):
+        (run / name).symlink_to(finished_run / name)
+    with pytest.raises(InputError, match="diagnosis_tiny_fold1_val.json"):
+        save_model_of_run(run, tmp_path / "model.pth", sensitivity=0.95)
+    predictions = [{"label": label, "malignancy": x} for label, x in [(1, 0.9), (0, 0.8), (1, 0.6), (1, 0.3), (0, 0.1)]]
+    (run / "inference/diagnosis_tiny_fold1_val.json").write_text(json.dumps({"predictions": predictions}))
+    assert save_model_of_run(run, tmp_path / "model.pth", sensitivity=0.6) == 0.6
+    assert save_model_of_run(run, tmp_path / "model.pth", sensitivity=0.95) == 0.3
+    assert load_model(tmp_path / "model.pth").threshold == 0.3
+    with pytest.raises(InputError, match="sensitivity"):
+        save_model_of_run(run, tmp_path / "model.pth", sensitivity=1.5)
 
 
 def test_a_run_without_the_checkpoint(finished_run, tmp_path):

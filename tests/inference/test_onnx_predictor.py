@@ -49,14 +49,13 @@ def test_in_8_bits(network, images):
     onnx.checker.check_model(quantised, full_check=True)
     weights = {x.name: x for x in quantised.graph.initializer}
     widths = [onnx.TensorProto.DataType.Name(weights[x].data_type) for x in _convolution_weights(quantised)]
-    # the predictors of the two levels' boxes and qualities are in float32
-    assert widths.count("FLOAT") == _number_of_predictors(network) and set(widths) == {"FLOAT", "INT8"}
+    # of D-Net and C-Net what sees the pixels, and on each level what predicts boxes and qualities
+    assert widths.count("FLOAT") == 2 + _number_of_predictors(network) and set(widths) == {"FLOAT", "INT8"}
     values = np.concatenate(
         [onnx.numpy_helper.to_array(x).ravel() for x in weights.values() if x.data_type == onnx.TensorProto.INT8]
     )
     assert -64 <= values.min() and values.max() <= 64  # of 7 bits, so that no CPU saturates
-    metadata = {x.key: x.value for x in quantised.metadata_props}
-    assert metadata.pop("precision") == "int8" and metadata == {x.key: x.value for x in network.metadata_props}
+    assert export.metadata_of(quantised) == {**export.metadata_of(network), "precision": "int8"}
     exact, rounded = (onnx_predictor.OnnxPredictor(x)(images) for x in (network, quantised))
     assert [x.malignancy for x in rounded] == pytest.approx([x.malignancy for x in exact], abs=0.1)
     assert [x.malignancy for x in rounded] != [x.malignancy for x in exact]

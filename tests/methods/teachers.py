@@ -1,5 +1,6 @@
 """Tiny runs of the semi-supervised methods."""
 
+import json
 import os
 import shutil
 
@@ -73,6 +74,15 @@ def check_resume(method, tmp_path, monkeypatch, *overrides):
         for network in ("trained_network", "teacher"):
             a, b = (getattr(x, network).state_dict() for x in (expected, trainer))
             assert all(torch.equal(a[key], b[key]) for key in a), (last, network)
+        a, b = (noted(x.cfg.OUTPUT_DIR) for x in (expected, trainer))
+        assert a == b and "pseudo_boxes/images" in a, last
+
+
+def noted(run) -> dict:
+    """What a run says of its pseudo-boxes in the end."""
+    with open(os.path.join(run, "metrics.json"), encoding="utf-8") as file:
+        *_, last = map(json.loads, file)
+    return {k: v for k, v in last.items() if k.startswith("pseudo_boxes/")}
 
 
 def restart_from(run, folder, last):

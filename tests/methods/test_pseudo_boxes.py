@@ -14,6 +14,7 @@ from tsdd_d2.method import METHODS
 from tsdd_d2.methods import soft_teacher
 from tsdd_d2.methods.pseudo_boxes import ORIGINAL, UNLABELLED, PseudoBoxLog, Truth, carried, confident, of, split
 
+from ..refinement.test_hook import bytes_of_live_tensors
 from .teachers import batch_of, configuration, losses_of, trainer_for
 
 TEACHERS = ("unbiased_teacher", "soft_teacher")
@@ -153,3 +154,17 @@ def test_what_leaves_nothing_to_the_teacher_is_refused(method, key, value, tmp_p
     with pytest.raises(InputError, match=key):
         check_network(configuration(method, tmp_path, *BATCH, key, value))
     assert not list(tmp_path.glob("*.pth"))
+
+
+@pytest.mark.parametrize("method", TEACHERS)
+def test_memory_does_not_grow_with_the_steps(method, tmp_path, tiny_dataset):
+    trainer = trainer_for(method, tmp_path, *BATCH, "SOLVER.MAX_ITER", "50")
+    kept = []
+    with EventStorage(trainer.iter) as trainer.storage:
+        for _ in range(5):
+            trainer.run_step()
+            trainer.averaging.after_step()
+            trainer.iter += 1
+            kept.append(bytes_of_live_tensors())
+    # the first steps make the optimiser's state and cache anchors
+    assert max(kept[2:]) <= kept[1]

@@ -129,6 +129,16 @@ def test_without_a_candidate_an_image_goes_on_as_it_was(name, build, tiny_cfg):
     assert (statistics.replaced_fa, statistics.replaced_pa) == (0, 0)
 
 
+def test_a_box_of_a_rule_ends_at_the_image(tiny_cfg):
+    """D-Net's box of the second image becomes as large as the manual ROI of the first, twice as wide and high."""
+    data = bbui([image(1, 2), image(2, 2)], [roi(1, 1, 2, [10, 10, 20, 20])])
+    results = {1: scored([[15, 15, 25, 25]], [0.5], [0.5]), 2: scored([[0, 2, 20, 22]], [0.5])}
+    tiny_cfg.REFINEMENT.RULE, tiny_cfg.REFINEMENT.MIN_IOU_WITH_MANUAL = "averaged", 0.0
+    rule = SELECTION_RULE_REGISTRY.get("averaged")(tiny_cfg)
+    refined, _ = refine_rois(data, results, rule, round_number=1, num_candidates=1)
+    assert refined["annotations"][1]["bbox"] == [0, 0, 30, 32]
+
+
 def test_a_candidate_competes_with_the_roi_it_overlaps_most():
     data = bbui([image(1, 2)], [roi(1, 1, 2, [0, 0, 20, 20]), roi(2, 1, 2, [60, 40, 20, 20])])
     refined, _ = refine(data, {1: scored([[61, 40, 81, 60]], [0.9], [0.1, 0.2])})
@@ -153,7 +163,7 @@ def test_overlap_with_the_true_box_where_it_is_known():
 
 def test_bank_reads_what_it_wrote_and_counts_without_gaps(tmp_path):
     bank = ROIBank(str(tmp_path / "rois"))
-    data = bbui([image(1, 2)], [roi(1, 1, 2, [0, 0, 20, 20])])
+    data = bbui([image(1, 2)], [{**roi(1, 1, 2, [0, 0, 20, 20]), "roi_source": "manual"}])
     for number in (0, 1, 3):
         bank.write(number, data)
     assert bank.read(1) == data and bank.rounds() == [0, 1]

@@ -81,32 +81,47 @@ def test_pseudo_labels_follow_dnet_and_leave_manual_rois():
 
 
 def test_the_mean_of_the_manual_roi_and_dnets_first_box():
-    """Centres (5, 5) and (5, 4), sides 10 x 10 and 10 x 8; half way between are (5, 4.5) and 10 x the square root of 80."""
+    """Manual 10 x 10 about (5, 5); D-Net 5 x 20 about (5, 4), as large, and in the third image of another lesion."""
+    first = [2.5, -6.0, 7.5, 14.0]
     slots = rows(
-        4,
-        manual_boxes=[[0.0, 0.0, 10.0, 10.0], [NAN] * 4, [0.0, 0.0, 10.0, 10.0], [0.0, 0.0, 10.0, 10.0]],
-        current_boxes=[[50.0, 50.0, 60.0, 60.0]] * 4,  # of an earlier round, which counts for nothing
-        candidate_scores=[[0.4, 0.9], [0.4, 0.9], [0.4, 0.9], [NONE, 0.9]],
-        locked=[False, False, True, False],
+        5,
+        manual_boxes=[[0.0, 0.0, 10.0, 10.0], [NAN] * 4, *[[0.0, 0.0, 10.0, 10.0]] * 3],
+        current_boxes=[[50.0, 50.0, 60.0, 60.0]] * 5,  # of an earlier round, which counts for nothing
+        candidate_boxes=[[first, first], [first, first], [[30.0, 30.0, 70.0, 70.0]] * 2, [first, first], [first, first]],
+        candidate_scores=[[0.4, 0.9], [0.4, 0.9], [0.4, 0.9], [0.4, 0.9], [NONE, 0.9]],
+        locked=[False, False, False, True, False],
     )
     selection = averaged_rois(slots, weight_of_dnet=0.5)
-    assert selection.replaced.tolist() == [True, True, False, False]
-    half = 80**0.5 / 2
-    assert selection.boxes[0].tolist() == pytest.approx([0, 4.5 - half, 10, 4.5 + half], abs=1e-5)
-    assert selection.boxes[1].tolist() == [0, 0, 10, 8]  # nobody drew one: D-Net's
-    assert selection.boxes[2:].tolist() == [[50, 50, 60, 60]] * 2
-    assert selection.scores.tolist() == pytest.approx([0.4, 0.4, 0.5, 0.5])
-    assert averaged_rois(slots, 1.0).boxes[0].tolist() == pytest.approx([0, 0, 10, 8])
-    # the IoU of D-Net's box with the manual ROI is 0.8
-    assert averaged_rois(slots, 0.5, min_iou_with_manual=0.79).replaced.tolist() == [True, True, False, False]
-    assert averaged_rois(slots, 0.5, min_iou_with_manual=0.81).replaced.tolist() == [False, True, False, False]
+    assert selection.replaced.tolist() == [True, True, False, False, False]
+    # half way between: centre (5, 4.5), sides of the square roots of 10 x 5 and of 10 x 20
+    width, height = 50**0.5, 200**0.5
+    assert selection.boxes[0].tolist() == pytest.approx(
+        [5 - width / 2, 4.5 - height / 2, 5 + width / 2, 4.5 + height / 2], abs=1e-5
+    )
+    assert selection.boxes[1].tolist() == pytest.approx(first, abs=1e-5)  # nobody drew one: D-Net's
+    assert selection.boxes[2:].tolist() == [[50, 50, 60, 60]] * 3
+    assert selection.scores.tolist() == pytest.approx([0.4, 0.4, 0.5, 0.5, 0.5])
+    # the IoU of D-Net's box with the manual ROI is 50 of 150
+    assert averaged_rois(slots, 0.5, min_iou_with_manual=0.33).replaced[0]
+    assert not averaged_rois(slots, 0.5, min_iou_with_manual=0.34).replaced[0]
+
+
+def test_dnets_boxes_become_as_large_as_the_manual_rois():
+    """20 x 20 where 10 x 10 was drawn, and 10 x 10 where nothing was: both are halved about their centres."""
+    slots = rows(
+        2,
+        manual_boxes=[[5.0, 5.0, 15.0, 15.0], [NAN] * 4],
+        candidate_boxes=[[[0.0, 0.0, 20.0, 20.0]] * 2, [[0.0, 0.0, 10.0, 10.0]] * 2],
+    )
+    assert averaged_rois(slots, 1.0).boxes.tolist() == [[5, 5, 15, 15], [2.5, 2.5, 7.5, 7.5]]
 
 
 def test_a_configuration_names_the_weight_of_the_mean(tiny_cfg):
     tiny_cfg.REFINEMENT.RULE, tiny_cfg.REFINEMENT.WEIGHT_OF_DNET = "averaged", 1.0
     tiny_cfg.REFINEMENT.MIN_IOU_WITH_MANUAL = 0.0
-    slots = rows(1, manual_boxes=[[0.0, 0.0, 10.0, 10.0]])
-    assert build_selection_rule(tiny_cfg)(slots).boxes[0].tolist() == pytest.approx([0, 0, 10, 8])
+    box = [1.0, 1.0, 11.0, 11.0]
+    slots = rows(1, manual_boxes=[[0.0, 0.0, 10.0, 10.0]], candidate_boxes=[[box, box]])
+    assert build_selection_rule(tiny_cfg)(slots).boxes[0].tolist() == pytest.approx(box)
 
 
 def test_a_configuration_names_its_rule_and_its_bound(tiny_cfg):

@@ -6,6 +6,7 @@ import runpy
 import pytest
 
 from tsdd_d2.evaluation.tables import results_table
+from tsdd_d2.inference.model_file import save_model_of_run
 
 from ..conftest import ROOT
 
@@ -114,3 +115,16 @@ def test_markers_that_cannot_be_filled_are_refused(text, key, results, tmp_path,
 def test_the_pages_show_the_results_of_the_repository(monkeypatch):
     monkeypatch.chdir(ROOT)
     assert update(["--check"]) == 0
+
+
+def test_what_is_said_of_a_model(finished_run, tmp_path):
+    save_model_of_run(finished_run, tmp_path / "model.pth", half=True)
+    page = tmp_path / "card.md"
+    for path in (tmp_path / "model.pth", tmp_path / "none.pth"):
+        page.write_text(f"Before.\n<!-- model: {path} -->\nout of date\n<!-- end of model -->\nAfter.\n")
+        assert update(["--readme", str(page)]) == 0
+        text = page.read_text()
+        assert text.startswith("Before.\n<!-- model: ") and text.endswith("<!-- end of model -->\nAfter.\n")
+        assert "out of date" not in text and str(path) in text
+        assert ("tiny_fold1_train" in text) == path.exists()
+        assert update(["--readme", str(page), "--check"]) == 0

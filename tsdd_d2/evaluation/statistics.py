@@ -13,6 +13,7 @@ A label is 1 for malignant (the positive class) and 0 for benign; a probability 
 """
 
 import logging
+import math
 import warnings
 from typing import Callable, Dict, List, Mapping, Optional, Sequence, Tuple
 
@@ -135,6 +136,18 @@ def youden_optimal_threshold(labels: Sequence[int], probabilities: Sequence[floa
     # Rounded, since 2/3 - 0 and 1 - 1/3 are a tie that the last bit must not decide.
     youden_index = np.subtract(roc["tpr"], roc["fpr"])[1:].round(12)
     return roc["thresholds"][1:][int(youden_index.argmax())]
+
+
+def threshold_for_sensitivity(labels: Sequence[int], probabilities: Sequence[float], sensitivity: float) -> float:
+    """
+    The highest probability from which on "malignant" has at least a sensitivity in (0, 1].
+
+    As with :func:`youden_optimal_threshold` it is to be chosen on a validation set; nan without a malignant case.
+    """
+    labels, probabilities = _check_cases(labels, probabilities)
+    malignant = np.sort(probabilities[labels == 1])[::-1]
+    # rounded, since 0.95 of 20 are 19
+    return float(malignant[math.ceil(round(sensitivity * len(malignant), 9)) - 1]) if len(malignant) else float("nan")
 
 
 def patient_level(

@@ -143,16 +143,32 @@ def size_habit(places: np.ndarray) -> Callable[[Candidates, float], np.ndarray]:
     return lambda x, _: x.boxes[:, places[x.log_probabilities[x.fit][:, places].sum(axis=0).argmax()]]
 
 
-def habit_of_mean(x: Candidates, weight: float) -> np.ndarray:
-    """The mean of both boxes times the scale about D-Net's centre of the highest likelihood of the classes of all training
-    images, between the steps: the top of the parabola through the best step and its neighbours."""
+def likely_scale(x: Candidates) -> float:
+    """The scale about D-Net's centre of the highest likelihood of the classes of all training images, between the steps: the
+    top of the parabola through the best step and its neighbours."""
     likelihood = x.log_probabilities[x.fit][:, FOUND].sum(axis=0)
     best = int(likelihood.argmax())
     step = 0.0
     if 0 < best < len(SCALES) - 1:
         below, top, above = likelihood[best - 1 : best + 2]
         step = 0.5 * (below - above) / min(below - 2 * top + above, -1e-9)
-    return transformed(weighted_mean(x.manual, x.found, weight), 2 ** ((best + step - SAME) / 3))
+    return 2 ** ((best + step - SAME) / 3)
+
+
+def habit_of_mean(x: Candidates, weight: float) -> np.ndarray:
+    """The mean of both boxes times :func:`likely_scale`."""
+    return transformed(weighted_mean(x.manual, x.found, weight), likely_scale(x))
+
+
+def scale_to_coarse(x: Candidates) -> float:
+    """The scale at which D-Net's boxes are as large as the coarse ones, in the geometric mean over the training images."""
+    (_, sides), (_, manual_sides) = centres_and_sides(x.found[x.fit]), centres_and_sides(x.manual[x.fit])
+    return float(np.exp(np.log(manual_sides / sides).mean()))
+
+
+def mean_at_coarse_size(x: Candidates, weight: float) -> np.ndarray:
+    """The mean of both boxes, after D-Net's were scaled by :func:`scale_to_coarse`."""
+    return weighted_mean(x.manual, transformed(x.found, scale_to_coarse(x)), weight)
 
 
 def weighted_score(x: Candidates, weight: float) -> np.ndarray:
@@ -221,6 +237,7 @@ RULES = (
     Rule("coarse box (no refinement)", lambda x, _: x.manual, of_class=False),
     Rule("D-Net's box", lambda x, _: x.found, of_class=False),
     Rule("mean of both boxes", lambda x, w: weighted_mean(x.manual, x.found, w), MEANS, of_class=False),
+    Rule("mean of both boxes, D-Net's as large as the coarse ones", mean_at_coarse_size, MEANS, of_class=False),
     Rule("better score of coarse and D-Net's box", best_of([COARSE[SAME], FOUND[SAME]])),
     Rule("margin", with_margin, (-2.0, -1.0, -0.5, 0.0, 0.5, 1.0, 2.0)),
     Rule("best score of all candidates", best_of(range(MEAN + 1))),
@@ -259,7 +276,7 @@ def without_habits(x: Candidates, reader: np.ndarray) -> Dict[str, np.ndarray]:
     boxes = {name: np.empty_like(x.manual) for name in ("drawn", "by evidence", "by D-Net")}
     for number, habit in enumerate(HABITS):
         own = reader == number
-        fit = own & x.fit
+        fit = own & x.fit & is_near(x)
         places = COARSE[SAME] + habit + steps
         (_, sides), (_, found_sides) = centres_and_sides(x.boxes[fit][:, places]), centres_and_sides(x.found[fit][:, None])
         ratios = np.log(sides / found_sides).mean(axis=(0, 2))

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from .input_images import InputImage
     from .model_file import ModelFile
 
-__all__ = ["OPSET", "ImagesToDiagnoses", "export_model", "largest_differences", "to_onnx"]
+__all__ = ["OPSET", "ImagesToDiagnoses", "export_model", "largest_differences", "metadata_of", "to_onnx"]
 
 # The newest that the onnxruntime for Python 3.10 (1.23) runs and that PyTorch's exporter writes without conversion.
 OPSET = 20
@@ -74,7 +74,8 @@ def export_model(model_file: "ModelFile", path: str, batch_size: int = 1, calibr
         raise InputError(f"{path}: ONNX files end in .onnx.")
     network = to_onnx(model_file, batch_size, calibration)
     write_bytes(path, network.SerializeToString())
-    write_json(os.path.splitext(path)[0] + ".json", _metadata(model_file))
+    metadata = {**_metadata(model_file), "precision": metadata_of(network)["precision"]}
+    write_json(os.path.splitext(path)[0] + ".json", metadata)
 
 
 def to_onnx(model_file: "ModelFile", batch_size: int = 1, calibration: Iterable["InputImage"] = ()) -> "onnx.ModelProto":
@@ -82,9 +83,8 @@ def to_onnx(model_file: "ModelFile", batch_size: int = 1, calibration: Iterable[
     A model file as an ONNX graph of opset :data:`OPSET`: :class:`ImagesToDiagnoses` with any image height and width.
 
     ``metadata_props`` hold ``format`` ("L" of one channel, or "RGB", for a network of "BGR" too), ``min_size`` and
-    ``max_size`` (pixels of the shorter and longer side after the resize), ``threshold``, ``opset``, ``precision`` ("float32",
-    in which it is to be run), ``package_version`` (of the tsdd_d2 that exported) and, as
-    JSON, ``class_names`` and ``training_set`` (``name`` and ``sha256`` of its annotation file).
+    ``max_size`` (pixels of the shorter and longer side after the resize), ``threshold``, ``opset``, ``precision`` ("float32", in
+    which it is to be run, or "int8"), ``package_version`` (of the tsdd_d2 that exported) and, as JSON, ``class_names`` and ``training_set`` (``name`` and ``sha256`` of its annotation file).
 
     Args:
         batch_size: images in one call, fixed in the graph.
@@ -180,6 +180,11 @@ def _described(proto: "onnx.ModelProto", model_file: "ModelFile") -> "onnx.Model
         entry.doc_string = {**INPUT, **OUTPUTS}[entry.name]
     proto.producer_name, proto.producer_version = "tsdd_d2", tsdd_d2.__version__
     return proto
+
+
+def metadata_of(network: "onnx.ModelProto") -> Dict[str, str]:
+    """What :func:`to_onnx` wrote into ``metadata_props``."""
+    return {x.key: x.value for x in network.metadata_props}
 
 
 def _metadata(model_file: "ModelFile") -> Dict[str, Any]:

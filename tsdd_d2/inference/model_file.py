@@ -1,6 +1,7 @@
 """One file that holds a trained model and all it needs on another machine: no data set, no initial weights."""
 
 import contextlib
+import math
 import os
 from dataclasses import dataclass
 from typing import Any, Dict, Iterable, Optional, Tuple
@@ -15,12 +16,13 @@ from detectron2.modeling import build_model
 from ..config import get_tsdd_cfg, without_retired_keys
 from ..config_values import PLACE_DEPENDENT, merge, reason_against_device, value_problems
 from ..data import CLASS_NAMES
-from ..data.files import parse_yaml
+from ..data.files import parse_yaml, read_json
 from ..engine.checkpoint import TSDDCheckpointer, are_weights, require_finite
 from ..engine.run_folder import RunRecord, read_run_config, run_files
 from ..engine.seen_patients import seen_patients_of_run
 from ..errors import BBUIError, InputError
 from ..evaluation import load_youden_threshold
+from ..evaluation.statistics import threshold_for_sensitivity
 
 __all__ = ["TRAINED", "ModelFile", "load_model", "load_model_of_run", "save_model", "save_model_of_run"]
 
@@ -185,8 +187,13 @@ def load_model_of_run(run: str, checkpoint: str, device: Optional[str] = None) -
 
 
 def save_model_of_run(
-    run: str, path: str, checkpoint: str = LAST, threshold: Optional[float] = None, half: bool = False
-) -> None:
+    run: str,
+    path: str,
+    checkpoint: str = LAST,
+    threshold: Optional[float] = None,
+    sensitivity: Optional[float] = None,
+    half: bool = False,
+) -> float:
     """
     Makes a model file from a run of tools/train_net.py; the training set need not be there.
 
@@ -195,7 +202,11 @@ def save_model_of_run(
         checkpoint: name of a checkpoint in it, without ``.pth``. The last one has the averaged weights, and is what the
             tables are about: the best of a few validation AUCs is often best by chance.
         threshold: None: the one that the run's evaluation used, 0.5 or the Youden threshold of the validation set.
+        sensitivity: in its place, the highest threshold with at least this sensitivity on the validation set, of the last
+            weights.
         half: see :func:`save_model`.
+    Returns:
+        the threshold of the file.
 
     Raises:
         InputError: the run, its record, the checkpoint or the threshold is missing, or ``path`` is a checkpoint of the run;
@@ -204,13 +215,16 @@ def save_model_of_run(
     if os.path.realpath(path) in map(os.path.realpath, run_files(run)):
         raise InputError(f"{path} is a checkpoint of the run, which goes on from it: name another file.")
     cfg, model = load_model_of_run(run, checkpoint, device="cpu")
-    if threshold is None:
+    if sensitivity is not None:
+        threshold = _threshold_for(sensitivity, cfg, run, checkpoint)
+    elif threshold is None:
         threshold = _threshold_of_run(cfg, run, checkpoint)
     record = RunRecord.read(run)
     training_set = {"name": record.dataset, "sha256": record.annotation_sha256}
     seen = seen_patients_of_run(run)
     patients = seen and seen.keys
     save_model(path, cfg, model, threshold=threshold, training_set=training_set, patients=patients, half=half)
+    return threshold
 
 
 def _halve_kernels(module: nn.Module, state: Dict[str, torch.Tensor], prefix: str, metadata: Dict) -> None:
@@ -289,6 +303,25 @@ def _read(path: str) -> Dict[str, Any]:
     if wrong:
         raise InputError(f"{path} is a damaged model file: {', '.join(wrong)} missing or malformed. {hint}")
     return content
+
+
+def _threshold_for(sensitivity: float, cfg: CfgNode, run: str, checkpoint: str) -> float:
+    if not 0 < sensitivity <= 1:
+        raise InputError(f"The sensitivity must be above 0 and at most 1, not {sensitivity}.")
+    if checkpoint != LAST or not cfg.DATASETS.VAL:
+        raise InputError(
+            f"{run}: a threshold for a sensitivity needs the validation of the last weights, not of {checkpoint}."
+        )
+    path = os.path.join(run, "inference", f"diagnosis_{cfg.DATASETS.VAL[0]}.json")
+    report = read_json(path) if os.path.isfile(path) else {}
+    try:
+        labels, malignancies = zip(*((x["label"], x["malignancy"]) for x in report["predictions"]))
+    except (TypeError, KeyError, ValueError) as error:
+        raise InputError(f"{path} holds no validation of the run: finish the run first.") from error
+    threshold = threshold_for_sensitivity(labels, malignancies, sensitivity)
+    if math.isnan(threshold):
+        raise InputError(f"{path}: the validation set has no malignant image.")
+    return threshold
 
 
 def _threshold_of_run(cfg, run: str, checkpoint: str) -> float:

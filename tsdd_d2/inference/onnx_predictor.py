@@ -12,6 +12,7 @@ from onnxruntime.quantization import CalibrationDataReader, QuantFormat, QuantTy
 from detectron2.data.transforms import ResizeShortestEdge
 
 from ..data.decoding import in_format
+from .export import metadata_of
 from .input_images import InputImage
 
 __all__ = ["Diagnosis", "OnnxPredictor", "quantize"]
@@ -43,7 +44,7 @@ class OnnxPredictor:
         options = onnxruntime.SessionOptions()
         options.intra_op_num_threads = threads
         self.session = onnxruntime.InferenceSession(network.SerializeToString(), options, providers=["CPUExecutionProvider"])
-        self.preprocess = Preprocessing({x.key: x.value for x in network.metadata_props})
+        self.preprocess = Preprocessing(metadata_of(network))
 
     def __call__(self, images: Iterable[InputImage]) -> List[Diagnosis]:
         return [self._diagnose(image) for image in images]
@@ -81,7 +82,7 @@ def quantize(network: onnx.ModelProto, images: Iterable[InputImage]) -> onnx.Mod
         network: an ONNX file for one image.
         images: of the training set, some dozens.
     """
-    preprocess = Preprocessing({x.key: x.value for x in network.metadata_props})
+    preprocess = Preprocessing(metadata_of(network))
     reader = _Reader(preprocess(image) for image in images)
     with tempfile.TemporaryDirectory() as folder:
         # batch normalisation goes into the convolutions before they are rounded
@@ -103,8 +104,7 @@ def quantize(network: onnx.ModelProto, images: Iterable[InputImage]) -> onnx.Mod
             weight_type=QuantType.QInt8,
         )
         result = onnx.load(quantised)
-    result.ClearField("metadata_props")
-    result.metadata_props.extend([*network.metadata_props, onnx.StringStringEntryProto(key="precision", value="int8")])
+    onnx.helper.set_model_props(result, {**metadata_of(network), "precision": "int8"})
     result.producer_name, result.producer_version = network.producer_name, network.producer_version
     return result
 

@@ -204,6 +204,7 @@ class PseudoBoxLog(HookBase):
 
     PERIOD = 20
     PATIENCE = 200
+    COUNTERS = ("_counts", "_images", "_with_boxes", "_values", "_empty_steps")
 
     def __init__(self, cfg):
         self.cfg = cfg
@@ -214,8 +215,16 @@ class PseudoBoxLog(HookBase):
     def _reset(self) -> None:
         self._counts = [0] * len(CLASS_NAMES)
         self._images = self._with_boxes = 0
-        self._right = {"class_precision": [], "box_precision": [], "precision": []}
-        self._best_scores: List[float] = []
+        # of each pseudo-box, or image, since the last time
+        self._values: Dict[str, List[float]] = {}
+
+    def state_dict(self) -> Dict:
+        """What a run that goes on has not written yet."""
+        return {name: getattr(self, name) for name in self.COUNTERS}
+
+    def load_state_dict(self, state: Dict) -> None:
+        for name in self.COUNTERS:
+            setattr(self, name, state[name])
 
     def begin(self, unlabelled: Sequence[Dict]) -> None:
         """Looks up the truth of the images that pseudo-boxes will be added for."""
@@ -238,17 +247,17 @@ class PseudoBoxLog(HookBase):
         self._with_boxes += len(chosen) > 0
         for i in chosen.pred_classes.tolist():
             self._counts[i] += 1
-        if len(scores):
-            self._best_scores.append(float(scores.max()))
-        if len(chosen) == 0:
-            return
+        self._note("best_score", scores.max().view(1) if len(scores) else scores)
         right_class = (chosen.pred_classes == truth.category).cpu()
-        self._right["class_precision"] += right_class.tolist()
+        self._note("class_precision", right_class)
         if len(truth.boxes):
             boxes = carry_boxes(chosen.pred_boxes.tensor.cpu(), image["transform"], ORIGINAL)
             right_box = pairwise_iou(Boxes(boxes), Boxes(truth.boxes)).amax(dim=1) >= RIGHT_IOU
-            self._right["box_precision"] += right_box.tolist()
-            self._right["precision"] += (right_box & right_class).tolist()
+            self._note("box_precision", right_box)
+            self._note("precision", right_box & right_class)
+
+    def _note(self, name: str, values: Tensor) -> None:
+        self._values.setdefault(name, []).extend(values.tolist())
 
     def after_step(self) -> None:
         if self._images == 0:
@@ -263,13 +272,12 @@ class PseudoBoxLog(HookBase):
         """The values since the last time; a precision only where there is something to compare."""
         values = {name: count / self._images for name, count in zip(CLASS_NAMES, self._counts)}
         values["images"] = self._with_boxes / self._images
-        shares = {**self._right, "best_score": self._best_scores}
-        return {**values, **{name: sum(x) / len(x) for name, x in shares.items() if x}}
+        return {**values, **{name: sum(x) / len(x) for name, x in self._values.items() if x}}
 
     def _warn(self) -> None:
         self._empty_steps = 0 if self._with_boxes else self._empty_steps + self.PERIOD
         if self._empty_steps >= self.PATIENCE and comm.is_main_process():
-            best = max(self._best_scores, default=0.0)
+            best = max(self._values["best_score"], default=0.0)
             logger.warning(
                 "No pseudo-box in %d steps, so that the unlabelled images teach that nothing is there: the teacher's highest "
                 "score in the last %d steps was %.2f, and TEACHER.THRESHOLD is %s. %s",

@@ -179,7 +179,8 @@ def refine_rois(
             next_id += 1
         if selection.replaced[i]:
             score_before = float(stacked.current_scores[i])
-            annotation = _replace_box(annotation, selection.boxes[i], round_number, score_before)
+            box = selection.boxes[i].clamp(min=0).minimum(torch.tensor([image["width"], image["height"]] * 2))
+            annotation = _replace_box(annotation, box, round_number, score_before)
         # the score is this round's: the network has moved, and with it the score of a ROI that stays
         annotation = {**annotation, "roi_score": round(float(selection.scores[i]), 6)}
         refined["annotations"].append(annotation)

@@ -16,6 +16,7 @@ from torch import Tensor
 from detectron2.utils.registry import Registry
 
 from ..modeling.boxes import elementwise_iou, mean_boxes
+from ..modeling.cnet import enlarge_boxes
 
 SELECTION_RULE_REGISTRY = Registry("SELECTION_RULE")
 SELECTION_RULE_REGISTRY.__doc__ = "From a configuration to its selection rule; see :mod:`tsdd_d2.refinement.selection`."
@@ -45,7 +46,8 @@ class ROISlots(NamedTuple):
 
 
 class Selection(NamedTuple):
-    """boxes: (N, 4) the new ROIs; scores: (N,) their class scores; replaced: (N,) bool, the candidate won."""
+    """boxes: (N, 4) the new ROIs, which are clipped to their images later; scores: (N,) their class scores; replaced: (N,) bool,
+    the candidate won."""
 
     boxes: Tensor
     scores: Tensor
@@ -110,19 +112,24 @@ def pseudo_label(cfg) -> SelectionRule:
 
 def averaged_rois(slots: ROISlots, weight_of_dnet: float, min_iou_with_manual: float = 0.0) -> Selection:
     """Not the paper's: the mean of the manual ROI and D-Net's first box, whose errors are independent where manual ROIs are
-    coarse: D-Net has averaged over those of all images. An image without a manual ROI takes D-Net's first box.
+    coarse, since D-Net has averaged over those of all images. An image without a manual ROI takes D-Net's first box.
 
-    The class scores decide nothing. A new ROI has that of D-Net's box.
+    Before, D-Net's boxes are scaled to be as large as the manual ROIs in the geometric mean over all images. The class scores
+    decide nothing; a new ROI has that of D-Net's box.
 
     Args:
         weight_of_dnet: in [0, 1], see :func:`~tsdd_d2.modeling.boxes.mean_boxes`.
         min_iou_with_manual: a box of D-Net's that overlaps the manual ROI less shows something else, and is out.
     """
     first = slots.candidate_boxes[:, 0]
+    available = slots.candidate_scores[:, 0] > -torch.inf
     is_pa = slots.manual_boxes.isnan().any(dim=1)
+    near = elementwise_iou(first, slots.manual_boxes) >= max(min_iou_with_manual, 1e-6)  # never of a NaN
+    if (both := near & available).any():
+        ratios = (slots.manual_boxes[both, 2:] - slots.manual_boxes[both, :2]) / (first[both, 2:] - first[both, :2])
+        first = enlarge_boxes(first, ratios.log().mean().exp())
     boxes = torch.where(is_pa[:, None], first, mean_boxes(slots.manual_boxes, first, weight_of_dnet))
-    near = is_pa | (elementwise_iou(first, slots.manual_boxes) >= min_iou_with_manual)
-    replaced = (slots.candidate_scores[:, 0] > -torch.inf) & near & ~slots.locked
+    replaced = available & (is_pa | near) & ~slots.locked
     return Selection(
         torch.where(replaced[:, None], boxes, slots.current_boxes),
         torch.where(replaced, slots.candidate_scores[:, 0], slots.current_scores),
