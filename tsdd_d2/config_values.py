@@ -249,7 +249,7 @@ def read_config_file(path: str, chain: Tuple[str, ...] = ()) -> Dict[str, Any]:
     except OSError as error:
         raise InputError(f"The configuration file {path} cannot be read{_named_by(chain)}: {error.strerror}") from error
     except InputError as error:
-        raise InputError(f"{error}{_named_by(chain)}") from error
+        raise InputError(f"{str(error).rstrip('.')}{_named_by(chain)}.") from error
     if not isinstance(values, dict):
         raise InputError(f"The configuration file {path} holds no keys with values.")
     bases = values.pop(BASE, [])

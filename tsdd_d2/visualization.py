@@ -24,6 +24,7 @@ COLOURS = {
 }
 # In a grid, where no label says what a box is. Dashes tell the boxes apart where colours do not.
 DASHED = {"manual": (0, (4, 3)), "true": (0, (1, 2))}
+LONGEST_SIDE = 1920  # pixels of a picture
 RIGHT_OR_WRONG = {None: ("", "#303030"), True: ("✓ ", "#11642f"), False: ("✗ ", "#a3200f")}
 
 
@@ -62,10 +63,11 @@ def draw_boxes(image: np.ndarray, boxes: Sequence[Tuple[str, Sequence[float], st
         boxes: (kind, XYXY in pixels, label) for each box, kind a key of :data:`COLOURS`.
         title: written into the upper left corner.
     Returns:
-        (H', W', 3) uint8 RGB, enlarged so that text is readable on small images.
+        (H', W', 3) uint8 RGB: small images are enlarged so that text is readable, and no side is above
+        :data:`LONGEST_SIDE`.
     """
-    # a strip would become as long as no picture is
-    scale = max(1.0, min(480 / min(image.shape[:2]), 1920 / max(image.shape[:2])))
+    # a strip would become as long as no picture is, and one of 4,000 pixels takes gigabytes to draw
+    scale = min(max(1.0, 480 / min(image.shape[:2])), LONGEST_SIDE / max(image.shape[:2]))
     visualizer = Visualizer(image, scale=scale, instance_mode=ColorMode.IMAGE)
     font_size = visualizer._default_font_size * 0.8
     line = 1.5 * font_size * visualizer.output.fig.dpi / 72  # the height of a label, in pixels of the image
@@ -153,7 +155,7 @@ def draw_prediction(image: InputImage, prediction: Prediction) -> np.ndarray:
     """The picture of one diagnosed image: the box, the other candidates, the class and the probability of malignant.
 
     Returns:
-        (H', W', 3) uint8 RGB, the whole image, enlarged as by :func:`draw_boxes`.
+        (H', W', 3) uint8 RGB, the whole image in the size that :func:`draw_boxes` gives it.
     """
     kinds = ["ROI"] + ["candidate"] * len(prediction.candidates)
     # the first one last, on top of the others

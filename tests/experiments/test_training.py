@@ -137,6 +137,21 @@ def test_a_run_whose_parent_was_killed_is_waited_for_and_not_repeated(run):
     assert record(run)["attempts"][0]["exit_code"] == 0 and predictions(run)["seconds"] >= 1.4
 
 
+def test_a_run_without_its_record_goes_on_and_gets_one(run):
+    train_run(run, {})
+    for name in ("experiment.json", "predictions.json"):
+        os.remove(os.path.join(run.folder, name))
+    assert train_run(run, {}).error is None and len(record(run)["attempts"]) == 1
+
+
+def test_a_record_without_attempts_is_damaged(run):
+    train_run(run, {})
+    write_json(os.path.join(run.folder, "experiment.json"), {**record(run), "attempts": []})
+    os.remove(os.path.join(run.folder, "predictions.json"))
+    with pytest.raises(InputError, match=r"experiment\.json"):
+        train_run(run, {})
+
+
 def test_other_data_sets_are_added_once_without_training(run, monkeypatch):
     train_run(run, {})
     before = predictions(run)

@@ -1,13 +1,14 @@
 """Small hooks of the trainers."""
 
 import os
-from typing import Any, Dict, Optional
+from typing import Any, Dict, List, Optional
 
 import torch
 from torch import nn
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
 from detectron2.engine import HookBase, hooks
+from detectron2.utils.events import EventWriter
 
 from ..data.files import named_errors
 
@@ -121,8 +122,12 @@ class ResumableWriter(hooks.PeriodicWriter):
         for name, (smoothed, values) in self._resumed["scalars"].items():
             for value, iteration in values:
                 self.trainer.storage.put_scalar(name, value, smoothing_hint=smoothed, cur_iter=iteration)
-        for writer in self._writers[1:]:
+        for writer in self._files():
             writer._last_write = self._resumed["last_write"]  # there is no other way to tell it
+
+    def _files(self) -> List[EventWriter]:
+        """The writers that know what they have written; the one that prints does not ask."""
+        return [x for x in self._writers if isinstance(getattr(x, "_last_write", None), int)]
 
     def after_step(self):
         with named_errors(self.path):
@@ -133,10 +138,12 @@ class ResumableWriter(hooks.PeriodicWriter):
             super().after_train()
 
     def state_dict(self) -> Dict:
+        if not self._writers:  # before a training
+            return {}
         storage = self.trainer.storage
         return {
             "size": os.path.getsize(self.path),
-            "last_write": self._writers[1]._last_write,
+            "last_write": max((x._last_write for x in self._files()), default=-1),
             "scalars": {
                 name: (storage.smoothing_hints()[name], storage.history(name).values()[-self.WINDOW :])
                 for name in storage.latest()

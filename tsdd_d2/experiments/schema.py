@@ -111,7 +111,9 @@ def read_record(path: str) -> Dict[str, Any]:
     content = _read_object(path)
     if content is None:
         return {}
-    _demand(path, content, {"overrides": _list_of(_text), "attempts": _list_of(lambda x: isinstance(x, dict))})
+    _demand(
+        path, content, {"overrides": _list_of(_text), "attempts": lambda x: x and _list_of(lambda y: isinstance(y, dict))(x)}
+    )
     for number, attempt in enumerate(content["attempts"]):
         _demand(f"{path}: attempt {number}", attempt, ATTEMPT)
     return content

@@ -60,7 +60,7 @@ def train_run(run: Run, environment: Dict[str, str]) -> Outcome:
             return Outcome(problems[0])
         if run.status == "finished":
             return Outcome()
-        if not os.path.isfile(os.path.join(run.folder, LAST_FILE)):
+        if not (run.record and os.path.isfile(os.path.join(run.folder, LAST_FILE))):
             start = time.time()
             _begin_attempt(run, start)
             exit_code = _call(run.command, run.log, environment, lock)
