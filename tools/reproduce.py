@@ -82,7 +82,12 @@ def parse(argv):
     add = parser.add_argument
     add("--experiment", required=True, nargs="+", choices=[*EXPERIMENTS, "all"], metavar="NAME", help="one or more, or all")
     add("--data", default="busbra", metavar="NAME", help="see datasets/README.md (default: busbra)")
-    add("--profile", default="cpu", choices=PROFILES, help="cpu: from ImageNet weights; scratch: from random ones; paper: its values (default: cpu)")
+    add(
+        "--profile",
+        default="cpu",
+        choices=PROFILES,
+        help="cpu: from ImageNet weights; scratch: from random ones; paper: its values (default: cpu)",
+    )
     add("--methods", nargs="+", choices=[x.name for x in METHODS.values() if not x.is_part], metavar="NAME")
     add(
         "--folds",
