@@ -7,29 +7,14 @@ import pytest
 import torch
 from phantom import generate_phantom
 
-import tsdd_d2.inference.model_file
 from detectron2.data import DatasetCatalog
 from tsdd_d2 import Predictor, load_model
 from tsdd_d2.data import ensure_registered
-from tsdd_d2.inference.model_file import TRAINED, save_model_of_run
+from tsdd_d2.inference.model_file import TRAINED
 
-from ..conftest import ROOT
 from ..tools.test_tools import main_of
 
 MOST_BYTES = 15e6
-
-
-@pytest.fixture(scope="module", autouse=True)
-def trained(finished_run, tmp_path_factory):
-    """The file that is found where no model is named; as long as the package has none, a small one in its place."""
-    if os.path.isfile(TRAINED):
-        yield TRAINED
-        return
-    path = str(tmp_path_factory.mktemp("trained") / "busbra.pth")
-    save_model_of_run(finished_run, path, half=True)
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(tsdd_d2.inference.model_file, "TRAINED", path)
-        yield path
 
 
 @pytest.fixture(scope="module")
@@ -39,14 +24,14 @@ def images(tmp_path_factory):
     return [str(folder / x["file_name"]) for x in bbui["images"]]
 
 
-def test_it_is_small_and_finite(trained):
-    assert os.path.getsize(trained) <= MOST_BYTES or trained != TRAINED
+def test_it_is_small_and_finite():
+    assert os.path.getsize(TRAINED) <= MOST_BYTES
     model_file = load_model()
     assert all(x.isfinite().all() for x in model_file.model.state_dict().values() if x.is_floating_point())
     assert all(x.dtype == torch.float32 for x in model_file.model.parameters())
 
 
-def test_it_predicts_where_no_model_is_named(trained, images, tmp_path, capsys):
+def test_it_predicts_where_no_model_is_named(images, capsys):
     predictions = Predictor()(images)
     for prediction in predictions:
         x0, y0, x1, y1 = prediction.box
@@ -57,13 +42,11 @@ def test_it_predicts_where_no_model_is_named(trained, images, tmp_path, capsys):
     assert [x["malignancy"] for x in lines] == pytest.approx([x.malignancy for x in predictions], abs=1e-5)
 
 
-def test_it_finds_the_lesions_of_images_that_it_has_not_seen():
+def test_it_diagnoses_images_that_it_has_not_seen():
     name = "busbra_fold1_test"
     folder = os.path.join(os.environ.get("DETECTRON2_DATASETS", "datasets"), "busbra")
-    if not os.path.isdir(folder):
-        pytest.skip("BUS-BRA is not in DETECTRON2_DATASETS")
-    if not os.path.isfile(TRAINED):
-        pytest.skip(f"there is no {os.path.relpath(TRAINED, ROOT)}")
+    if not os.path.isfile(os.path.join(folder, "annotations", "fold1_test.json")):
+        pytest.skip("$DETECTRON2_DATASETS has no busbra/annotations/fold1_test.json: python datasets/prepare.py busbra")
     ensure_registered(name)
     test = DatasetCatalog.get(name)[::13]
     predictions = Predictor()([x["file_name"] for x in test])
