@@ -161,9 +161,7 @@ def read_coco_file(path: str) -> Dict[str, Any]:
         entries = content.get(key) if isinstance(content, dict) else None
         if not isinstance(entries, list) or not all(isinstance(entry, dict) for entry in entries):
             raise InputError(f"{path} is no COCO file: it has no list {key!r} of objects.")
-        if any(
-            isinstance(entry.get("id"), (list, dict)) or isinstance(entry.get("image_id"), (list, dict)) for entry in entries
-        ):
+        if any(isinstance(entry.get(name), (list, dict)) for entry in entries for name in ("id", "image_id", "category_id")):
             raise InputError(f"{path} is no COCO file: an id in {key!r} is a list or an object.")
     return content
 

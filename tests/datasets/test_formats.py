@@ -391,7 +391,8 @@ def test_an_export_of_other_images_is_not_joined(root, table, tmp_path):
 
 
 def test_json_that_is_no_coco_file_is_named(root, table, tmp_path):
-    for content in ([], {"images": []}, {"images": [1], "annotations": [], "categories": []}):
+    lists = {"images": [], "annotations": [], "categories": []}
+    for content in ([], {"images": []}, {**lists, "images": [1]}, {**lists, "annotations": [{"category_id": {}}]}):
         (tmp_path / "export.json").write_text(json.dumps(content))
         assert "export.json" in refuse("coco", tmp_path / "out", tmp_path / "export.json", "--root", root, *table)
 
