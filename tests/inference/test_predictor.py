@@ -157,7 +157,7 @@ def test_nothing_found(model_file, files, monkeypatch):
 
 
 def peer(method, tmp_path):
-    return loaded(load_config(opts=tiny_overrides(), method=method), tmp_path / "model.pth")
+    return loaded(load_config(opts=tiny_overrides(), method=method, profile="scratch"), tmp_path / "model.pth")
 
 
 @pytest.mark.parametrize("method, most", [("retinanet", 2), ("faster_rcnn", 2), ("cnet_whole_image", 1)])
