@@ -10,8 +10,9 @@ trap 'rm -rf "$folder"' EXIT
 pip=("$folder/venv/bin/python" -m pip install --quiet --disable-pip-version-check)
 "${pip[@]}" torch==2.14.1 torchvision==0.29.1 timm==1.0.31 fvcore==0.1.5.post20221221 iopath==0.1.9 pycocotools tabulate \
     "setuptools<82" cloudpickle omegaconf matplotlib termcolor tensorboard
-"${pip[@]}" --no-deps sal-detectron2==0.7.2
-"$folder/venv/bin/python" -W ignore - <<'END'
+# plain Python, though its wheel says that it is for 3.10
+"${pip[@]}" --no-deps --only-binary :all: --python-version 3.10 --target "$folder/detectron2" sal-detectron2==0.7.2
+PYTHONPATH="$folder/detectron2" "$folder/venv/bin/python" -W ignore - <<'END'
 import copy
 
 import timm
