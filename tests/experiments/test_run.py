@@ -32,7 +32,7 @@ ATTEMPT = {"started": 1.0, "seconds": None, "versions": {}, "git_revision": None
 
 def test_status(run):
     assert run.status == "missing"
-    for exit_codes, status in (((1,), "failed"), ((1, None), "missing"), ((-signal.SIGINT,), "missing"), ((), "missing")):
+    for exit_codes, status in (((1,), "failed"), ((1, None), "missing"), ((-signal.SIGINT,), "missing")):
         attempts = [{**ATTEMPT, "exit_code": x} for x in exit_codes]
         write_json(os.path.join(run.folder, "experiment.json"), {"overrides": [], "attempts": attempts})
         assert run.status == status  # None: it was killed, or trains
