@@ -113,7 +113,7 @@ def train_command(output_dir, *options, overrides=()):
 def train(output_dir, *options, overrides=()):
     """Runs the training tool as a user does; fails the test with its output if it fails."""
     result = subprocess.run(
-        train_command(output_dir, *options, overrides=overrides), capture_output=True, text=True, timeout=300
+        train_command(output_dir, *options, overrides=overrides), capture_output=True, text=True, timeout=900
     )
     assert result.returncode == 0, result.stdout[-3000:] + result.stderr[-3000:]
     return result

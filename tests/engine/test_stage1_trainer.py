@@ -83,7 +83,7 @@ def test_a_disk_that_is_full_is_one_message(tmp_path, tiny_environment):
         train_command(run, overrides=("TEST.EVAL_PERIOD", "0")),
         capture_output=True,
         text=True,
-        timeout=300,
+        timeout=900,
         preexec_fn=lambda: resource.setrlimit(resource.RLIMIT_FSIZE, (2**20, 2**20)),
     )
     assert result.returncode == 2 and "Traceback" not in result.stdout + result.stderr
@@ -118,7 +118,7 @@ def test_eval_only_leaves_the_runs_own_files(finished_run, tmp_path):
 
 def test_a_finished_run_is_not_overwritten_by_accident(finished_run, tmp_path):
     run = shutil.copytree(finished_run, tmp_path / "run")
-    result = subprocess.run(train_command(run, overrides=["SEED", "1"]), capture_output=True, text=True, timeout=120)
+    result = subprocess.run(train_command(run, overrides=["SEED", "1"]), capture_output=True, text=True, timeout=600)
     assert result.returncode == 2 and "SEED: 0 there, 1 now" in result.stderr
     assert rois(run) == rois(finished_run)
 
@@ -127,7 +127,7 @@ def test_a_run_is_not_resumed_with_another_share_of_rois(finished_run, tmp_path)
     run = shutil.copytree(finished_run, tmp_path / "run")
     before = {name: (run / name).read_bytes() for name in ("config.yaml", "run.json", "log.txt")}
     command = train_command(run, "--resume", overrides=["DATASETS.P", "1.0"])
-    result = subprocess.run(command, capture_output=True, text=True, timeout=120)
+    result = subprocess.run(command, capture_output=True, text=True, timeout=600)
     assert result.returncode == 2 and "DATASETS.P: 0.5 there, 1.0 now" in result.stderr
     assert all((run / name).read_bytes() == content for name, content in before.items())
 
@@ -172,7 +172,7 @@ def test_bad_input_exits_with_2_and_writes_nothing(tmp_path, arguments, message)
     output = tmp_path / "refused"
     options, overrides = (arguments, []) if arguments[0].startswith("--") else ([], arguments)
     command = train_command(output, *options, overrides=overrides)
-    result = subprocess.run(command, capture_output=True, text=True, timeout=120)
+    result = subprocess.run(command, capture_output=True, text=True, timeout=600)
     assert result.returncode == 2
     assert message in result.stderr and "Traceback" not in result.stderr
     assert not output.exists()

@@ -86,7 +86,7 @@ def test_a_killed_run_resumes_to_the_same_weights(finished_run, stage2_run, tmp_
     last = ROIBank(str(other / "rois")).path(2)
     write_json(last, {**read_json(last), "annotations": read_json(last)["annotations"][1:]})
     command = train_command(killed, *STAGE2, "--resume", overrides=["MODEL.WEIGHTS", str(other)])
-    refused = subprocess.run(command, capture_output=True, text=True, timeout=120)
+    refused = subprocess.run(command, capture_output=True, text=True, timeout=600)
     assert refused.returncode == 2 and "its last round has other ROIs" in refused.stderr
     # the run keeps the ROIs and needs the first stage no more
     train(killed, *STAGE2, "--resume", overrides=["MODEL.WEIGHTS", str(tmp_path / "gone")])
@@ -179,6 +179,6 @@ def test_a_folder_that_is_no_finished_first_stage_is_refused(finished_run, tmp_p
 
 
 def test_without_a_first_stage_nothing_is_written(tmp_path):
-    result = subprocess.run(train_command(tmp_path / "refused", *STAGE2), capture_output=True, text=True, timeout=120)
+    result = subprocess.run(train_command(tmp_path / "refused", *STAGE2), capture_output=True, text=True, timeout=600)
     assert result.returncode == 2 and "must name the OUTPUT_DIR" in result.stderr
     assert not (tmp_path / "refused").exists()

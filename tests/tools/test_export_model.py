@@ -89,7 +89,7 @@ def test_the_example_of_the_documentation_answers_as_the_predictor(model_file, e
     assert imports == {"json", "sys", "numpy", "onnxruntime", "PIL"}
     (tmp_path / "example.py").write_text(example)
     command = [sys.executable, "example.py", str(exported), "scan.png"]
-    result = subprocess.run(command, capture_output=True, text=True, cwd=tmp_path, timeout=60)
+    result = subprocess.run(command, capture_output=True, text=True, cwd=tmp_path, timeout=240)
     assert result.returncode == 0, result.stderr
     answer, (expected,) = json.loads(result.stdout), Predictor(model_file)(pixels, channel_order="RGB")
     # the box is in pixels of the scan, up to 2.1 to a pixel of the input
@@ -106,7 +106,7 @@ def test_the_example_refuses_a_damaged_image(exported, tmp_path):
     (tmp_path / "scan.png").write_bytes(content)
     (tmp_path / "example.py").write_text(examples()[0])
     command = [sys.executable, "example.py", str(exported), "scan.png"]
-    result = subprocess.run(command, capture_output=True, text=True, cwd=tmp_path, timeout=60)
+    result = subprocess.run(command, capture_output=True, text=True, cwd=tmp_path, timeout=240)
     assert result.returncode != 0 and result.stdout == ""
 
 

@@ -27,7 +27,7 @@ def run(tool, *arguments):
         capture_output=True,
         text=True,
         cwd=ROOT,
-        timeout=300,
+        timeout=900,
     )
 
 
@@ -53,7 +53,7 @@ def test_no_tool_imports_detectron2_by_itself(tool):
 
 def test_the_package_is_imported_without_a_warning():
     command = [sys.executable, "-W", "error::FutureWarning", "-c", "import tsdd_d2"]
-    subprocess.run(command, check=True, cwd=ROOT, timeout=120)
+    subprocess.run(command, check=True, cwd=ROOT, timeout=600)
 
 
 def test_pictures_are_evenly_chosen():
