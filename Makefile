@@ -42,12 +42,12 @@ demo: $(INSTALLED)  ## generate the phantom data, train all rounds of stage 1, d
 	$(BIN)/python tools/review_rois.py --run $(DEMO)/stage1
 
 # The experiments in results/; the commands share runs. REPRODUCE_ARGS='--jobs 2' goes to each of them.
-ablation: $(INSTALLED)  ## Table II on BUS-BRA in DETECTRON2_DATASETS: 10 hours of a core; it goes on where it was stopped
+ablation: $(INSTALLED)  ## Table II on BUS-BRA in DETECTRON2_DATASETS; it goes on where it was stopped
 	$(REPRODUCE) table2 --folds 1 2 3 4 --p 0.2
 	$(REPRODUCE) table2 --folds 1 --p 1.0
 	$(REPRODUCE) table2_seeds
 
-experiments: ablation  ## Tables I to III, Fig. 6 to 9 on folds 1 to 4: 26 hours of a core, with those of ablation
+experiments: ablation  ## Tables I to III, Fig. 6 to 9 on folds 1 to 4, with those of ablation: many hours
 	$(REPRODUCE) table1 --folds 1 2 3 4 --p 0.2
 	$(REPRODUCE) table1 --folds 1 --p 1.0
 	$(REPRODUCE) table3
@@ -61,7 +61,7 @@ reproduce-small: $(INSTALLED)  ## three methods on two folds of a small phantom,
 	$(BIN)/python tools/reproduce.py --experiment table1 --data phantom --methods tsddnet retinanet cnet_oracle \
 	    --folds 1 2 --p 0.3 --jobs 2 --output $(SMALL)/runs --overrides $(SMALL_STEPS)
 
-trained-model: $(INSTALLED)  ## make tsdd_d2/trained again, the model of docs/model_card.md: 2 hours of a core
+trained-model: $(INSTALLED)  ## make tsdd_d2/trained again, the model of docs/model_card.md: 40 minutes of a core
 	$(BIN)/python tools/train_net.py --data busbra --fold 1 --resume OUTPUT_DIR output/trained
 	$(BIN)/python tools/save_model.py --run output/trained --half --output tsdd_d2/trained/busbra.pth
 	$(BIN)/python tools/update_readme.py
