@@ -178,7 +178,7 @@ class Predictor:
         x0, y0, x1, y1 = image.region
         pixels = in_format(image.pixels[y0:y1, x0:x1], self.input_format)
         resized = self.aug.get_transform(pixels).apply_image(pixels)
-        tensor = torch.as_tensor(np.ascontiguousarray(resized.transpose(2, 0, 1)))
+        tensor = torch.from_numpy(resized.transpose(2, 0, 1).copy())
         return {"image": tensor, "height": y1 - y0, "width": x1 - x0}
 
     def _prediction(self, image: InputImage, instances: Instances) -> Prediction:
