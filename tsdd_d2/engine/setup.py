@@ -33,7 +33,7 @@ from ..method import METHODS, PROFILES, method_of
 from ..modeling.contract import ScoresCandidates, SeesViews, supports
 from ..modeling.fnet import DNET_POOLING_REGISTRY
 from ..modeling.ranking import RANKING_REGISTRY
-from ..modeling.weights import THAW, is_address, statistics
+from ..modeling.weights import THAW, is_address, normalisation
 from ..refinement import SELECTION_RULE_REGISTRY, build_selection_rule
 from .checkpoint import load_trained_weights, require_resumable
 from .run_folder import (
@@ -64,7 +64,8 @@ DECIDES_ROUNDS = "SOLVER.MAX_ITER"
 # The keys behind the pixels that D-Net and C-Net see; weights fit whatever they say.
 DECIDES_PIXELS = (
     "INPUT.FORMAT", "INPUT.MIN_SIZE_TEST", "INPUT.MAX_SIZE_TEST", "MODEL.PIXEL_MEAN", "MODEL.PIXEL_STD",
-    "MODEL.DNET.INPUT_STRIDE", "MODEL.CNET.INPUT_SIZE", "MODEL.CNET.CONTEXT",
+    "MODEL.DNET.INPUT_STRIDE", "MODEL.CNET.INPUT_SIZE", "MODEL.CNET.CONTEXT", "MODEL.CNET.SQUARE_CROP",
+    "MODEL.BACKBONE.NORM_EPS",
 )  # fmt: skip
 
 
@@ -120,13 +121,17 @@ def load_config(
 
 def _normalise_as_the_weights_ask(cfg: CfgNode) -> None:
     """Pretrained weights take images as they were trained with; both networks of TSDDNet see one image tensor."""
-    found = {path: statistics(path) for path in (cfg.MODEL.WEIGHTS, cfg.MODEL.CNET.WEIGHTS) if is_address(path)}
+    found = {path: normalisation(path) for path in (cfg.MODEL.WEIGHTS, cfg.MODEL.CNET.WEIGHTS) if is_address(path)}
     if len({str(x) for x in found.values()}) > 1:
-        listed = " and ".join(f"{path} (mean {mean}, standard deviation {std})" for path, (mean, std) in found.items())
+        listed = " and ".join(
+            f"{path} (mean {x.mean}, standard deviation {x.std}, epsilon of batch normalisation {x.norm_eps})"
+            for path, x in found.items()
+        )
         raise InputError(f"MODEL.WEIGHTS and MODEL.CNET.WEIGHTS ask for images that are normalised differently: {listed}.")
-    for mean, std in found.values():
+    for x in found.values():
         step = -1 if cfg.INPUT.FORMAT == "BGR" else 1
-        cfg.MODEL.PIXEL_MEAN, cfg.MODEL.PIXEL_STD = mean[::step], std[::step]
+        cfg.MODEL.PIXEL_MEAN, cfg.MODEL.PIXEL_STD = x.mean[::step], x.std[::step]
+        cfg.MODEL.BACKBONE.NORM_EPS = x.norm_eps
 
 
 def _normalise_grey(cfg: CfgNode) -> None:

@@ -21,20 +21,21 @@ LEVELS = {4: "res2", 8: "res3", 16: "res4", 32: "res5"}
 class TimmBackbone(Backbone):
     """The levels "res2" to "res5", at strides 4 to 32, of a network of timm."""
 
-    def __init__(self, name: str, out_features: List[str], freeze_at: int = 0, channels: int = 3):
+    def __init__(self, name: str, out_features: List[str], freeze_at: int = 0, channels: int = 3, norm_eps: float = 0.0):
         """
         Args:
             name: of timm's network, such as "efficientnet_lite0"; the weights are random.
             out_features: the levels that are returned.
             freeze_at: what stays as it is loaded, as Detectron2 counts: 1: up to stride 2, 2: up to "res2", ...
             channels: of the images.
+            norm_eps: see :func:`create`.
         Raises:
             InputError: timm has no such network, or it has not these levels, or they lie beside the anchors.
         """
         from timm.utils.model import freeze  # see create
 
         super().__init__()
-        self.network = create(name, features_only=True, in_chans=channels)
+        self.network = create(name, norm_eps, features_only=True, in_chans=channels)
         info = self.network.feature_info
         shapes = [ShapeSpec(channels=c, stride=s) for c, s in zip(info.channels(), info.reduction())]
         self.places = {LEVELS[x.stride]: place for place, x in enumerate(shapes) if x.stride in LEVELS}
@@ -69,9 +70,13 @@ def up_to(network: nn.Module, name: str) -> List[str]:
     return [*names, name]
 
 
-def create(name: str, **options) -> nn.Module:
+def create(name: str, norm_eps: float = 0.0, **options) -> nn.Module:
     """A network of timm with random weights.
 
+    Args:
+        norm_eps: epsilon of its batch normalisation; 0: timm's own. TensorFlow's weights have 1e-3, which timm gives the
+            networks that pad as TensorFlow does, and not their twins. Channels with a variance below that are then scaled
+            up to ten times too much.
     Raises:
         InputError: there is none of this name, or its features lie beside the anchors.
     """
@@ -82,13 +87,19 @@ def create(name: str, **options) -> nn.Module:
         # 31 pixels beside Detectron2's anchors.
         raise InputError(f"{name} pads as TensorFlow does, beside the anchors: take {name[3:]}, which has the same weights.")
     try:
-        return timm.create_model(name, pretrained=False, **options)
+        network = timm.create_model(name, pretrained=False, **options)
     except RuntimeError as error:  # of an unknown name
         raise InputError(f"timm {timm.__version__} has no network {name!r} that can be a backbone: {error}") from error
+    if norm_eps:
+        for layer in network.modules():
+            if isinstance(layer, nn.BatchNorm2d):
+                layer.eps = norm_eps
+    return network
 
 
 def _bottom_up(cfg: CfgNode, input_shape: ShapeSpec, out_features: List[str]) -> TimmBackbone:
-    return TimmBackbone(cfg.MODEL.BACKBONE.MODEL, out_features, cfg.MODEL.BACKBONE.FREEZE_AT, input_shape.channels)
+    backbone = cfg.MODEL.BACKBONE
+    return TimmBackbone(backbone.MODEL, out_features, backbone.FREEZE_AT, input_shape.channels, backbone.NORM_EPS)
 
 
 def _fpn(cfg: CfgNode, input_shape: ShapeSpec, top_block: nn.Module) -> FPN:

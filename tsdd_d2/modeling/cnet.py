@@ -49,6 +49,8 @@ class CNet(nn.Module):
         channels: int = 3,
         input_size: int,
         context: float,
+        square_crop: bool = False,
+        norm_eps: float = 0.0,
         norm: str,
         beta: float,
         label_smoothing: float = 0.0,
@@ -61,6 +63,8 @@ class CNet(nn.Module):
             channels: of the images.
             input_size: side in pixels of the square crop.
             context: factor that enlarges the ROI about its centre before cropping; 1.0 is the paper.
+            square_crop: crop with the ROI's longer side in both directions; False is the paper: the ROI is stretched.
+            norm_eps: of the network of timm, see :func:`~tsdd_d2.modeling.backbones.create`.
             norm: normalisation layer of the ResNet, by Detectron2's names ("BN", "FrozenBN", "SyncBN", "GN").
             beta: weight of the partially annotated images, Eq. (3).
             label_smoothing: of the cross-entropy, Eq. (4); 0 is the paper.
@@ -70,12 +74,13 @@ class CNet(nn.Module):
         self.views: Sequence[View] = (View(),)
         self.input_size = input_size
         self.context = context
+        self.square_crop = square_crop
         self.beta = beta
         self.label_smoothing = label_smoothing
         self.roi_jitter = roi_jitter
         # The network of stage 2 takes the features and removes the classifier (paper III.C).
         if backbone:
-            self.resnet = create(backbone, num_classes=0, in_chans=channels)
+            self.resnet = create(backbone, norm_eps, num_classes=0, in_chans=channels)
             self.num_features = self.resnet.num_features
         else:
             self.resnet = torchvision.models.get_model(
@@ -97,6 +102,8 @@ class CNet(nn.Module):
             "channels": len(cfg.MODEL.PIXEL_MEAN),
             "input_size": cfg.MODEL.CNET.INPUT_SIZE,
             "context": cfg.MODEL.CNET.CONTEXT,
+            "square_crop": cfg.MODEL.CNET.SQUARE_CROP,
+            "norm_eps": cfg.MODEL.BACKBONE.NORM_EPS,
             "norm": cfg.MODEL.CNET.NORM,
             "beta": cfg.MODEL.CNET.BETA,
             "label_smoothing": cfg.MODEL.CNET.LABEL_SMOOTHING,
@@ -113,7 +120,10 @@ class CNet(nn.Module):
             (sum of Ri, C, S, S); what lies outside the image is zero, the mean grey.
         """
         # no gradient to the boxes: diagnosis does not train localisation
-        boxes = [enlarge_boxes(b.detach(), self.context * view.scale) for b in boxes]
+        boxes = [b.detach() for b in boxes]
+        if self.square_crop:
+            boxes = [square_boxes(b) for b in boxes]
+        boxes = [enlarge_boxes(b, self.context * view.scale) for b in boxes]
         if torch.compiler.is_exporting():
             # the same in one operator of ONNX; torchvision's kernel has one thread on a CPU
             crops = roi_align(images.contiguous(), boxes, output_size=self.input_size, sampling_ratio=1, aligned=True)
@@ -248,6 +258,13 @@ def enlarge_boxes(boxes: Tensor, factor: float) -> Tensor:
         return boxes
     centres = (boxes[:, :2] + boxes[:, 2:]) / 2
     half_sides = (boxes[:, 2:] - boxes[:, :2]) / 2 * factor
+    return torch.cat([centres - half_sides, centres + half_sides], dim=1)
+
+
+def square_boxes(boxes: Tensor) -> Tensor:
+    """(R, 4) XYXY boxes -> squares about their centres with the longer of their sides."""
+    centres = (boxes[:, :2] + boxes[:, 2:]) / 2
+    half_sides = (boxes[:, 2:] - boxes[:, :2]).amax(dim=1, keepdim=True) / 2
     return torch.cat([centres - half_sides, centres + half_sides], dim=1)
 
 

@@ -39,6 +39,7 @@ class PackagedFile(NamedTuple):
         module, path: where the file lies.
         network: timm's name of the network whose tensors, in their order, the file holds under other names.
         mean, std: of each channel (R, G, B) in [0, 1].
+        norm_eps: epsilon of batch normalisation, TensorFlow's.
     """
 
     requirement: str
@@ -48,6 +49,7 @@ class PackagedFile(NamedTuple):
     network: str
     mean: Tuple[float, float, float] = (0.5, 0.5, 0.5)
     std: Tuple[float, float, float] = (0.5, 0.5, 0.5)
+    norm_eps: float = 1e-3
 
 
 def _lite(number: int, digest: str) -> PackagedFile:
@@ -80,21 +82,33 @@ def how_to_name_weights() -> str:
     )
 
 
-def statistics(address: str) -> Tuple[List[float], List[float]]:
+class Normalisation(NamedTuple):
+    """What weights were trained with.
+
+    Attributes:
+        mean, std: of each channel (R, G, B) of the images, in 0-255.
+        norm_eps: epsilon of batch normalisation; 0: that of the network in its library.
     """
-    Returns:
-        mean and standard deviation of each channel (R, G, B), in 0-255, that images are normalised with for these weights.
+
+    mean: List[float]
+    std: List[float]
+    norm_eps: float
+
+
+def normalisation(address: str) -> Normalisation:
+    """What the weights of an address were trained with.
+
     Raises:
         InputError: there are no weights of this address.
     """
     if address.startswith(PACKAGE):
         known = _packaged(address)
-        mean, std = known.mean, known.std
+        mean, std, norm_eps = known.mean, known.std, known.norm_eps
     elif address.startswith(TIMM):
-        mean, std = _timm_configuration(address).mean, _timm_configuration(address).std
+        mean, std, norm_eps = _timm_configuration(address).mean, _timm_configuration(address).std, 0.0
     else:
-        mean, std = IMAGENET
-    return [round(255 * x, 3) for x in mean], [round(255 * x, 3) for x in std]
+        (mean, std), norm_eps = IMAGENET, 0.0
+    return Normalisation([round(255 * x, 3) for x in mean], [round(255 * x, 3) for x in std], norm_eps)
 
 
 def fetch(address: str) -> Dict[str, Tensor]:
