@@ -229,6 +229,8 @@ def add_tsdd_config(cfg: CN) -> None:
     # Crop a square about the ROI, with its longer side, so that the lesion keeps its shape; False is the paper: the ROI is
     # stretched to a square.
     key("MODEL.CNET.SQUARE_CROP", False)
+    # At inference take the mean of the features of the crop and of its mirror image; False is the paper.
+    key("MODEL.CNET.MIRROR", False)
     # Normalisation layer, by Detectron2's names: BN, FrozenBN, SyncBN, GN.
     key("MODEL.CNET.NORM", "BN", one_of("BN", "FrozenBN", "SyncBN", "GN"))
     # Initial weights by their address (tsdd_d2/modeling/weights.py), or "" (random). MODEL.WEIGHTS takes the same for D-Net's

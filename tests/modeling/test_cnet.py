@@ -80,6 +80,16 @@ def test_test_time_augmentation_is_the_mean_over_the_views(cnet):
     torch.testing.assert_close(cnet.class_logits(images, [box]), plain)
 
 
+def test_a_network_that_mirrors_tells_no_left_from_right(cnet):
+    seen = CNet(depth=18, input_size=32, context=1.0, mirror=True, norm="BN", beta=0.5)
+    seen.load_state_dict(cnet.state_dict())
+    images, box = torch.rand(1, 3, 40, 40), torch.tensor([[8.0, 10.0, 20.0, 30.0]])
+    mirrored = images.flip(3), [torch.tensor([[20.0, 10.0, 32.0, 30.0]])]
+    torch.testing.assert_close(seen.eval().class_logits(images, [box]), seen.class_logits(*mirrored), atol=1e-5, rtol=1e-5)
+    both = (cnet.eval().class_logits(images, [box]) + cnet.class_logits(*mirrored)) / 2
+    torch.testing.assert_close(seen.class_logits(images, [box]), both, atol=1e-5, rtol=1e-5)
+
+
 def test_many_boxes_are_scored_in_several_calls(cnet, monkeypatch):
     monkeypatch.setattr("tsdd_d2.modeling.cnet.MAX_BOXES", 4)
     boxes = [torch.rand(n, 4) * 15 + torch.tensor([0.0, 0, 20, 20]) for n in (3, 0, 6, 1)]

@@ -50,6 +50,7 @@ class CNet(nn.Module):
         input_size: int,
         context: float,
         square_crop: bool = False,
+        mirror: bool = False,
         norm_eps: float = 0.0,
         norm: str,
         beta: float,
@@ -64,6 +65,8 @@ class CNet(nn.Module):
             input_size: side in pixels of the square crop.
             context: factor that enlarges the ROI about its centre before cropping; 1.0 is the paper.
             square_crop: crop with the ROI's longer side in both directions; False is the paper: the ROI is stretched.
+            mirror: at inference see each crop mirrored left to right too, as the first view of
+                :meth:`test_time_augmentation` does; False is the paper.
             norm_eps: of the network of timm, see :func:`~tsdd_d2.modeling.backbones.create`.
             norm: normalisation layer of the ResNet, by Detectron2's names ("BN", "FrozenBN", "SyncBN", "GN").
             beta: weight of the partially annotated images, Eq. (3).
@@ -71,7 +74,7 @@ class CNet(nn.Module):
             roi_jitter: in training each side of the ROI moves by up to this share of its length; 0 is the paper.
         """
         super().__init__()
-        self.views: Sequence[View] = (View(),)
+        self.views = self.own_views = (View(), View(mirrored=True)) if mirror else (View(),)
         self.input_size = input_size
         self.context = context
         self.square_crop = square_crop
@@ -103,6 +106,7 @@ class CNet(nn.Module):
             "input_size": cfg.MODEL.CNET.INPUT_SIZE,
             "context": cfg.MODEL.CNET.CONTEXT,
             "square_crop": cfg.MODEL.CNET.SQUARE_CROP,
+            "mirror": cfg.MODEL.CNET.MIRROR,
             "norm_eps": cfg.MODEL.BACKBONE.NORM_EPS,
             "norm": cfg.MODEL.CNET.NORM,
             "beta": cfg.MODEL.CNET.BETA,
@@ -135,8 +139,11 @@ class CNet(nn.Module):
 
     def features(self, images: Tensor, boxes: List[Tensor]) -> Tensor:
         """(sum of Ri, num_features): the last convolutional features, pooled; arguments as in :meth:`crop`."""
-        features = [self.resnet(self.crop(images, boxes, view)) for view in self.views]
-        return features[0] if len(features) == 1 else torch.stack(features).mean(dim=0)
+        views = (View(),) if self.training else self.views
+        crops = [self.crop(images, boxes, view) for view in views]
+        if len(views) == 1:
+            return self.resnet(crops[0])
+        return self.resnet(torch.cat(crops)).unflatten(0, (len(views), -1)).mean(dim=0)
 
     @contextlib.contextmanager
     def test_time_augmentation(self, scales: Sequence[float], mirror: bool) -> Iterator[None]:
@@ -149,11 +156,11 @@ class CNet(nn.Module):
             scales: factors on the context.
             mirror: see each of these crops mirrored too.
         """
-        self.views = [View(scale, mirrored) for scale in scales for mirrored in (False, True)[: 1 + mirror]]
+        self.views = tuple(View(scale, mirrored) for scale in scales for mirrored in (False, True)[: 1 + mirror])
         try:
             yield
         finally:
-            self.views = (View(),)
+            self.views = self.own_views
 
     def class_logits(self, images: Tensor, boxes: List[Tensor]) -> Tensor:
         """(sum of Ri, 2) logits for the boxes of a minibatch; arguments as in :meth:`crop`."""
