@@ -237,6 +237,8 @@ def add_tsdd_config(cfg: CN) -> None:
     # backbone; where MODEL.WEIGHTS is a checkpoint of the whole network, this key is not used. An address brings what
     # its weights were trained with: MODEL.PIXEL_MEAN and PIXEL_STD of the images, MODEL.BACKBONE.NORM_EPS.
     key("MODEL.CNET.WEIGHTS", "", A_TEXT)
+    # Layers of MODEL.CNET.BACKBONE that stay as they are loaded, counted as MODEL.BACKBONE.FREEZE_AT counts.
+    key("MODEL.CNET.FREEZE_AT", 0, within(0, 5))
     # beta of Eq. (3): weight of the partially annotated images.
     key("MODEL.CNET.BETA", 0.8, at_least(0))
     # Label smoothing of Eq. (4); 0 is the paper.

@@ -118,6 +118,15 @@ def test_random_layers_do_not_stay_frozen(tiny_cfg, tiny_dataset, key, value):
         check_network(tiny_cfg)
 
 
+def test_neither_do_those_of_cnet(tiny_cfg, tiny_dataset):
+    tiny_cfg.merge_from_list(["MODEL.CNET.FREEZE_AT", 2])
+    with pytest.raises(InputError, match=r"MODEL\.CNET\.FREEZE_AT 2"):  # its ResNet has no such option
+        check_network(tiny_cfg)
+    tiny_cfg.merge_from_list(["MODEL.CNET.BACKBONE", "efficientnet_lite0"])
+    with pytest.raises(InputError, match=r'MODEL\.CNET\.WEIGHTS "": .*MODEL\.CNET\.FREEZE_AT 0'):
+        check_network(tiny_cfg)
+
+
 def test_one_image_on_one_pixel_is_no_statistics(tiny_cfg):
     """C-Net's last layer has one pixel for an input of 32."""
     tiny_cfg.SOLVER.IMS_PER_BATCH = 2

@@ -175,6 +175,12 @@ def test_what_is_frozen_stays_as_it_is_loaded(backbone, first):
     assert not any(k.startswith(("network.conv_stem", "network.bn1", "network.blocks.1")) for k in changed)
 
 
+def test_cnet_freezes_the_same_layers():
+    cfg = load_config(TINY_CONFIG, [*ON_LITE0, "MODEL.CNET.FREEZE_AT", "2"])
+    trained = [k for k, v in build_model(cfg).cnet.resnet.named_parameters() if v.requires_grad]
+    assert trained[0].startswith("blocks.2")
+
+
 def test_the_pretrained_layers_have_their_own_learning_rate():
     cfg = load_config(TINY_CONFIG, [*ON_LITE0, "SOLVER.BASE_LR", "0.5", "SOLVER.BACKBONE_MULTIPLIER", "0.5"])
     model = build_model(cfg)

@@ -422,8 +422,8 @@ def check_network(cfg, training: bool = True, resume: bool = False) -> None:
     if method_of(cfg).starts_from is not None:
         check_first_run(cfg)
         _warn_of_other_pixels(cfg)
-    elif not cfg.MODEL.WEIGHTS and has_frozen_layers(model):
-        raise InputError(f'MODEL.WEIGHTS "": layers that start at random must not stay frozen. Add {THAW}, or name weights.')
+    else:
+        _check_frozen_layers(cfg, model)
     trainer_of(cfg).initialise(cfg, model)
 
 
@@ -483,6 +483,16 @@ def has_frozen_layers(model: nn.Module) -> bool:
         for backbone in backbones
         for x in backbone.modules()
     )
+
+
+def _check_frozen_layers(cfg, model: nn.Module) -> None:
+    key = None
+    if not cfg.MODEL.WEIGHTS and has_frozen_layers(model):
+        key = "MODEL.WEIGHTS"
+    elif hasattr(model, "cnet") and cfg.MODEL.CNET.FREEZE_AT and not cfg.MODEL.CNET.WEIGHTS:
+        key = "MODEL.CNET.WEIGHTS" if not cfg.MODEL.WEIGHTS or is_address(cfg.MODEL.WEIGHTS) else None
+    if key:
+        raise InputError(f'{key} "": layers that start at random must not stay frozen. Add {THAW}, or name weights.')
 
 
 def _warn_of_other_pixels(cfg) -> None:

@@ -26,14 +26,12 @@ class TimmBackbone(Backbone):
         Args:
             name: of timm's network, such as "efficientnet_lite0"; the weights are random.
             out_features: the levels that are returned.
-            freeze_at: what stays as it is loaded, as Detectron2 counts: 1: up to stride 2, 2: up to "res2", ...
+            freeze_at: see :func:`freeze_first`.
             channels: of the images.
             norm_eps: see :func:`create`.
         Raises:
             InputError: timm has no such network, or it has not these levels, or they lie beside the anchors.
         """
-        from timm.utils.model import freeze  # see create
-
         super().__init__()
         self.network = create(name, norm_eps, features_only=True, in_chans=channels)
         info = self.network.feature_info
@@ -43,10 +41,7 @@ class TimmBackbone(Backbone):
             raise InputError(f"MODEL.BACKBONE.MODEL {name} has the levels {', '.join(self.places)}, not {out_features}.")
         self._out_features = list(out_features)
         self._shapes = {level: shapes[self.places[level]] for level in out_features}
-        frozen = [x["module"] for x in info if x["reduction"] <= 2**freeze_at]
-        if freeze_at and frozen:
-            # not Detectron2's FrozenBatchNorm2d.convert_frozen_batchnorm: it loses the activation in timm's layers
-            freeze(self.network, up_to(self.network, frozen[-1]))
+        freeze_first(self.network, freeze_at)
 
     def forward(self, images: Tensor) -> Dict[str, Tensor]:
         """(N, C, H, W) -> the levels, (N, C, H / stride, W / stride) each."""
@@ -55,6 +50,20 @@ class TimmBackbone(Backbone):
 
     def output_shape(self) -> Dict[str, ShapeSpec]:
         return dict(self._shapes)
+
+
+def freeze_first(network: nn.Module, freeze_at: int) -> None:
+    """Leaves the first layers of a network of timm as they are loaded, their batch statistics too.
+
+    Args:
+        freeze_at: as Detectron2 counts: 0: none, 1: up to stride 2, 2: up to "res2", ...
+    """
+    from timm.utils.model import freeze  # see create
+
+    frozen = [x["module"] for x in network.feature_info if x["reduction"] <= 2**freeze_at]
+    if freeze_at and frozen:
+        # not Detectron2's FrozenBatchNorm2d.convert_frozen_batchnorm: it loses the activation in timm's layers
+        freeze(network, up_to(network, frozen[-1]))
 
 
 def up_to(network: nn.Module, name: str) -> List[str]:

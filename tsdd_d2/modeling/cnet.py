@@ -15,7 +15,7 @@ from detectron2.layers import get_norm
 from detectron2.modeling import ROI_HEADS_REGISTRY
 from detectron2.structures import ImageList, Instances
 
-from .backbones import create
+from .backbones import create, freeze_first
 from .groups import fa_and_pa_terms
 
 NUM_CLASSES = 2  # benign, malignant
@@ -52,6 +52,7 @@ class CNet(nn.Module):
         square_crop: bool = False,
         mirror: bool = False,
         norm_eps: float = 0.0,
+        freeze_at: int = 0,
         norm: str,
         beta: float,
         label_smoothing: float = 0.0,
@@ -67,7 +68,8 @@ class CNet(nn.Module):
             square_crop: crop with the ROI's longer side in both directions; False is the paper: the ROI is stretched.
             mirror: at inference see each crop mirrored left to right too, as the first view of
                 :meth:`test_time_augmentation` does; False is the paper.
-            norm_eps: of the network of timm, see :func:`~tsdd_d2.modeling.backbones.create`.
+            norm_eps, freeze_at: of the network of timm, see :func:`~tsdd_d2.modeling.backbones.create` and
+                :func:`~tsdd_d2.modeling.backbones.freeze_first`.
             norm: normalisation layer of the ResNet, by Detectron2's names ("BN", "FrozenBN", "SyncBN", "GN").
             beta: weight of the partially annotated images, Eq. (3).
             label_smoothing: of the cross-entropy, Eq. (4); 0 is the paper.
@@ -85,6 +87,9 @@ class CNet(nn.Module):
         if backbone:
             self.resnet = create(backbone, norm_eps, num_classes=0, in_chans=channels)
             self.num_features = self.resnet.num_features
+            freeze_first(self.resnet, freeze_at)
+        elif freeze_at:
+            raise ValueError(f"MODEL.CNET.FREEZE_AT {freeze_at} is for a MODEL.CNET.BACKBONE of timm.")
         else:
             self.resnet = torchvision.models.get_model(
                 f"resnet{depth}", weights=None, norm_layer=lambda channels: get_norm(norm, channels)
@@ -108,6 +113,7 @@ class CNet(nn.Module):
             "square_crop": cfg.MODEL.CNET.SQUARE_CROP,
             "mirror": cfg.MODEL.CNET.MIRROR,
             "norm_eps": cfg.MODEL.BACKBONE.NORM_EPS,
+            "freeze_at": cfg.MODEL.CNET.FREEZE_AT,
             "norm": cfg.MODEL.CNET.NORM,
             "beta": cfg.MODEL.CNET.BETA,
             "label_smoothing": cfg.MODEL.CNET.LABEL_SMOOTHING,

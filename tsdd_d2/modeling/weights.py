@@ -25,7 +25,7 @@ from .backbones import TimmBackbone, create
 
 TORCHVISION, TIMM, PACKAGE = "torchvision://", "timm://", "package://"
 # What a random initialisation needs: its layers must not stay frozen.
-THAW = "MODEL.BACKBONE.FREEZE_AT 0 MODEL.RESNETS.NORM BN"
+THAW = "MODEL.BACKBONE.FREEZE_AT 0 MODEL.RESNETS.NORM BN MODEL.CNET.FREEZE_AT 0"
 FROM_SCRATCH = f'train from random initialisation with MODEL.WEIGHTS "" MODEL.CNET.WEIGHTS "" {THAW}'
 
 IMAGENET = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
