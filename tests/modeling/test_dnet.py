@@ -52,6 +52,14 @@ def test_eq_1_and_2_by_hand(dnet):
     assert losses["loss_dnet_pa"].item() == pytest.approx(0.5 * (0.5 * (0.1**2 + 0.05**2)) / 2, rel=1e-5)
 
 
+def test_giou_of_the_decoded_box_by_hand(dnet):
+    """The box is the anchor, 10 x 10, the ROI its upper half: IoU 1/2, and their hull is the box itself."""
+    dnet.box_loss = "giou"
+    predictions = DensePredictions(torch.tensor([[0.0, 0.0, 10.0, 10.0]]), torch.zeros(1, 1, 4), None)
+    losses = dnet.losses(predictions, [instances_of([[0.0, 0.0, 10.0, 5.0]])], torch.tensor([False]))
+    assert losses["loss_dnet_fa"].item() == pytest.approx(2 * (1 - 0.5), rel=1e-5)
+
+
 def test_alone_it_trains_on_both_groups(dnet):
     batch = [
         {"image": torch.zeros(3, 64, 72, dtype=torch.uint8), "instances": instances_of([[10.0, 10.0, 40.0, 40.0]])}

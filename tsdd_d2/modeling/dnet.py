@@ -6,7 +6,7 @@ from typing import Dict, List, NamedTuple, Optional, Tuple
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
-from torchvision.ops import nms
+from torchvision.ops import complete_box_iou_loss, distance_box_iou_loss, generalized_box_iou_loss, nms
 
 from detectron2.config import configurable
 from detectron2.layers import ShapeSpec, get_norm
@@ -20,6 +20,12 @@ from .boxes import clip_boxes, elementwise_iou, sizes_as_tensor
 from .groups import group_size, partially_annotated_images
 from .preprocessing import PreprocessesImages
 from .ranking import RANKING_REGISTRY, needs_quality
+
+
+# MODEL.RETINANET.BBOX_REG_LOSS_TYPE beside smooth_l1: losses of the decoded box.
+IOU_LOSSES = {"giou": generalized_box_iou_loss, "diou": distance_box_iou_loss, "ciou": complete_box_iou_loss}
+# Beside the quality channel they have the weight that ATSS gives them (arXiv:1912.02424).
+IOU_LOSS_WEIGHT = 2.0
 
 
 class DensePredictions(NamedTuple):
@@ -137,6 +143,7 @@ class DNet(PreprocessesImages, DenseDetector):
         anchor_matcher: Matcher,
         ranking: str,
         alpha: float,
+        box_loss: str = "smooth_l1",
         smooth_l1_beta: float,
         nms_thresh: float,
         topk_candidates: int,
@@ -150,6 +157,7 @@ class DNet(PreprocessesImages, DenseDetector):
             anchor_generator, box2box_transform, anchor_matcher: RetinaNet's parts.
             ranking: name of a ranking in :data:`~tsdd_d2.modeling.ranking.RANKING_REGISTRY`.
             alpha: weight of the partially annotated images, Eq. (1).
+            box_loss: smooth_l1, which is the paper's, or a name in :data:`IOU_LOSSES`.
             smooth_l1_beta: L1 to L2 transition point of Eq. (2).
             nms_thresh: of two boxes that overlap this much the lower ranked one is no candidate.
             topk_candidates: boxes that enter NMS.
@@ -161,6 +169,7 @@ class DNet(PreprocessesImages, DenseDetector):
         self.anchor_matcher = anchor_matcher
         self.rank = RANKING_REGISTRY.get(ranking)
         self.alpha = alpha
+        self.box_loss = box_loss
         self.smooth_l1_beta = smooth_l1_beta
         self.nms_thresh = nms_thresh
         self.topk_candidates = topk_candidates
@@ -172,9 +181,6 @@ class DNet(PreprocessesImages, DenseDetector):
         backbone = build_backbone(cfg)
         if cfg.MODEL.DNET.INPUT_STRIDE > 1:
             backbone = InputPooling(backbone, cfg.MODEL.DNET.INPUT_STRIDE)
-        loss = cfg.MODEL.RETINANET.BBOX_REG_LOSS_TYPE
-        if loss != "smooth_l1":
-            raise ValueError(f"MODEL.RETINANET.BBOX_REG_LOSS_TYPE: D-Net's Eq. (2) is smooth_l1, not {loss}.")
         in_features = cfg.MODEL.RETINANET.IN_FEATURES
         feature_shapes = [backbone.output_shape()[name] for name in in_features]
         anchor_generator = build_anchor_generator(cfg, feature_shapes)
@@ -199,6 +205,7 @@ class DNet(PreprocessesImages, DenseDetector):
             ),
             "ranking": cfg.MODEL.DNET.RANKING,
             "alpha": cfg.MODEL.DNET.ALPHA,
+            "box_loss": cfg.MODEL.RETINANET.BBOX_REG_LOSS_TYPE,
             "smooth_l1_beta": cfg.MODEL.RETINANET.SMOOTH_L1_LOSS_BETA,
             "nms_thresh": cfg.MODEL.RETINANET.NMS_THRESH_TEST,
             "topk_candidates": cfg.MODEL.RETINANET.TOPK_CANDIDATES_TEST,
@@ -286,16 +293,11 @@ class DNet(PreprocessesImages, DenseDetector):
         """
         labels, gt_boxes = self.label_anchors(predictions.anchors, gt_instances)
         image_index, anchor_index = (labels == 1).nonzero(as_tuple=True)
-        target_deltas = self.box2box_transform.get_deltas(
-            predictions.anchors[anchor_index], gt_boxes[image_index, anchor_index]
-        )
-        # Eq. (2): the sum over x, y, w, h of smooth L1
-        loss_per_anchor = F.smooth_l1_loss(
+        loss_per_anchor = self._box_loss(
             predictions.deltas[image_index, anchor_index],
-            target_deltas,
-            beta=self.smooth_l1_beta,
-            reduction="none",
-        ).sum(dim=1)
+            predictions.anchors[anchor_index],
+            gt_boxes[image_index, anchor_index],
+        )
 
         groups = {"fa": (~partially_annotated, 1.0), "pa": (partially_annotated, self.alpha)}
         num_positive = {group: group_size(in_group[image_index]) for group, (in_group, _) in groups.items()}
@@ -309,6 +311,15 @@ class DNet(PreprocessesImages, DenseDetector):
             for group, (in_group, weight) in groups.items():
                 losses[f"loss_quality_{group}"] = weight * (loss_per_image * in_group).sum() / num_positive[group]
         return losses
+
+    def _box_loss(self, deltas: Tensor, anchors: Tensor, gt_boxes: Tensor) -> Tensor:
+        """(P,) loss of P positive anchors with these regressed deltas; all arguments (P, 4)."""
+        if self.box_loss in IOU_LOSSES:
+            boxes = self.box2box_transform.apply_deltas(deltas, anchors)
+            return IOU_LOSS_WEIGHT * IOU_LOSSES[self.box_loss](boxes, gt_boxes)
+        target_deltas = self.box2box_transform.get_deltas(anchors, gt_boxes)
+        # Eq. (2): the sum over x, y, w, h of smooth L1
+        return F.smooth_l1_loss(deltas, target_deltas, beta=self.smooth_l1_beta, reduction="none").sum(dim=1)
 
     def _quality_loss(self, predictions: DensePredictions, labels: Tensor, gt_boxes: Tensor) -> Tensor:
         """(N,) quality focal loss (arXiv:2006.04388), summed over the anchors of each image.
