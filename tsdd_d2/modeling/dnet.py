@@ -21,7 +21,6 @@ from .groups import group_size, partially_annotated_images
 from .preprocessing import PreprocessesImages
 from .ranking import RANKING_REGISTRY, needs_quality
 
-
 # MODEL.RETINANET.BBOX_REG_LOSS_TYPE beside smooth_l1: losses of the decoded box.
 IOU_LOSSES = {"giou": generalized_box_iou_loss, "diou": distance_box_iou_loss, "ciou": complete_box_iou_loss}
 # Beside the quality channel they have the weight that ATSS gives them (arXiv:1912.02424).
