@@ -77,6 +77,14 @@ def test_mixup_has_the_boxes_of_both():
     assert boxes_of(instances) == [[0, 0, 12, 8]] * 2 and instances.gt_classes.tolist() == [0, 1]
 
 
+def test_an_image_of_one_channel_stays_one():
+    one, other = ({**tile(v, [0, 0, 12, 8]), "image": torch.full((1, 8, 12), v, dtype=torch.uint8)} for v in (100, 200))
+    mosaic = compose([one] * 4, (8, 12), (4, 6))
+    assert mosaic[0].shape == (1, 8, 12) and (mosaic[0] == 100).all()
+    mixed, _ = mixup(mosaic, compose([other] * 4, (8, 12), (4, 6)), 0.25)
+    assert mixed.shape == (1, 8, 12) and (mixed == 175).all()
+
+
 def test_a_draw_is_always_the_same(tiny_cfg, tiny_dataset):
     ensure_registered("tiny_fold1_train")
     dicts = DatasetCatalog.get("tiny_fold1_train")

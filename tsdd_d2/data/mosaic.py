@@ -90,17 +90,18 @@ def compose(
     A mosaic of four mapped images: upper left, upper right, lower left, lower right.
 
     Args:
-        tiles: each with ``image`` (3, h, w) uint8 and ``instances`` with ``gt_boxes`` and ``gt_classes``.
+        tiles: each with ``image`` (C, h, w) uint8 and ``instances`` with ``gt_boxes`` and ``gt_classes``.
         size: height and width of the result.
         centre: row and column at which they meet, before scale and shift.
         scale: of the whole, about the middle of the result.
         shift: rows and columns by which the whole is moved, in pixels.
     Returns:
-        ``image`` (3, height, width) uint8, and ``instances`` of the boxes in view, clipped.
+        ``image`` (C, height, width) uint8, and ``instances`` of the boxes in view, clipped.
     """
     # The canvas reaches beyond the result by half of it, since a scale below 1 brings more into view.
     beyond = np.array(size) // 2
-    channels = 1 if all(x["image"].stride(0) == 0 for x in tiles) else 3
+    given = len(tiles[0]["image"])
+    channels = 1 if all(_is_grey(x["image"]) for x in tiles) else given
     canvas = np.full((*(np.array(size) + 2 * beyond), channels), FILL, dtype=np.uint8)
     boxes, areas = [], []
     for i, tile in enumerate(tiles):
@@ -121,7 +122,12 @@ def compose(
     classes = torch.cat([x["instances"].gt_classes for x in tiles])
     image = _warped(canvas, size, scale, offset - scale * beyond)
     instances = Instances(size, gt_boxes=boxes[seen], gt_classes=classes[seen])
-    return torch.from_numpy(image).permute(2, 0, 1).expand(3, -1, -1), instances
+    return torch.from_numpy(image).permute(2, 0, 1).expand(given, -1, -1), instances
+
+
+def _is_grey(image: Tensor) -> bool:
+    """Whether it has one channel, or three that share their memory, see :class:`~tsdd_d2.data.mapper.BBUIMapper`."""
+    return len(image) == 1 or image.stride(0) == 0
 
 
 def _place(tile: int, own: np.ndarray, size: np.ndarray, centre: np.ndarray, beyond: np.ndarray) -> Tuple:
@@ -145,6 +151,7 @@ def _warped(canvas: np.ndarray, size: Tuple[int, int], scale: float, offset: np.
 
 def mixup(one: Tuple[Tensor, Instances], other: Tuple[Tensor, Instances], share: float) -> Tuple[Tensor, Instances]:
     """``share`` of the first image and the rest of the second, of equal sizes, with the boxes of both."""
-    channels = 1 if one[0].stride(0) == other[0].stride(0) == 0 else 3
+    given = len(one[0])
+    channels = 1 if _is_grey(one[0]) and _is_grey(other[0]) else given
     image = one[0][:channels].float() * share + other[0][:channels].float() * (1 - share)
-    return image.round().to(torch.uint8).expand(3, -1, -1), Instances.cat([one[1], other[1]])
+    return image.round().to(torch.uint8).expand(given, -1, -1), Instances.cat([one[1], other[1]])
