@@ -33,6 +33,7 @@ from tsdd_d2.engine.setup import load_config
 from tsdd_d2.errors import InputError, reports_errors
 from tsdd_d2.inference.export import to_onnx
 from tsdd_d2.inference.input_images import read_images
+from tsdd_d2.method import METHODS
 from tsdd_d2.modeling.network import rois_in_tensor
 from tsdd_d2.refinement import build_selection_rule, refine_rois, score_all_candidates
 from tsdd_d2.refinement.round_loader import round_loader, round_mapper
@@ -46,8 +47,8 @@ One round of candidate selection over the two bare forward passes on the same te
 The share of a second-stage training step that is not forward and backward of the two networks:
     $ python tools/benchmark.py --task stage2-step --config-file configs/tsdd_stage2_cpu.yaml
 
-From image files to results on one core, in PyTorch, as ONNX files and, where ultralytics is installed, by its YOLO11n; with
-a trained model its AUC on the test images too:
+From image files to results on one core, in PyTorch, as ONNX files, by the compared YOLOs and, where ultralytics is installed,
+by its YOLO11n; with a trained model its AUC on the test images too:
     $ python tools/benchmark.py --task predict
     $ python tools/benchmark.py --task predict --model model.pth --peer
 
@@ -66,6 +67,7 @@ DETECTIONS = 10
 # Of benchmark_predict.
 CPU_PROFILE, SCRATCH_PROFILE = "configs/tsdd_stage2_cpu.yaml", "configs/tsdd_stage2_scratch.yaml"
 CALIBRATION_IMAGES, PEER_SIZE = 100, 320
+COMPARED = ("yolov4", "yolov7")
 
 
 def alternate(first, second, repeats: int, description: str):
@@ -232,18 +234,21 @@ def benchmark_predict(args) -> None:
 
     on_one_core()
     with tempfile.TemporaryDirectory() as folder:
-        model_file = load_model(args.model or random_model(args, CPU_PROFILE, folder), device="cpu")
+        model_file = load_model(args.model or random_model(args, folder, args.config_file or CPU_PROFILE), device="cpu")
         test = labelled_images(model_file.cfg.DATASETS.TEST[0], args.images or None)
         calibration = [path for path, _ in labelled_images(model_file.cfg.DATASETS.TRAIN[0], CALIBRATION_IMAGES)]
         print("exporting and quantising", flush=True)
         network = to_onnx(model_file)
         quantised = quantize(network, read_images(calibration))
-        ours, from_scratch = Predictor(model_file), random_model(args, SCRATCH_PROFILE, folder)
+        ours, from_scratch = Predictor(model_file), random_model(args, folder, args.config_file or SCRATCH_PROFILE)
         in_onnx = {"ONNX in float32": OnnxPredictor(network), "ONNX in int8": OnnxPredictor(quantised)}
+        compared = {METHODS[x].title: load_model(random_model(args, folder, method=x), device="cpu") for x in COMPARED}
         contestants = {
             "PyTorch, profile from scratch": Predictor(load_model(from_scratch, device="cpu")),
             "PyTorch": ours,
-            **{name: lambda paths, x=x: x(read_images(paths)) for name, x in in_onnx.items()},
+            **{name: from_files(x) for name, x in in_onnx.items()},
+            **{name: Predictor(x) for name, x in compared.items()},
+            **{f"{name}, ONNX in float32": from_files(OnnxPredictor(to_onnx(x))) for name, x in compared.items()},
             **(peer(folder) if args.peer else {}),
         }
         paths = [path for path, _ in test]
@@ -268,10 +273,15 @@ def on_one_core() -> None:
         os.sched_setaffinity(0, {min(os.sched_getaffinity(0))})
 
 
-def random_model(args, config_file: str, folder: str) -> str:
+def from_files(predictor):
+    """A predictor of decoded images as one of files."""
+    return lambda paths: predictor(read_images(paths))
+
+
+def random_model(args, folder: str, config_file: str = "", method: Optional[str] = None) -> str:
     """A model file with random weights."""
-    cfg = load_config(args.config_file or config_file, random_weights(args.opts))
-    path = os.path.join(folder, f"{os.path.basename(config_file)}.pth")
+    cfg = load_config(config_file, random_weights(args.opts), method=method)
+    path = os.path.join(folder, f"{method or os.path.basename(config_file)}.pth")
     save_model(path, cfg, build_model(cfg), threshold=0.5, training_set={"name": "none", "sha256": ""})
     return path
 

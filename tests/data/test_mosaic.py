@@ -41,17 +41,6 @@ def test_a_box_of_which_little_is_in_view_is_left_out():
     assert seen == [[[2, 5, 12, 8]], [], []]
 
 
-def test_outer_corners_stay_and_the_tiles_are_cut_at_the_centre():
-    tiles = [tile(10, [2, 1, 12, 7]), tile(20, [1, 5, 9, 8]), tile(30, [0, 0, 10, 6], size=(6, 10)), tile(40, [])]
-    image, instances = compose(tiles, (8, 12), centre=(4, 5), inner=False)
-    grey = image[0].numpy()
-    expected = np.zeros((8, 12), dtype=np.uint8)
-    expected[:4, :5], expected[:4, 5:], expected[4:, :5], expected[4:, 5:] = 10, 20, 30, 40
-    assert (grey == expected).all()
-    # the third tile is 2 rows lower, so that its lower corner is that of the image
-    assert boxes_of(instances) == [[2, 1, 5, 4], [0, 4, 5, 8]]
-
-
 def test_the_whole_is_scaled_about_the_middle_and_moved():
     tiles = [tile(10, [2, 0, 12, 8]), tile(20, []), tile(30, []), tile(40, [4, 2, 12, 8])]
     image, instances = compose(tiles, (8, 12), centre=(4, 6), scale=0.5, shift=(1.0, -2.0))
@@ -75,7 +64,7 @@ def test_boxes_follow_the_pixels():
     pixels[:, 10:34, 20:52] = 255
     one = {**tile(0, [20, 10, 52, 34], size), "image": pixels.expand(3, -1, -1)}
     tiles = [one, tile(0, [], size), tile(0, [], size), tile(0, [], size)]
-    image, instances = compose(tiles, size, (40, 58), True, 1.3, (3.4, -2.2))
+    image, instances = compose(tiles, size, (40, 58), 1.3, (3.4, -2.2))
     rows, columns = (np.flatnonzero(image[0].numpy().max(axis=axis) > 127) for axis in (1, 0))
     seen = [columns[0], rows[0], columns[-1] + 1, rows[-1] + 1]
     assert boxes_of(instances)[0] == pytest.approx(seen, abs=0.51)
@@ -86,6 +75,14 @@ def test_mixup_has_the_boxes_of_both():
     image, instances = mixup(one, other, 0.25)
     assert (image == 175).all() and image.stride(0) == 0
     assert boxes_of(instances) == [[0, 0, 12, 8]] * 2 and instances.gt_classes.tolist() == [0, 1]
+
+
+def test_an_image_of_one_channel_stays_one():
+    one, other = ({**tile(v, [0, 0, 12, 8]), "image": torch.full((1, 8, 12), v, dtype=torch.uint8)} for v in (100, 200))
+    mosaic = compose([one] * 4, (8, 12), (4, 6))
+    assert mosaic[0].shape == (1, 8, 12) and (mosaic[0] == 100).all()
+    mixed, _ = mixup(mosaic, compose([other] * 4, (8, 12), (4, 6)), 0.25)
+    assert mixed.shape == (1, 8, 12) and (mixed == 175).all()
 
 
 def test_a_draw_is_always_the_same(tiny_cfg, tiny_dataset):

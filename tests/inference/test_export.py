@@ -16,6 +16,7 @@ from tsdd_d2.inference.export import OPSET, ImagesToDiagnoses, export_model
 from tsdd_d2.modeling.ranking import RANKING_REGISTRY
 
 from ..conftest import ROOT, TINY_CONFIG
+from ..methods.tiny import tiny_overrides
 
 pytest.importorskip("onnxscript", reason="needs the extra: pip install -e '.[export]'")
 onnxruntime = pytest.importorskip("onnxruntime", reason="needs the extra: pip install -e '.[export]'")
@@ -60,7 +61,7 @@ def assert_the_same(answers, model_file, images):
     """Compares with the network's own inference, on the input of the format that it takes."""
     if model_file.preprocessing["format"] == "BGR":
         images = images.flip(1)
-    instances = [model_file.model([{"image": image}])[0]["instances"] for image in images]
+    instances = [model_file.model([{"image": image}])[0]["instances"][:1] for image in images]
     boxes = np.concatenate([x.pred_boxes.tensor.numpy() for x in instances])
     assert np.ptp(boxes, axis=1).min() > 5  # a lesion's box, not a corner of the image
     np.testing.assert_allclose(answers["boxes"], boxes, rtol=0, atol=BOX_TOLERANCE)
@@ -74,6 +75,15 @@ def test_stage_2_on_a_batch(stage2, tmp_path):
     for size in SIZES:
         images = noise(2, 2, 3, *size)
         assert_the_same(answers_of(tmp_path / "model.onnx", images), stage2, images)
+
+
+@pytest.mark.parametrize("method", ["yolov4", "yolov7"])
+def test_a_yolo(method, tmp_path):
+    model_file = model_file_of(load_config(opts=tiny_overrides(), method=method, profile="scratch"), tmp_path / "model.pth")
+    export_model(model_file, tmp_path / "model.onnx")
+    for size in SIZES:
+        images = noise(3, 1, 3, *size)
+        assert_the_same(answers_of(tmp_path / "model.onnx", images), model_file, images)
 
 
 def test_nothing_found_is_half_a_probability(stage2, monkeypatch):

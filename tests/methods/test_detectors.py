@@ -1,4 +1,4 @@
-"""Detectron2's detectors as methods: their contract, and that a resumed run is the uninterrupted one."""
+"""Detectron2's detectors as methods: their contract, and that a resumed run of a method is the uninterrupted one."""
 
 import os
 import shutil
@@ -44,7 +44,7 @@ def test_every_image_gets_a_diagnosis_from_both_classes(method, tmp_path):
     assert 0 < expected < 1 and instances.malignancy.tolist() == pytest.approx([expected] * len(scores))
 
 
-@pytest.mark.parametrize("method", METHODS)
+@pytest.mark.parametrize("method", [*METHODS, "yolov4", "spa"])
 def test_a_resumed_run_ends_with_the_weights_of_an_uninterrupted_one(method, tmp_path, tiny_dataset):
     three_steps = ("SOLVER.MAX_ITER", "3", "DATASETS.VAL", "()")
     whole, resumed = (configuration(method, tmp_path / name, *three_steps) for name in ("whole", "resumed"))

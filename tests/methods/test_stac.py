@@ -31,8 +31,11 @@ def configuration(method, folder, *overrides):
 
 @pytest.fixture
 def teacher(tmp_path, tiny_dataset):
+    return finished_teacher(tmp_path / "teacher")
+
+
+def finished_teacher(folder) -> str:
     """The OUTPUT_DIR of a finished run of the teacher, which did not train: its weights are random."""
-    folder = tmp_path / "teacher"
     cfg = configuration("stac_teacher", folder)
     check_data(cfg)
     torch.manual_seed(0)

@@ -9,7 +9,7 @@ from detectron2.config import get_cfg
 from detectron2.modeling import build_backbone
 from tsdd_d2.evaluation.detections import malignancy_of_detections
 from tsdd_d2.methods.yolo import Targets
-from tsdd_d2.methods.yolov4 import YOLOv4, YOLOv4Head, assign, overlapping
+from tsdd_d2.methods.yolov4 import BOX_GAIN, YOLOv4, YOLOv4Head, assign, overlapping
 
 
 def resnet():
@@ -112,7 +112,7 @@ def test_the_box_loss_is_ciou_itself():
     # prediction (18, 10, 38, 30); 2 pixels farther right: IoU 360 / 440, centre distance 2, diagonal of 22 x 20
     box = torch.tensor([[20.0, 10.0, 40.0, 30.0]])
     losses = model.losses(predictions, Targets(torch.tensor([0]), box, torch.tensor([0])))
-    assert losses["loss_box"].item() == pytest.approx(0.07 * (1 - 360 / 440 + 4 / (22**2 + 20**2)), abs=1e-6)
+    assert losses["loss_box"].item() == pytest.approx(BOX_GAIN * (1 - 360 / 440 + 4 / (22**2 + 20**2)), abs=1e-6)
 
 
 def test_every_image_gets_a_diagnosis_from_both_classes():

@@ -181,10 +181,19 @@ def test_cnet_freezes_the_same_layers():
     assert trained[0].startswith("blocks.2")
 
 
+RATES = ["SOLVER.BASE_LR", "0.5", "SOLVER.BACKBONE_MULTIPLIER", "0.5"]
+
+
 def test_the_pretrained_layers_have_their_own_learning_rate():
-    cfg = load_config(TINY_CONFIG, [*ON_LITE0, "SOLVER.BASE_LR", "0.5", "SOLVER.BACKBONE_MULTIPLIER", "0.5"])
-    model = build_model(cfg)
-    rates = {id(p): x["lr"] for x in Trainer.build_optimizer(cfg, model).param_groups for p in x["params"]}
     expected = {"dnet.backbone.body.bottom_up.network.conv_stem.weight": 0.25, "cnet.resnet.conv_stem.weight": 0.25}
     expected.update({"dnet.backbone.body.fpn_lateral3.weight": 0.5, "cnet.classifier.weight": 0.5})
+    assert_rates(load_config(TINY_CONFIG, [*ON_LITE0, *RATES]), expected)
+    # a method whose backbone has no FPN
+    cfg = load_config(opts=["MODEL.BACKBONE.FREEZE_AT", "0", *RATES], method="spa")
+    assert_rates(cfg, {"backbone.network.conv_stem.weight": 0.25, "classifier.0.weight": 0.5})
+
+
+def assert_rates(cfg, expected):
+    model = build_model(cfg)
+    rates = {id(p): x["lr"] for x in Trainer.build_optimizer(cfg, model).param_groups for p in x["params"]}
     assert {k: rates[id(model.get_parameter(k))] for k in expected} == expected

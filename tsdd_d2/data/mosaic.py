@@ -17,13 +17,11 @@ TILES = 4
 
 
 class MosaicStyle(NamedTuple):
-    """How four images make one, of the size of the first.
+    """How four images make one, of the size of the first: a window of all four, whose inner corners meet at one point.
 
     Attributes:
         probability: of a mosaic; else the first image stays as it is.
         centre: range of the point at which the four meet, as a share of the sides.
-        inner: True: each image has its inner corner at this point, and what is in view is a window of all four. False: each
-            has its outer corner at that of the result, and is cut at this point.
         scale: range of the factor by which the whole is scaled about the middle.
         shift: the whole is moved by at most this share of the sides.
         mixup: probability of a second mosaic over the first.
@@ -31,7 +29,6 @@ class MosaicStyle(NamedTuple):
 
     probability: float = 1.0
     centre: Tuple[float, float] = (0.0, 1.0)
-    inner: bool = True
     scale: Tuple[float, float] = (1.0, 1.0)
     shift: float = 0.0
     mixup: float = 0.0
@@ -79,14 +76,13 @@ class MosaicMapper:
         """The further arguments of :func:`compose`."""
         centre = tuple(int(round(rng.uniform(*self.style.centre) * side)) for side in size)
         shift = tuple(rng.uniform(-self.style.shift, self.style.shift) * side for side in size)
-        return size, centre, self.style.inner, rng.uniform(*self.style.scale), shift
+        return size, centre, rng.uniform(*self.style.scale), shift
 
 
 def compose(
     tiles: List[Dict],
     size: Tuple[int, int],
     centre: Tuple[int, int],
-    inner: bool = True,
     scale: float = 1.0,
     shift: Tuple[float, float] = (0.0, 0.0),
 ) -> Tuple[Tensor, Instances]:
@@ -94,23 +90,23 @@ def compose(
     A mosaic of four mapped images: upper left, upper right, lower left, lower right.
 
     Args:
-        tiles: each with ``image`` (3, h, w) uint8 and ``instances`` with ``gt_boxes`` and ``gt_classes``.
+        tiles: each with ``image`` (C, h, w) uint8 and ``instances`` with ``gt_boxes`` and ``gt_classes``.
         size: height and width of the result.
         centre: row and column at which they meet, before scale and shift.
-        inner: see :class:`MosaicStyle`.
         scale: of the whole, about the middle of the result.
         shift: rows and columns by which the whole is moved, in pixels.
     Returns:
-        ``image`` (3, height, width) uint8, and ``instances`` of the boxes in view, clipped.
+        ``image`` (C, height, width) uint8, and ``instances`` of the boxes in view, clipped.
     """
     # The canvas reaches beyond the result by half of it, since a scale below 1 brings more into view.
-    beyond = np.array(size) // 2 if inner else np.zeros(2, dtype=int)
-    channels = 1 if all(x["image"].stride(0) == 0 for x in tiles) else 3
+    beyond = np.array(size) // 2
+    given = len(tiles[0]["image"])
+    channels = 1 if all(_is_grey(x["image"]) for x in tiles) else given
     canvas = np.full((*(np.array(size) + 2 * beyond), channels), FILL, dtype=np.uint8)
     boxes, areas = [], []
     for i, tile in enumerate(tiles):
         pixels = tile["image"][:channels].permute(1, 2, 0).numpy()
-        origin, lower, upper = _place(i, np.array(pixels.shape[:2]), np.array(size), np.array(centre), beyond, inner)
+        origin, lower, upper = _place(i, np.array(pixels.shape[:2]), np.array(size), np.array(centre), beyond)
         target = tuple(slice(a, b) for a, b in zip(lower + beyond, upper + beyond))
         canvas[target] = pixels[tuple(slice(a, b) for a, b in zip(lower - origin, upper - origin))]
         moved = tile["instances"].gt_boxes.tensor + torch.tensor([*origin[::-1], *origin[::-1]])
@@ -126,16 +122,18 @@ def compose(
     classes = torch.cat([x["instances"].gt_classes for x in tiles])
     image = _warped(canvas, size, scale, offset - scale * beyond)
     instances = Instances(size, gt_boxes=boxes[seen], gt_classes=classes[seen])
-    return torch.from_numpy(image).permute(2, 0, 1).expand(3, -1, -1), instances
+    return torch.from_numpy(image).permute(2, 0, 1).expand(given, -1, -1), instances
 
 
-def _place(tile: int, own: np.ndarray, size: np.ndarray, centre: np.ndarray, beyond: np.ndarray, inner: bool) -> Tuple:
+def _is_grey(image: Tensor) -> bool:
+    """Whether it has one channel, or three that share their memory, see :class:`~tsdd_d2.data.mapper.BBUIMapper`."""
+    return len(image) == 1 or image.stride(0) == 0
+
+
+def _place(tile: int, own: np.ndarray, size: np.ndarray, centre: np.ndarray, beyond: np.ndarray) -> Tuple:
     """Where the origin of a tile lies, and which part, from ... to, it fills; rows and columns of the result."""
     second = np.array([tile // 2, tile % 2], dtype=bool)  # lower, right
-    if inner:
-        origin = np.where(second, centre, centre - own)
-    else:
-        origin = np.where(second, size - own, 0)
+    origin = np.where(second, centre, centre - own)
     lower = np.maximum(np.where(second, centre, -beyond), origin)
     upper = np.minimum(np.where(second, size + beyond, centre), origin + own)
     return origin, lower, np.maximum(upper, lower)
@@ -153,6 +151,7 @@ def _warped(canvas: np.ndarray, size: Tuple[int, int], scale: float, offset: np.
 
 def mixup(one: Tuple[Tensor, Instances], other: Tuple[Tensor, Instances], share: float) -> Tuple[Tensor, Instances]:
     """``share`` of the first image and the rest of the second, of equal sizes, with the boxes of both."""
-    channels = 1 if one[0].stride(0) == other[0].stride(0) == 0 else 3
+    given = len(one[0])
+    channels = 1 if _is_grey(one[0]) and _is_grey(other[0]) else given
     image = one[0][:channels].float() * share + other[0][:channels].float() * (1 - share)
-    return image.round().to(torch.uint8).expand(3, -1, -1), Instances.cat([one[1], other[1]])
+    return image.round().to(torch.uint8).expand(given, -1, -1), Instances.cat([one[1], other[1]])

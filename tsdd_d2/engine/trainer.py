@@ -36,7 +36,7 @@ OPTIMIZER_REGISTRY.register(torch.optim.Adam)
 OPTIMIZER_REGISTRY.register(torch.optim.AdamW)
 
 # The names of the parameters that pretrained weights are for.
-PRETRAINED = re.compile(r"(^|\.)(bottom_up|cnet\.resnet)\.")
+PRETRAINED = re.compile(r"(^|\.)(bottom_up|cnet\.resnet|backbone\.network)\.")
 
 
 class Trainer(DefaultTrainer):

@@ -1,8 +1,9 @@
 """SPA (arXiv:2103.04523): where the lesion is, from the classes of the images alone.
 
 A classifier is trained with restricted activation; at inference the self-correlation of its last two blocks turns its class
-map, which it predicts itself, into one that keeps the structure of the object. With two classes the variance over the class
-probabilities, which the restriction takes, is (2p - 1)² / 2: it tells how certain a cell is, not which class it shows.
+map, its own last convolution as in the authors' software, into one that keeps the structure of the object. Its box is that of
+the largest part, where theirs holds all parts. With two classes the variance over the class probabilities, which the
+restriction takes, is (2p - 1)² / 2: it tells how certain a cell is, not which class it shows.
 """
 
 import math

@@ -1,6 +1,8 @@
 """STAC (arXiv:2005.04757): a Faster R-CNN labels the images without ROI once, and a fresh one learns from both kinds.
 
-The student's unlabelled images are strongly augmented, together with their boxes (Sec. 3.3, 3.4).
+The student's unlabelled images are strongly augmented, together with their boxes (Sec. 3.3, 3.4), after the flip, zoom and
+shift of all methods, which its authors leave out there. Where this moves all boxes out of view, they train on the image as it
+was, and we not at all.
 """
 
 import os

@@ -90,6 +90,7 @@ UNBIASED_TEACHER = register_method(
         overrides={
             **FASTER_RCNN,
             "MODEL.ROI_HEADS.NAME": "FocalROIHeads",
+            "MODEL.RPN.POSITIVE_FRACTION": 0.25,
             "TEACHER.THRESHOLD": 0.7,
             "TEACHER.UNLABELLED_WEIGHT": 4.0,
             # Reached after 22,500 steps, see tsdd_d2.engine.hooks.decay_at: before, the teacher is the average of about the

@@ -1,6 +1,7 @@
 """YOLOv7 (arXiv:2207.02696), the base model of its authors, without auxiliary head.
 
-Blocks and channels are those of the authors' ``yolov7.yaml``, gains and assignment those of their ``ComputeLossOTA``.
+Blocks and channels are those of the authors' ``yolov7.yaml``, gains and assignment those of their ``ComputeLossOTA``. A mosaic
+is of four images, where one in five of theirs is of nine; nothing is pasted in, which needs outlines.
 """
 
 import re
