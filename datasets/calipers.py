@@ -2,8 +2,9 @@
 Calipers: the marks that a sonographer sets at the border of a lesion, burnt into an image. They tell where the lesion is, and
 perhaps that somebody found it worth measuring; a network may learn them instead of the lesion.
 
-It reports in how many images of a prepared data set they are found, for each class, and how much they give away. With
-`--copy` it writes the data set again with the marks painted over, to train or test on.
+It reports in how many images of a prepared data set they are found, for each class, and how much they give away. `--list`
+names these images, for tools/compare_predictions.py; `--copy` writes the data set again with the marks painted over, to train
+or test on.
 """
 
 import argparse
@@ -21,7 +22,7 @@ from tqdm import tqdm
 
 from tsdd_d2.data.categories import CATEGORIES
 from tsdd_d2.data.decoding import decode_image
-from tsdd_d2.data.files import write_bytes
+from tsdd_d2.data.files import write_bytes, write_text
 from tsdd_d2.data.validation import read_valid_bbui
 from tsdd_d2.errors import InputError, reports_errors
 
@@ -29,7 +30,7 @@ __all__ = ["Mark", "find_marks", "paint_over"]
 
 EXAMPLES = """
 examples:
-  $ python datasets/calipers.py --root data/busbra
+  $ python datasets/calipers.py --root data/busbra --list calipers.txt
   $ python datasets/calipers.py --root data/busbra --copy data/busbra_painted
   $ python tools/train_net.py --data busbra_painted --fold 1
 """
@@ -224,6 +225,7 @@ def main(argv=None) -> int:
         description=__doc__, epilog=EXAMPLES, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("--root", required=True, help="folder of a prepared data set")
+    parser.add_argument("--list", metavar="FILE", help="write the names of the images with marks here, one on each line")
     parser.add_argument("--copy", metavar="FOLDER", help="write the data set here, with the marks painted over")
     args = parser.parse_args(argv)
     if args.copy and os.path.realpath(args.copy) == os.path.realpath(args.root):
@@ -241,6 +243,8 @@ def main(argv=None) -> int:
     with ThreadPoolExecutor(max_workers=os.cpu_count()) as pool:
         found = list(tqdm(pool.map(look, images), "Looking for marks", len(images), unit="image", disable=None))
     print(_table(found))
+    if args.list:
+        write_text(args.list, "".join(f"{x.image['file_name']}\n" for x in found if x.marks))
     if args.copy:
         copy_data_set(args.root, args.copy, found)
         print(f"Written to {args.copy}.")

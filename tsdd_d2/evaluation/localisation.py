@@ -226,6 +226,40 @@ def class_agnostic_average_precision(
     return {"AP": float(precision.mean()), "AP50": at[0.5], "AP75": at[0.75]}
 
 
+def average_precision_of_one_box(overlaps: np.ndarray, scores: np.ndarray, weights: np.ndarray) -> np.ndarray:
+    """
+    COCO's average precision, the mean over IoU thresholds 0.50:0.05:0.95, where each image has one ROI and at most one box.
+
+    Args:
+        overlaps: (N,), IoU of box and ROI; nan of an image without ROI, which does not count.
+        scores: (N,) of the boxes, negative where nothing was found; with a nan the result is nan.
+        weights: (..., N), how often each image counts.
+
+    Returns:
+        (...) fractions in [0, 1]; nan where no image counts.
+    """
+    order = np.argsort(-scores, kind="stable")
+    counted = (weights * ~np.isnan(overlaps))[..., order]
+    shape, counted = counted.shape[:-1], counted.reshape(-1, len(scores))
+    overlaps, found = np.nan_to_num(overlaps)[order], scores[order] >= 0
+    precisions = []
+    with np.errstate(invalid="ignore"):  # nothing is found yet, or no image counts
+        for threshold in np.linspace(0.5, 0.95, 10):
+            right = np.cumsum(counted * (found & (overlaps >= threshold)), axis=-1)
+            precision = np.nan_to_num(right / np.cumsum(counted * found, axis=-1))
+            highest = np.maximum.accumulate(precision[:, ::-1], axis=-1)[:, ::-1]
+            recall = right / counted.sum(-1, keepdims=True)
+            precisions.append([_mean_at_levels(*row) for row in zip(recall, highest)])
+    undefined = (counted.sum(-1) == 0) | np.isnan(scores).any()
+    return np.where(undefined, np.nan, np.mean(precisions, axis=0)).reshape(shape)
+
+
+def _mean_at_levels(recall: np.ndarray, precision: np.ndarray) -> float:
+    """The mean precision at COCO's 101 levels of recall, 0 where it is not reached."""
+    places = np.searchsorted(recall, np.linspace(0, 1, 101))
+    return precision[places[places < len(precision)]].sum() / 101
+
+
 def _chosen_only(prediction: Mapping[str, Any]) -> Dict[str, Any]:
     chosen = {key: value for key, value in prediction.items() if key not in ("boxes", "scores", "classes")}
     chosen["box"] = prediction["boxes"][0] if prediction["boxes"] else None

@@ -41,6 +41,7 @@ class Cases(NamedTuple):
         image_ids, patient_ids: (N,).
         labels: (N,), 1 for malignant, 0 for benign; probabilities: (N,) of malignant.
         overlaps: (N,), IoU of the box with the manual ROI, 0 where nothing was found, nan of an image without ROI.
+        scores: (N,) of the box, -1 where nothing was found, nan where it was not kept.
         threshold: of the model.
     """
 
@@ -49,6 +50,7 @@ class Cases(NamedTuple):
     labels: np.ndarray
     probabilities: np.ndarray
     overlaps: np.ndarray
+    scores: np.ndarray
     threshold: float
 
     @property
@@ -154,8 +156,14 @@ def cases(entry: Entry, test_set: Optional[str] = None) -> Cases:
     records = entry.result.predictions.get(test_set)
     if not records:
         raise InputError(f"{entry.run}: no predictions for {test_set}, only for {', '.join(entry.result.predictions)}.")
+    return cases_of(records, entry.threshold)
+
+
+def cases_of(records: Sequence[Mapping[str, Any]], threshold: float = 0.5) -> Cases:
+    """The records of one test set in :class:`~tsdd_d2.experiments.run.Result`."""
     columns = [np.array([x[name] for x in records]) for name in ("image_id", "patient_id", "label", "malignancy")]
-    return Cases(*columns, _overlaps(records), entry.threshold)
+    scores = np.array([-1.0 if x["box"] is None else x.get("score", np.nan) for x in records])
+    return Cases(*columns, _overlaps(records), scores, threshold)
 
 
 def _overlaps(records: Sequence[Mapping[str, Any]]) -> np.ndarray:

@@ -127,14 +127,7 @@ def localisation(group: Group, bootstrap: Bootstrap, test_set: Optional[str] = N
     """Of the found box and the manual ROI, over the images that have one: the mean IoU, and the share with an IoU of 0.5 or
     more. ``test_set`` as in :func:`group_metrics`.
     """
-
-    def overlap(x: Cases, weights):
-        weights = (1.0 if weights is None else weights) * ~np.isnan(x.overlaps)
-        values = {"mean IoU": np.nan_to_num(x.overlaps), "IoU ≥ 0.5": np.nan_to_num(x.overlaps) >= 0.5}
-        with np.errstate(invalid="ignore"):  # a fold that a resample left out
-            return {name: (weights * value).sum(-1) / weights.sum(-1) for name, value in values.items()}
-
-    return estimate(overlap, _items(group, test_set), bootstrap)
+    return estimate(localisation_metrics, _items(group, test_set), bootstrap)
 
 
 def roc_band(
@@ -227,7 +220,7 @@ def pooled(group: Group, test_set: Optional[str] = None) -> Optional[Cases]:
         first_seeds.setdefault(fold, x)
     if not first_seeds:
         return None
-    columns = zip(*(x[:5] for x in first_seeds.values()))
+    columns = zip(*(x[:-1] for x in first_seeds.values()))
     return Cases(*(np.concatenate(column) for column in columns), float("nan"))
 
 
@@ -261,6 +254,14 @@ def _diagnosis(x: Cases, weights: Optional[np.ndarray]) -> Dict[str, np.ndarray]
     return diagnosis_metrics(x.labels, x.probabilities, x.threshold, weights)
 
 
+def localisation_metrics(x: Cases, weights: Optional[np.ndarray]) -> Dict[str, np.ndarray]:
+    """See :func:`localisation`; (...) arrays for (..., N) weights of the images."""
+    weights = (1.0 if weights is None else weights) * ~np.isnan(x.overlaps)
+    values = {"mean IoU": np.nan_to_num(x.overlaps), "IoU ≥ 0.5": np.nan_to_num(x.overlaps) >= 0.5}
+    with np.errstate(invalid="ignore"):  # a fold that a resample left out
+        return {name: (weights * value).sum(-1) / weights.sum(-1) for name, value in values.items()}
+
+
 def _items(group: Group, test_set: Optional[str] = None) -> List[Tuple[int, Cases]]:
     return [(x.run.fold, cases(x, test_set)) for x in group.shown]
 
@@ -272,15 +273,25 @@ def _paired_items(a: Group, b: Group) -> List[Tuple[int, CasePair]]:
 
 
 def _pair(entry: Entry, other: Entry) -> CasePair:
-    a, b = cases(entry), cases(other)
+    return pair_cases(cases(entry), cases(other), f"{entry.run} and {other.run}, in {entry.run.split('test')}")
+
+
+def pair_cases(a: Cases, b: Cases, of: str) -> CasePair:
+    """The images that both have, in one order.
+
+    Args:
+        of: names both in a message.
+
+    Raises:
+        InputError: each has images that the other lacks, or one has another class or patient for an image.
+    """
     common, in_a, in_b = np.intersect1d(a.image_ids, b.image_ids, return_indices=True)
     # C-Net on the manual ROI has nothing to say of an image without one
     one_has_all = len(common) == min(len(a.image_ids), len(b.image_ids))
-    a, b = (Cases(*(column[index] for column in x[:5]), x.threshold) for x, index in ((a, in_a), (b, in_b)))
+    a, b = (Cases(*(column[index] for column in x[:-1]), x.threshold) for x, index in ((a, in_a), (b, in_b)))
     if not one_has_all or (a.labels != b.labels).any() or (a.patient_ids != b.patient_ids).any():
         raise InputError(
-            f"{entry.run} and {other.run} were tested on other images: in {entry.run.split('test')} each has images that "
-            "the other lacks, or another class or patient for one."
+            f"{of} were tested on other images: each has images that the other lacks, or another class or patient for one."
         )
     return CasePair(a, b)
 
