@@ -103,6 +103,16 @@ def test_external_validation_has_curves_of_its_own(tmp_path):
     assert external["AUC"].startswith("1.000") and external["Brier score"].startswith("0.020")  # (0.01 + 0.04 + 0.01) / 3
 
 
+def test_the_operating_point_is_that_of_the_validation_images(tmp_path):
+    entry = random_entry("retinanet", 1)
+    malignant = sorted(x["malignancy"] for x in entry.result.predictions[entry.run.split("test")] if x["label"] == 1)
+    at = entry._replace(result=entry.result._replace(youden_threshold=malignant[1]))  # one is missed
+    row = section_of("roc", [at], tmp_path).tables[0].rows[0]
+    assert row["sensitivity*"].startswith(f"{1 - 1 / len(malignant):.3f}")
+    unknown = entry._replace(result=entry.result._replace(youden_threshold=None))
+    assert section_of("roc", [unknown], tmp_path).tables[0].rows[0]["sensitivity*"] == "–"
+
+
 def test_several_seeds_are_said_where_one_counts(tmp_path):
     for seeds, said in (((0,), False), ((0, 1), True)):
         entries = [random_entry(x, seed=seed) for x in ("tsddnet", "retinanet") for seed in seeds]

@@ -17,6 +17,7 @@ from .gallery import Column, choose_images, model_rows
 from .groups import FIXED_THRESHOLD, Entry, Group, external_sets, group
 from .metrics import (
     Bootstrap,
+    Estimate,
     auc_of_folds,
     brier_score,
     compare_all,
@@ -189,7 +190,7 @@ def _add_roc_on(view: View, test_set: Optional[str], section: Section) -> None:
             auc = group_metrics(x, view.bootstrap, test_set)["AUC"]
             brier = brier_score(x, view.bootstrap, test_set)
             boxes = localisation(x, view.bootstrap, test_set) if finds_boxes(x.method) else {}
-            rows.append((x, {"AUC": auc, "Brier score": brier, **boxes}))
+            rows.append((x, {"AUC": auc, "Brier score": brier, **_at_validation_threshold(x, view, test_set), **boxes}))
             curves.append(ROCCurve(x, ROC_GRID, *roc_band(x, ROC_GRID, view.bootstrap, test_set), auc))
             # the models of all folds diagnose the same external images
             calibration.append(CalibrationCurves(x, pooled(x, test_set), brier))
@@ -205,6 +206,15 @@ def _add_roc_on(view: View, test_set: Optional[str], section: Section) -> None:
             section.figures.append(FigureFile(f"calibration_p{p}{suffix}", f"{calibrated}curves, over {pool}."))
     caption = f"Area under the ROC curve, Brier score and localisation ({where}), with 95% intervals."
     section.tables.append(probabilities_table(f"{view.name}{suffix}", caption, rows))
+
+
+def _at_validation_threshold(x: Group, view: View, test_set: Optional[str]) -> Dict[str, Optional[Estimate]]:
+    thresholds = [entry.result.youden_threshold for entry in x.shown]
+    if None in thresholds:
+        return {}
+    shown = tuple(entry._replace(threshold=value) for entry, value in zip(x.shown, thresholds))
+    metrics = group_metrics(x._replace(planned=shown), view.bootstrap, test_set)
+    return {f"{name}*": metrics[name] for name in ("sensitivity", "specificity")}
 
 
 def finds_boxes(method: str) -> bool:

@@ -213,15 +213,23 @@ def probabilities_table(name: str, caption: str, rows: Sequence[tuple]) -> Table
     for group, estimates in rows:
         entry = {"method": title(group.method), "p": str(group.p), "folds": group.extent}
         record = {"method": group.method, "p": group.p, "folds": len(group.folds)}
-        for label in ("AUC", "Brier score", "mean IoU", "IoU ≥ 0.5"):
+        for label in ("AUC", "Brier score", "sensitivity*", "specificity*", "mean IoU", "IoU ≥ 0.5"):
             x = estimates.get(label)
             entry[label] = _estimate_text(x, "AUC") if x else NOT_MEASURED if estimates else "missing"
             if x is not None:
-                record.update({f"{label}_{part}".replace(" ", "_"): value for part, value in x._asdict().items()})
+                record.update(
+                    {
+                        f"{label}_{part}".replace(" ", "_").replace("*", "_youden"): value
+                        for part, value in x._asdict().items()
+                    }
+                )
         texts.append(entry)
         records.append(record)
-    note = "A lower Brier score is better; answering the share s of malignant images for each image has s (1 – s)."
-    return Table(name, caption, texts, records, [note])
+    notes = [
+        "A lower Brier score is better; answering the share s of malignant images for each image has s (1 – s).",
+        "* At the threshold with the largest Youden index on each run's validation images.",
+    ]
+    return Table(name, caption, texts, records, notes)
 
 
 def interval_text(low: float, high: float, pattern: str) -> str:
