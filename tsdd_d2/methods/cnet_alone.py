@@ -120,6 +120,8 @@ class CNetOnImage(CNetAlone):
         return [images.tensor.new_tensor([[0, 0, width, height]]) for height, width in images.image_sizes]
 
 
+# In the small profile more steps learn the few images by heart.
+STEPS = {**ITERATIONS, "cpu": {"SOLVER.MAX_ITER": 400}}
 NO_DETECTOR = {"MODEL.WEIGHTS": "", "REFINEMENT.ENABLED": False}
 
 register_method(
@@ -129,9 +131,9 @@ register_method(
         "CNetOnImage",
         CLASSES,
         overrides={**NO_DETECTOR, "MODEL.CNET.CONTEXT": 1.0},  # there is nothing around the image
-        profiles=ITERATIONS,
+        profiles=STEPS,
     )
 )
 register_method(
-    Method("cnet_oracle", "C-Net, manual ROI (oracle)", "CNetOnROI", FA_BOXES, overrides=NO_DETECTOR, profiles=ITERATIONS)
+    Method("cnet_oracle", "C-Net, manual ROI (oracle)", "CNetOnROI", FA_BOXES, overrides=NO_DETECTOR, profiles=STEPS)
 )
