@@ -182,7 +182,8 @@ def assign(targets: Targets, anchors: Tensor, grids: Sequence[Tuple[int, int]]) 
 
 @torch.no_grad()
 def overlapping(boxes: Tensor, targets: Targets) -> Tensor:
-    """Which of the predicted boxes (N, A, H, W, 4) overlap a box of their image by more than :data:`IGNORE_IOU`."""
+    """Which of the predicted boxes (N, A, H, W, 4) overlap a box of their image by more than :data:`IGNORE_IOU`; darknet also
+    asks of them a probability of a class above 0.25."""
     result = torch.zeros(boxes.shape[:-1], dtype=torch.bool, device=boxes.device)
     for i in targets.image.unique():
         ious = box_iou(boxes[i].view(-1, 4), targets.boxes[targets.image == i])

@@ -1,7 +1,8 @@
 """YOLOv7 (arXiv:2207.02696), the base model of its authors, without auxiliary head.
 
 Blocks and channels are those of the authors' ``yolov7.yaml``, gains and assignment those of their ``ComputeLossOTA``. A mosaic
-is of four images, where one in five of theirs is of nine; nothing is pasted in, which needs outlines.
+is of four images, where one in five of theirs is of nine; nothing is pasted in, which needs outlines. No package has weights of
+its backbone, so that the small profile too trains from random initialisation, and as long as all methods do from there.
 """
 
 import re
@@ -20,6 +21,7 @@ from detectron2.utils import comm
 from ..data.mosaic import MosaicStyle
 from ..errors import InputError
 from ..method import FA_BOXES, Method, paper_row, register_method
+from .detectors import ITERATIONS
 from .yolo import (
     STRIDES,
     YOLO,
@@ -510,7 +512,7 @@ register_method(
         overrides={**YOLO, "MODEL.BACKBONE.NAME": "build_yolov7_backbone"},
         profiles={
             "paper": {**YOLO_PROFILES["paper"], "SOLVER.EMA_DECAY": 0.9999},
-            "cpu": {**YOLO_PROFILES["cpu"], **SMALL},
+            "cpu": {**YOLO_PROFILES["cpu"], **ITERATIONS["scratch"], **SMALL},
             "scratch": {**YOLO_PROFILES["scratch"], **SMALL},
         },
         trainer=YOLOv7Trainer,
