@@ -10,10 +10,11 @@ from typing import Any, Dict, List, Optional, Sequence, Tuple
 import yaml
 from mask_folders import list_images, stem
 from pycocotools import mask as coco_mask
-from source_image import Box, SourceImage, listed
+from source_image import Box, SourceImage, listed, stated_size
 
 from tsdd_d2.data.bbui import EXTRA_ANNOTATION_KEYS
 from tsdd_d2.data.files import read_json, read_yaml
+from tsdd_d2.data.image_sizes import read_image_sizes
 from tsdd_d2.data.validation import box_problems, reason_against_round
 from tsdd_d2.errors import BBUIError, InputError
 
@@ -120,6 +121,7 @@ def read_coco(path: str, root: str) -> Read:
             where,
             class_name=None if category is None else names.get(category, str(category)),
             patient=None if entry.get("patient_id") is None else str(entry["patient_id"]),
+            stated=stated_size(entry.get("height"), entry.get("width")),
             fields={key: entry[key] for key in IMAGE_KEYS if key in entry},
         )
     sizes = {entry.get("id"): (entry.get("height"), entry.get("width")) for entry in content["images"]}
@@ -209,7 +211,8 @@ def read_yolo(root: str) -> Read:
                 continue
             try:
                 read = supervision.DetectionDataset.from_yolo(folder, labels, names_file)
-            except Exception as error:  # whatever the library makes of nonsense
+            except Exception as error:  # whatever the library makes of nonsense, of an image too
+                read_image_sizes(folder, list_images(folder))
                 raise InputError(f"The labels in {labels} cannot be read: {error}") from error
             for path in list_images(folder):
                 found = read.annotations[path]
@@ -237,7 +240,7 @@ def _yolo_names(root: str) -> List[str]:
             content = read_yaml(path)
             names = content.get("names") if isinstance(content, dict) else None
             if isinstance(names, dict):
-                if sorted(names) != list(range(len(names))):
+                if set(names) != set(range(len(names))):
                     raise InputError(
                         f"{path}: the numbers of 'names' must be 0, 1, 2, ..., found {listed(list(map(str, names)))}."
                     )
@@ -247,8 +250,11 @@ def _yolo_names(root: str) -> List[str]:
             return [str(x) for x in names]
     for path in (os.path.join(root, "classes.txt"), os.path.join(root, "labels", "classes.txt")):
         if os.path.isfile(path):
-            with open(path, encoding="utf-8") as file:
-                return [line.strip() for line in file if line.strip()]
+            try:
+                with open(path, encoding="utf-8-sig") as file:
+                    return [line.strip() for line in file if line.strip()]
+            except UnicodeDecodeError as error:
+                raise InputError(f"{path}: its text is not UTF-8: {error}") from error
     raise InputError(f"{root} has neither data.yaml nor classes.txt, which name the classes of the labels.")
 
 
@@ -305,16 +311,16 @@ def read_voc(root: str, one_based: bool) -> Read:
     for path in files:
         where = os.path.relpath(path, root)
         try:
-            file_name, boxes, labels = _read_voc_file(path, find, one_based)
+            image = _read_voc_file(path, where, find, one_based)
         except InputError:
             raise
         except Exception as error:  # of the file or its reader
             problems.append(f"{where}: {error}")
             continue
-        if file_name in images:
-            problems.append(f"{where}: {file_name} is that of {images[file_name].where} too")
+        if image.file_name in images:
+            problems.append(f"{where}: {image.file_name} is that of {images[image.file_name].where} too")
             continue
-        images[file_name] = SourceImage(file_name, where, boxes=boxes, labels=labels)
+        images[image.file_name] = image
     find.tell()
     folders = {os.path.dirname(name) for name in images}
     for name in find.names:
@@ -323,7 +329,7 @@ def read_voc(root: str, one_based: bool) -> Read:
     return list(images.values()), problems
 
 
-def _read_voc_file(path: str, find: FileFinder, one_based: bool) -> Tuple[str, List[Box], List[str]]:
+def _read_voc_file(path: str, where: str, find: FileFinder, one_based: bool) -> SourceImage:
     tree = _needed("defusedxml.ElementTree").parse(path).getroot()
     name = tree.findtext("filename")
     if tree.tag != "annotation" or not name:
@@ -345,4 +351,5 @@ def _read_voc_file(path: str, find: FileFinder, one_based: bool) -> Tuple[str, L
             x0, y0 = x0 - 1, y0 - 1
         boxes.append([x0, y0, x1 - x0, y1 - y0])
         labels.append((item.findtext("name") or "").strip())
-    return file_name, boxes, labels
+    stated = stated_size(tree.findtext("size/height"), tree.findtext("size/width"))
+    return SourceImage(file_name, where, boxes=boxes, labels=labels, stated=stated)

@@ -131,11 +131,10 @@ def assemble(
             **image.fields,
         }
         entries.append(entry)
-        wrong = _box_problems(image, entry)
+        wrong = _size_problems(image, pixels) + _box_problems(image, entry)
         problems += wrong
         for box, fields in [] if wrong else zip(image.boxes, image.roi_fields or [{}] * len(image.boxes)):
             annotations.append({**manual_annotation(len(annotations) + 1, entry, box), **fields})
-    problems += _problems_of_all_boxes(images, decoded)
     if problems:
         raise BBUIError("The data cannot be used; correct these entries:", problems)
     warnings = _boxes_beside_their_masks(images) + _turned(images, decoded)
@@ -219,6 +218,18 @@ def _patient_of(image: SourceImage, choices: Choices, account: _Account, problem
     return None
 
 
+def _size_problems(image: SourceImage, pixels: DecodedImage) -> List[str]:
+    """Of an image with boxes that are those of a copy of another size, or before it was turned upright."""
+    if not image.boxes or image.stated in (None, pixels.size):
+        return []
+    (height, width), (stated_height, stated_width) = pixels.size, image.stated
+    turned = ", turned upright as its orientation tag says" if pixels.turned else ""
+    return [
+        f"{image.where}: {image.file_name} has {width}x{height} pixels{turned}, and its boxes are said to be of "
+        f"{stated_width}x{stated_height}"
+    ]
+
+
 def _box_problems(image: SourceImage, entry: Mapping[str, Any]) -> List[str]:
     problems, first = [], {}
     for box, where in zip(image.boxes, image.places or [image.where] * len(image.boxes)):
@@ -230,22 +241,6 @@ def _box_problems(image: SourceImage, entry: Mapping[str, Any]) -> List[str]:
             wrong = [f"its ROI is that of {first[tuple(box)]}"]
         problems += [f"{where}: {image.file_name}: {problem}" for problem in wrong]
     return problems
-
-
-def _problems_of_all_boxes(images: Sequence[SourceImage], decoded: Sequence[DecodedImage]) -> List[str]:
-    """What may be right of one box, and is not of all."""
-    boxes = [
-        (box, pixels.size)
-        for image, pixels in zip(images, decoded)
-        if isinstance(pixels, DecodedImage)
-        for box in image.boxes
-        if len(box) == 4
-    ]
-    if len(boxes) > 1 and all(tuple(box) == (0, 0, width, height) for box, (height, width) in boxes):
-        return ["every box is the whole image: masks whose background is not 0, or boxes that were never drawn"]
-    if len(boxes) > 1 and all(max(box[2:]) <= 1 for box, _ in boxes):
-        return ["no box is larger than a pixel; boxes are in pixels, not in fractions of the image"]
-    return []
 
 
 def _boxes_beside_their_masks(images: Sequence[SourceImage]) -> List[str]:

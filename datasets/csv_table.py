@@ -2,7 +2,8 @@
 
 import csv
 import os
-from collections import defaultdict
+import re
+from collections import Counter, defaultdict
 from typing import Dict, List, NamedTuple, Optional, Sequence, Tuple
 
 from source_image import Box, SourceImage, listed
@@ -13,10 +14,10 @@ __all__ = ["BOX_COLUMNS", "COLUMNS", "Row", "Table", "read_csv", "read_images"]
 
 COLUMNS = ("file_name", "patient_id", "class")
 BOX_COLUMNS = ("x", "y", "w", "h")
-# Names of other conventions, whose boxes would be lost in silence.
-OTHER_BOX_COLUMNS = (
-    *("x1", "y1", "x2", "y2", "xmin", "ymin", "xmax", "ymax", "x_min", "y_min", "x_max", "y_max", "left", "top"),
-    *("right", "bottom", "width", "height", "bbox", "box", "roi", "xc", "yc", "x_center", "y_center", "cx", "cy"),
+# Names of other conventions, such as xmin, bbox_x and "ROI width", whose boxes would be lost in silence.
+OTHER_BOX_COLUMNS = re.compile(
+    r"(b?box|roi)?[\W_]*(x[12c]|y[12c]|c[xy]|[xy]_?(min|max|cent(er|re))|left|top|right|bottom|width|height)"
+    r"|(b?box|roi)[\W_]*([xywh]|\d)?"
 )
 
 
@@ -41,7 +42,8 @@ def read_csv(path: str, columns: Sequence[str]) -> Tuple[List[str], List[Row]]:
             `columns`, or a row has more fields than there are columns.
     """
     if not os.path.isfile(path):
-        raise BBUIError(f"{path} does not exist. It must be the table of the images.")
+        what = "is no file" if os.path.exists(path) else "does not exist"
+        raise BBUIError(f"{path} {what}. It must be the table of the images.")
     try:
         with open(path, encoding="utf-8-sig", newline="") as file:
             reader = csv.reader(file)
@@ -52,15 +54,15 @@ def read_csv(path: str, columns: Sequence[str]) -> Tuple[List[str], List[Row]]:
         raise BBUIError(message) from error
     asked = {name.casefold(): name for name in (*columns, *BOX_COLUMNS)}
     header = [asked.get(name.casefold(), name) for name in header]
-    twice = sorted({name for name in header if name and header.count(name) > 1})
-    if twice:
-        raise BBUIError(f"{path} has two columns {', '.join(map(repr, twice))}; which of them is meant?")
     missing = [column for column in columns if column not in header]
     if missing:
         shown = ",".join(header)
         shown = shown if len(shown) <= 200 else f"{shown[:200]} ..."
         hint = next((f" Its columns are separated by {x!r}; a comma is needed." for x in ";\t" if x in shown), "")
         raise BBUIError(f"{path} has no column {', '.join(missing)}. Its header line is {shown!r}.{hint}")
+    twice = sorted(name for name, number in Counter(header).items() if name and number > 1)
+    if twice:
+        raise BBUIError(f"{path} has two columns {listed(list(map(repr, twice)))}; which of them is meant?")
     if not lines:
         raise BBUIError(f"{path} has no rows.")
     too_long = [
@@ -118,7 +120,7 @@ def read_images(path: str) -> Tuple[List[SourceImage], List[str]]:
 def _check_box_columns(path: str, header: Sequence[str]) -> None:
     has_box = set(BOX_COLUMNS) & set(header)
     missing = [column for column in BOX_COLUMNS if column not in header]
-    others = [name for name in header if name.casefold() in OTHER_BOX_COLUMNS]
+    others = [name for name in header if OTHER_BOX_COLUMNS.fullmatch(name.casefold())]
     if has_box and missing:
         raise BBUIError(f"{path} has no column {', '.join(missing)}. A box is x,y,w,h: left, top, width, height in pixels.")
     if others and not has_box:

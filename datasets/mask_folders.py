@@ -10,7 +10,7 @@ from PIL import Image
 from source_image import SourceImage, listed
 from tqdm import tqdm
 
-from tsdd_d2.data.decoding import decode_image
+from tsdd_d2.data.decoding import decode_image, transparencies
 from tsdd_d2.errors import BBUIError
 
 __all__ = ["list_images", "mask_to_box", "pair", "read_images", "read_mask", "read_masks", "stem"]
@@ -64,7 +64,7 @@ def pair(images: Sequence[str], masks: Sequence[str]) -> List[Tuple[str, List[st
 
 def read_masks(root: str, images: Sequence[Tuple[str, Sequence[str]]], problems: List[str]) -> List[SourceImage]:
     """A SourceImage for each image with its masks; what is wrong with a mask is added to the problems."""
-    read, parted = [], []
+    read, parted, empty = [], [], []
     # Shown on a terminal only.
     for path, masks in tqdm(images, "Reading masks", unit="image", disable=None):
         image = SourceImage(os.path.relpath(path, root).replace(os.sep, "/"), os.path.relpath(path, root))
@@ -77,12 +77,16 @@ def read_masks(root: str, images: Sequence[Tuple[str, Sequence[str]]], problems:
                 continue
             box = mask_to_box(mask)
             if box is None:
-                print(f"Warning: {mask_path} marks no pixel and is ignored.")
+                empty.append(os.path.relpath(mask_path, root))
                 continue
             if cv2.connectedComponents(mask.astype(np.uint8))[0] > 2:
                 parted.append(os.path.relpath(mask_path, root))
             image.boxes.append([float(value) for value in box])
             image.labels.append("")
+    if empty and not any(image.boxes for image in read):
+        problems.append(f"no mask marks a pixel: {listed(empty)}")
+    elif empty:
+        print(f"Warning: {len(empty)} masks mark no pixel and are ignored: {listed(empty)}")
     if parted:
         print(f"Warning: {len(parted)} masks have several parts, and one box around all of them: {listed(parted)}")
     return read
@@ -97,7 +101,7 @@ def read_mask(path: str, image_path: str) -> np.ndarray:
     """
     pixels = decode_image(path).pixels
     with Image.open(path) as file:
-        if "A" in file.getbands() and len(np.unique(np.asarray(file.getchannel("A")))) > 1:
+        if len(transparencies(file)) > 1:
             raise BBUIError(f"{path} keeps its mask in the alpha channel; save it as grey values, 0 outside the lesion")
     with Image.open(image_path) as image:
         size = image.size

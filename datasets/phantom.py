@@ -37,6 +37,7 @@ __all__ = ["generate_phantom"]
 
 FIELD_OF_VIEW = 40.0
 MINIMUM_SIZE = 32
+MAXIMUM_SIZE = 4096
 
 # Parameters (a, b) of the Beta distribution of a feature's degree, 0 typically benign, 1 typically malignant,
 # for malignant = False and True. They overlap so much that a network of four convolution layers, trained on
@@ -461,15 +462,15 @@ def generate_phantom(
     Raises:
         InputError: if an argument is out of its range.
     """
-    for name, value, lowest in (
-        ("num_patients", num_patients, 1),
-        ("images_per_patient", images_per_patient, 1),
-        ("seed", seed, 0),
-        ("size", size, MINIMUM_SIZE),
-        ("num_workers", num_workers, 1),
+    for name, value, lowest, highest in (
+        ("num_patients", num_patients, 1, 10**6),
+        ("images_per_patient", images_per_patient, 1, 10**4),
+        ("seed", seed, 0, 2**32 - 1),
+        ("size", size, MINIMUM_SIZE, MAXIMUM_SIZE),
+        ("num_workers", num_workers, 1, 1024),
     ):
-        if value < lowest:
-            raise InputError(f"{name} is {value}: give {lowest} or more.")
+        if not lowest <= value <= highest:
+            raise InputError(f"{name} is {value}: give {lowest} to {highest}.")
     if not 0 <= coarseness <= 1:
         raise InputError(f"coarseness is {coarseness}: give a number from 0 (the true box) to 1.")
 

@@ -1,9 +1,9 @@
 """What every reader of `prepare.py` hands over: images with boxes, as their format tells of them."""
 
 from dataclasses import dataclass, field
-from typing import Any, Dict, List, Optional, Sequence
+from typing import Any, Dict, List, Optional, Sequence, Tuple
 
-__all__ = ["Box", "SourceImage", "iou", "listed"]
+__all__ = ["Box", "SourceImage", "iou", "listed", "stated_size"]
 
 Box = List[float]
 
@@ -21,6 +21,7 @@ class SourceImage:
         class_name: of the image, where the format has it.
         mask_boxes: of each box's mask, where there is one.
         places: of each box, as `where`, if they are others.
+        stated: (height, width) of the image that its boxes are of, where the format has them.
         fields: of its `images[]` entry, beyond those that every one has.
         roi_fields: of the `annotations[]` entry of each box.
     """
@@ -34,8 +35,18 @@ class SourceImage:
     patient: Optional[str] = None
     mask_boxes: List[Optional[Box]] = field(default_factory=list)
     places: List[str] = field(default_factory=list)
+    stated: Optional[Tuple[int, int]] = None
     fields: Dict[str, Any] = field(default_factory=dict)
     roi_fields: List[Dict[str, Any]] = field(default_factory=list)
+
+
+def stated_size(height: Any, width: Any) -> Optional[Tuple[int, int]]:
+    """`SourceImage.stated` from what a file says; tools that do not know a size write 0, or nothing."""
+    try:
+        size = int(height), int(width)
+    except (TypeError, ValueError, OverflowError):
+        return None
+    return size if min(size) > 0 else None
 
 
 def listed(texts: Sequence[str], most: int = 3) -> str:

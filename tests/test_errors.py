@@ -21,6 +21,17 @@ def test_input_errors_are_a_message(capsys):
     assert capsys.readouterr().err == "error: The file is empty.\n"
 
 
+def test_a_name_that_the_terminal_cannot_show_is_no_error(monkeypatch):
+    @reports_errors
+    def main(argv=None):
+        print("a\udcff\xe4.png")
+        return 0
+
+    output = io.BytesIO()
+    monkeypatch.setattr("sys.stdout", io.TextIOWrapper(output, encoding="ascii", write_through=True))
+    assert main() == 0 and output.getvalue() == b"a\\udcff\\xe4.png\n"
+
+
 def test_a_file_that_cannot_be_written_is_named_as_the_user_names_it(tmp_path, capsys):
     """Not by the temporary file that is renamed to it."""
 

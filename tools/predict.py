@@ -257,8 +257,8 @@ def _is_empty(path: str) -> bool:
 
 def _positive(text: str) -> int:
     value = int(text)
-    if value < 1:
-        raise argparse.ArgumentTypeError(f"{value} is not above 0")
+    if not 1 <= value < 2**31:
+        raise argparse.ArgumentTypeError(f"{value} is not in 1 to {2**31 - 1}")
     return value
 
 

@@ -132,7 +132,7 @@ def _holds(allowed: Allowed, value: Any) -> bool:
 def reason_against_device(device: Any) -> Any:
     """Why torch cannot use a device here, or None."""
     try:
-        torch.empty(0, device=device)
+        torch.zeros(1, device=device).item()  # the device "meta" holds tensors, and no values
     except (RuntimeError, AssertionError, TypeError, ValueError) as error:
         return f"The device {device} cannot be used: {str(error).partition(chr(10))[0]}"
     return None

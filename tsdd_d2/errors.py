@@ -1,6 +1,7 @@
 """What a user can put right, and how the command-line tools tell it."""
 
 import functools
+import io
 import logging
 import re
 import sys
@@ -64,6 +65,8 @@ def reports_errors(main: Callable[..., int]) -> Callable[..., int]:
 
     @functools.wraps(main)
     def wrapped(*args, **kwargs) -> int:
+        if isinstance(sys.stdout, io.TextIOWrapper):
+            sys.stdout.reconfigure(errors="backslashreplace")  # for names that the terminal, or any, has no characters for
         try:
             return main(*args, **kwargs)
         except (InputError, OSError) as error:

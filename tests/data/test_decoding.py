@@ -135,6 +135,16 @@ def test_damaged_pixels_are_refused(suffix, speckle, tmp_path):
         refused(path)
 
 
+def test_what_stands_in_the_alpha_channel_alone_is_refused(speckle, tmp_path):
+    """Decoders leave that channel out: the image would be black."""
+    path = tmp_path / "a.png"
+    black = np.zeros_like(speckle)
+    Image.fromarray(np.dstack([black, black, black, speckle])).save(path)
+    refused(path)
+    Image.fromarray(np.dstack([speckle, speckle, speckle, speckle])).save(path)
+    assert (read_pixels(str(path), "RGB")[:, :, 0] == speckle).all()
+
+
 @pytest.mark.parametrize("orientation", range(1, 9))
 def test_all_formats_are_turned_upright_once(orientation, speckle, tmp_path):
     exif = Image.Exif()

@@ -8,6 +8,7 @@ import numpy as np
 import pydicom
 import pytest
 import supervision
+from PIL import Image
 from pydicom.data import get_testdata_file
 
 from tsdd_d2.data.files import read_json, write_json
@@ -108,6 +109,16 @@ def test_yolo_refuses_labels_of_another_kind(line, root, table, tmp_path):
     assert "labels/p03_a.txt" in refuse("yolo", tmp_path / "out", "--root", root, *table)
 
 
+@pytest.mark.parametrize("name", ["data.yaml", "classes.txt", "images/p03_a.png"])
+def test_yolo_names_a_damaged_file(name, root, table, tmp_path):
+    (root / "labels").mkdir()
+    (root / "labels/p03_a.txt").write_text("1 0.5 0.5 0.2 0.2\n")
+    (root / "classes.txt").write_bytes(b"\xef\xbb\xbfbenign\r\nmalignant\r\n")  # as an editor may save it
+    prepare("yolo", "--root", root, *table, *FOLDS)
+    (root / name).write_bytes({"data.yaml": b"names: {0: benign, other: malignant}"}.get(name, b"benign\nb\xf6s\n"))
+    assert name in refuse("yolo", tmp_path / "out", "--root", root, *table)
+
+
 def test_yolo_names_a_label_without_image(root, table, tmp_path):
     (root / "labels").mkdir()
     (root / "labels/q.txt").write_text("0 0.5 0.5 0.2 0.2\n")
@@ -130,6 +141,23 @@ def test_voc(one_based, root, table):
             )
     prepare("voc", "--root", root, *table, *FOLDS, *["--one-based"] * one_based)
     assert_is_all(root / "annotations", root)
+
+
+def test_boxes_of_a_copy_of_another_size_are_refused(root, table, tmp_path):
+    """A size of 0 is none, as a tool writes that did not look."""
+    content = coco()
+    content["images"][2]["width"] = content["images"][2]["height"] = 0
+    write_json(tmp_path / "export.json", content)
+    prepare("coco", tmp_path / "export.json", "--root", root, *table, *FOLDS)
+    content["images"][3].update(width=80, height=60)
+    write_json(tmp_path / "export.json", content)
+    assert name_of(3) in refuse("coco", tmp_path / "out", tmp_path / "export.json", "--root", root, *table)
+    corners = "<xmin>3</xmin><ymin>2</ymin><xmax>16</xmax><ymax>10</ymax>"
+    (root / "a.xml").write_text(
+        "<annotation><filename>p03_a.png</filename><size><width>80</width><height>60</height></size>"
+        f"<object><name>malignant</name><bndbox>{corners}</bndbox></object></annotation>"
+    )
+    assert name_of(3) in refuse("voc", tmp_path / "out", "--root", root, *table)
 
 
 def test_voc_names_a_broken_file(root, table, tmp_path):
@@ -171,18 +199,26 @@ def alpha_mask(box):
     return mask
 
 
-@pytest.mark.parametrize("kind", ["alpha", "white background", "grey values", "other size"])
+@pytest.mark.parametrize("kind", ["alpha", "transparent colour", "white background", "grey values", "other size"])
 def test_a_mask_of_another_kind_is_refused_with_its_file(kind, root, table, tmp_path):
     write_masks(root)
     mask = {
         "alpha": alpha_mask((3, 2, 13, 8)),
+        "transparent colour": np.zeros((30, 40), np.uint8),
         "white background": 255 - alpha_mask((3, 2, 13, 8))[:, :, 3],
         "grey values": np.arange(1200, dtype=np.uint8).reshape(30, 40) % 7,
         "other size": np.zeros((30, 41), np.uint8),
     }[kind]
     if kind == "white background":
         mask[mask == 0] = 100
-    assert cv2.imwrite(str(root / "masks/p03_a_mask.png"), mask)
+    path = str(root / "masks/p03_a_mask.png")
+    assert cv2.imwrite(path, mask)
+    if kind == "transparent colour":
+        Image.new("P", (40, 30)).save(path)
+        with Image.open(path) as image:
+            image.paste(1, (3, 2, 16, 10))
+            image.putpalette(bytes(6))  # black and black
+            image.save(path, transparency=0)
     assert "p03_a_mask.png" in refuse("masks", tmp_path / "out", "--root", root, *table)
 
 
@@ -191,6 +227,19 @@ def test_masks_that_are_all_of_the_image_are_refused(root, table, tmp_path):
         write_image(root / f"masks/p{number:02d}_a.png", value=0, box=(0, 0, 40, 30))
         cv2.imwrite(str(root / f"masks/p{number:02d}_a.png"), np.pad(np.zeros((28, 38), np.uint8), 1, constant_values=9))
     assert "whole image" in refuse("masks", tmp_path / "out", "--root", root, *table)
+
+
+def test_masks_that_mark_nothing(root, table, tmp_path):
+    write_masks(root)
+    masks = sorted((root / "masks").iterdir())
+    for mask in masks[:2]:
+        cv2.imwrite(str(mask), np.zeros((30, 40), np.uint8))
+    printed = prepare("masks", "--root", root, *table, *FOLDS)
+    (warning,) = [x for x in printed.splitlines() if "mark no pixel" in x]
+    assert "2 masks" in warning and all(mask.name in warning for mask in masks[:2])
+    for mask in masks:
+        cv2.imwrite(str(mask), np.zeros((30, 40), np.uint8))
+    assert masks[0].name in refuse("masks", tmp_path / "out", "--root", root, *table)
 
 
 def test_dicom(tmp_path):
@@ -275,6 +324,8 @@ def csv_table(tmp_path, header="file_name,patient_id,class,x,y,w,h", box="1,2,10
         ("file_name,patient_id,class,x,y,w,h", "0,0,1,1", "pixel"),
         ("file_name,patient_id,class,x,y,w,h", "0,0,40,30", "whole image"),
         ("file_name,patient_id,class,x1,y1,x2,y2", "1,2,10,8", "x1, y1, x2, y2"),
+        ("file_name,patient_id,class,bbox_x,BBox-Y,roi width,h", "1,2,10,8", "x, y, w"),
+        ("file_name,patient_id,class,bbox_x,BBox-Y,roi width,roi 4", "1,2,10,8", "bbox_x, BBox-Y, roi width, roi 4"),
         ("file_name,patient_id,class,x,y,w,h,class", "1,2,10,8,benign", "'class'"),
         ("file_name,patient_id,class,x,y,w,h,Class", "1,2,10,8,benign", "'class'"),
         ("file_name;patient_id;class;x;y;w;h", "1,2,10,8", "';'"),

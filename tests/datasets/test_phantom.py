@@ -207,6 +207,7 @@ def test_compression_by_hand():
         ("images_per_patient", 0),
         ("seed", -1),
         ("size", 8),
+        ("size", 100_000),
         ("num_workers", 0),
         ("coarseness", 1.5),
         ("coarseness", float("nan")),

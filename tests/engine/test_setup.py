@@ -44,7 +44,7 @@ WRONG_VALUES = {
     "MODEL.CNET.LABEL_SMOOTHING": (2.0, -0.1),
     "MODEL.CNET.NORM": ("batch",),
     "MODEL.CNET.ROI_JITTER": (-1.0, 1.0),
-    "MODEL.DEVICE": ("abacus", ""),
+    "MODEL.DEVICE": ("abacus", "", "meta"),
     "MODEL.DNET.ALPHA": (-1.0, float("nan")),
     "MODEL.DNET.INPUT_STRIDE": (0, -1),
     "MODEL.FNET.HIDDEN": (0,),

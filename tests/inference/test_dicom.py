@@ -7,7 +7,13 @@ import numpy as np
 import pydicom
 import pytest
 from pydicom import examples
-from pydicom.uid import ExplicitVRLittleEndian, RLELossless, UltrasoundImageStorage, generate_uid
+from pydicom.uid import (
+    BasicTextSRStorage,
+    ExplicitVRLittleEndian,
+    RLELossless,
+    UltrasoundImageStorage,
+    generate_uid,
+)
 
 from tsdd_d2.errors import InputError
 from tsdd_d2.inference.dicom import WithoutImage
@@ -179,14 +185,19 @@ def test_damaged_files_are_named(grey, tmp_path):
     (tmp_path / "text.dcm").write_text("no DICOM")
     whole = save_dicom(tmp_path / "whole.dcm", grey).read_bytes()
     (tmp_path / "cut.dcm").write_bytes(whole[:-200])
+    (tmp_path / "cut_before_pixels.dcm").write_bytes(whole[: whole.rindex(b"\xe0\x7f\x10\x00")])
+    (tmp_path / "preamble.dcm").write_bytes(whole[:132])
     no_pixels = pydicom.dcmread(tmp_path / "whole.dcm")
+    no_pixels.PixelData = b""
+    no_pixels.save_as(tmp_path / "empty.dcm")
     del no_pixels.PixelData
+    no_pixels.SOPClassUID = BasicTextSRStorage
     no_pixels.save_as(tmp_path / "report.dcm")
-    for name in ("text", "cut", "report"):
-        with pytest.raises(InputError, match=rf"{name}\.dcm"):
+    for name in ("text", "cut", "cut_before_pixels", "preamble", "empty", "report"):
+        with pytest.raises(InputError, match=rf"{name}\.dcm") as error:
             read(tmp_path / f"{name}.dcm")
-    with pytest.raises(WithoutImage):
-        read(tmp_path / "report.dcm")
+        # which counts as no error
+        assert isinstance(error.value, WithoutImage) == (name == "report")
 
 
 def stating(path, **elements):
@@ -219,13 +230,33 @@ def test_a_cine_that_states_one_frame_is_refused(tmp_path):
 
 
 @pytest.mark.parametrize(
-    "elements", [{"PhotometricInterpretation": "YBR_FULL_422"}, {"Rows": 19}, {"Columns": 29}, {"Columns": 31}, {"Rows": 21}]
+    "elements",
+    [
+        {"PhotometricInterpretation": "YBR_FULL_422"},
+        {"PhotometricInterpretation": "MONOCHROME1"},
+        {"Rows": 19},
+        {"Columns": 29},
+        {"Columns": 31},
+        {"Rows": 21},
+    ],
 )
 def test_pixels_of_another_size_or_colour_than_stated_are_refused(grey, tmp_path, elements):
     path = save_dicom(tmp_path / "a.dcm", np.stack([grey] * 3, axis=2), photometric="RGB")
     assert len(read(path)) == 1
     with pytest.raises(InputError, match=r"a\.dcm"):
         read(stating(path, **elements))
+
+
+@pytest.mark.parametrize("name", ["ybr_color", "rgb_color"])
+def test_the_order_of_colours_is_that_of_the_compressed_pixels(name, tmp_path):
+    """Which pydicom takes from the header, and a JPEG decides for itself."""
+    path = tmp_path / "a.dcm"
+    dataset = getattr(examples, name)
+    if not dataset.file_meta.TransferSyntaxUID.is_encapsulated:
+        dataset.compress(RLELossless)
+    dataset.save_as(path)
+    expected = read(path)[0].pixels
+    assert (read(stating(path, PlanarConfiguration=1 - dataset.PlanarConfiguration))[0].pixels == expected).all()
 
 
 @pytest.mark.parametrize("region", [(0, 0, 0, 0), (5, 5, 5, 15), (9, 9, 3, 3)])

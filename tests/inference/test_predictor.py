@@ -218,6 +218,17 @@ def test_an_image_too_narrow_for_the_network(model_file, files, tmp_path):
     assert [image.file_name for image, _ in predictions] == files[:2] and len(errors) == 1
 
 
+def test_an_image_that_the_network_fails_on(model_file, files, tmp_path):
+    """Of 64x64 pixels the tiny network has a feature map of one, which has no statistics."""
+    path = str(tmp_path / "square.png")
+    cv2.imwrite(path, np.zeros((4, 4), np.uint8))
+    with pytest.raises(InputError, match=r"square\.png"):
+        Predictor(model_file)(path)
+    errors = []
+    predictions = Predictor(model_file).predict(read_images([files[0], path, files[1]]), on_error=errors.append)
+    assert [image.file_name for image, _ in predictions] == files[:2] and len(errors) == 1
+
+
 def test_a_model_without_resizing(tiny_cfg, files, tmp_path):
     """MIN_SIZE_TEST 0 switches it off in Detectron2."""
     tiny_cfg.INPUT.MIN_SIZE_TEST = 0

@@ -13,7 +13,7 @@ from PIL import Image, ImageOps, UnidentifiedImageError
 
 from ..errors import BBUIError
 
-__all__ = ["DecodedFile", "DecodedImages", "decode_image", "in_format", "read_pixels"]
+__all__ = ["DecodedFile", "DecodedImages", "decode_image", "in_format", "read_pixels", "transparencies"]
 
 # EXIF and TIFF: https://www.exiv2.org/tags.html
 ORIENTATION = 274
@@ -97,9 +97,16 @@ def _decode(content: bytes) -> DecodedFile:
         # the tag of a TIFF is gone by now, where Pillow has turned the image itself
         turned = turned or image.getexif().get(ORIENTATION, UPRIGHT) != UPRIGHT
         pixels = np.asarray(ImageOps.exif_transpose(image).convert("RGB"))
-    if pixels.size == 0:
-        raise _Refused(f"holds an image of {pixels.shape[1]}x{pixels.shape[0]} pixels")
+        if pixels.size == 0:
+            raise _Refused(f"holds an image of {pixels.shape[1]}x{pixels.shape[0]} pixels")
+        if (pixels == pixels[0, 0]).all() and len(transparencies(image)) > 1:
+            raise _Refused("has one colour, and all that it shows in its alpha channel; save it without one")
     return DecodedFile(pixels, turned)
+
+
+def transparencies(image: Image.Image) -> np.ndarray:
+    """The values of the alpha channel, or of a palette's transparency: one where an image has none."""
+    return np.unique(np.asarray(image.convert("RGBA").getchannel("A"))) if image.has_transparency_data else np.array([255])
 
 
 def reason_against(image: Image.Image) -> Optional[str]:

@@ -17,7 +17,7 @@ from .categories import CATEGORIES, CLASS_NAMES, CONTIGUOUS_IDS
 from .files import read_json
 from .image_sizes import decode_image_files
 from .patients import look_alikes
-from .roi import REFINED, ROI_SOURCES
+from .roi import MANUAL, REFINED, ROI_SOURCES
 
 __all__ = ["box_problems", "read_valid_bbui", "reason_against_round", "validate_bbui", "validate_splits"]
 
@@ -25,6 +25,8 @@ Path = Union[str, os.PathLike]
 
 # Beyond it float32 tells no two coordinates of a large image apart, in which Detectron2's evaluation has them.
 SMALLEST_SIDE = 0.01  # pixels
+# A ROI of a larger share of its image shows nothing of where the lesion is.
+LARGEST_SHARE = 0.95
 # COCO's evaluation looks at no more boxes of an image.
 MOST_ROIS = 100
 # What every reader of JSON holds exactly.
@@ -61,8 +63,8 @@ def validate_bbui(bbui: Union[Path, Mapping[str, Any]], image_root: Path, decode
             If False, only the existence of the images is checked.
 
     Returns:
-        list[str]: what may be right but deserves a look: patients with images of both classes, those that look alike and, of decoded images,
-        the same pixels under both classes, and those with an orientation tag.
+        list[str]: what may be right but deserves a look: patients with images of both classes, those that look alike, ROIs
+        of a whole image and, of decoded images, the same pixels under both classes, and those with an orientation tag.
 
     Raises:
         BBUIError: with all problems at once.
@@ -72,7 +74,12 @@ def validate_bbui(bbui: Union[Path, Mapping[str, Any]], image_root: Path, decode
     problems, images = _check_content(content, None if isinstance(bbui, Mapping) else bbui)
     file_problems, decoded = _check_image_files(images, os.fspath(image_root), decode_images)
     _raise_if_any(problems + file_problems, source, images)
-    return _patients_to_look_at(images) + _turned_images(decoded) + _same_pixels_of_both_classes(decoded)
+    return [
+        *_patients_to_look_at(images),
+        *_rois_to_look_at(content),
+        *_turned_images(decoded),
+        *_same_pixels_of_both_classes(decoded),
+    ]
 
 
 def validate_splits(splits: Mapping[str, Tuple[Path, Path]], decode_images: bool = True) -> List[str]:
@@ -91,7 +98,7 @@ def validate_splits(splits: Mapping[str, Tuple[Path, Path]], decode_images: bool
     Raises:
         BBUIError: with the problems of all splits at once, each preceded by the name of its split.
     """
-    problems, images_of_root, decoded_of_split = [], defaultdict(list), {}
+    problems, images_of_root, decoded_of_split, warnings = [], defaultdict(list), {}, []
     splits_of_patient, splits_of_file = defaultdict(list), defaultdict(list)
     for name, (json_file, image_root) in splits.items():
         try:
@@ -102,6 +109,8 @@ def validate_splits(splits: Mapping[str, Tuple[Path, Path]], decode_images: bool
         split_problems, images = _check_content(content, json_file)
         file_problems, decoded_of_split[name] = _check_image_files(images, os.fspath(image_root), decode_images)
         problems += [f"{name} ({os.fspath(json_file)}): {problem}" for problem in split_problems + file_problems]
+        if not split_problems:
+            warnings += [f"{name}: {warning}" for warning in _rois_to_look_at(content)]
         root = os.path.realpath(image_root)
         images_of_root[root] += images
         for patient in sorted({image["patient_id"] for image in images if _is_text(image.get("patient_id"))}):
@@ -125,6 +134,7 @@ def validate_splits(splits: Mapping[str, Tuple[Path, Path]], decode_images: bool
     ]
     return [
         *patients,
+        *warnings,
         *_turned_images(decoded),
         *_same_pixels_of_both_classes(decoded),
         *_same_pixels_in_two_splits(decoded_of_split),
@@ -352,18 +362,31 @@ def box_problems(key: str, box: Any, image: Optional[Mapping[str, Any]]) -> List
 
 def _implausible_rois(annotations: Sequence[Mapping[str, Any]], images: Mapping[int, Mapping[str, Any]]) -> List[str]:
     """What may be right of one ROI, and is not of all."""
-    rois = [
-        (annotation["bbox"], _image_of(annotation, images))
-        for annotation in annotations
-        if _is_box(annotation.get("bbox")) and all(_is_finite(value) for value in annotation["bbox"])
-    ]
+    # a network may begin with worse boxes
+    rois = [x for x in annotations if _is_manual(x) and not box_problems("bbox", x.get("bbox"), None)]
     if len(rois) < 2:
         return []
-    if all(max(box[2:]) <= 1 for box, _ in rois):
+    if all(max(x["bbox"][2:]) <= 1 for x in rois):
         return ["no 'bbox' is larger than a pixel: boxes are in pixels, not in fractions of the image"]
-    if all(image and list(box) == [0, 0, image.get("width"), image.get("height")] for box, image in rois):
+    if all(_is_whole_image(x, images) for x in rois):
         return ["every 'bbox' is the whole image: masks whose background is not 0, or boxes that were never drawn"]
     return []
+
+
+def _is_manual(annotation: Mapping[str, Any]) -> bool:
+    return annotation.get("roi_source", MANUAL) == MANUAL
+
+
+def _is_whole_image(annotation: Mapping[str, Any], images: Mapping[int, Mapping[str, Any]]) -> bool:
+    image, (_, _, width, height) = _image_of(annotation, images), annotation["bbox"]
+    return image is not None and not _size_problems(image) and width * height > LARGEST_SHARE * image["width"] * image["height"]
+
+
+def _rois_to_look_at(bbui: Mapping[str, Any]) -> List[str]:
+    images = {image["id"]: image for image in bbui["images"]}
+    rois = filter(_is_manual, bbui["annotations"])
+    whole = [str(images[x["image_id"]]["file_name"]) for x in rois if _is_whole_image(x, images)]
+    return [f"{len(whole)} ROIs are the whole image, or nearly so: {_listed(whole)}"] * bool(whole)
 
 
 def _segmentation_problems(segmentation: Any) -> List[str]:

@@ -57,12 +57,16 @@ def read_dicom(path: str) -> Iterator[Tuple[Optional[int], np.ndarray, Region]]:
     try:
         # Whole, though not decoded: pydicom compares stated and found pixels of a data set, not of a path.
         dataset = pydicom.dcmread(path)
-        if not any(keyword in dataset for keyword in PIXELS):
-            kind = getattr(dataset.get("SOPClassUID"), "name", "of unknown kind")
+        if not any(dataset.get(keyword) for keyword in PIXELS):
+            kind = getattr(dataset.get("SOPClassUID"), "name", None)
+            if kind is None or "Image Storage" in kind:
+                raise InputError(f"{path}: the DICOM file is cut off: it has no {'kind' if kind is None else 'pixels'}.")
             raise WithoutImage(f"{path}: a DICOM file without an image ({kind}).")
         region = ultrasound_region(dataset, path)
         stated = int(dataset.get("NumberOfFrames") or 1)
         _compare_pixels(dataset, stated, path)
+        if dataset.file_meta.TransferSyntaxUID.is_encapsulated:
+            dataset.PlanarConfiguration = 0  # as decoders give it, whatever the header states, which pydicom would believe
         for number, frame in enumerate(iter_pixels(dataset), start=1):
             yield number if stated > 1 else None, _shown(frame, dataset, path), region
     except InputError:
@@ -176,6 +180,8 @@ def _shown(frame: np.ndarray, dataset: pydicom.Dataset, path: str) -> np.ndarray
         raise InputError(f"{path}: {signed}values of {dataset.BitsStored} bits; ultrasound has unsigned ones of 8.")
     frame = frame.astype(np.uint8)  # 16 bits may be reserved for them
     if frame.ndim == 3:
+        if photometric.startswith("MONOCHROME"):
+            raise InputError(f"{path}: {photometric} is stated, and the pixels have {frame.shape[2]} values each.")
         return frame
     grey = np.clip(np.rint(apply_voi_lut(frame, dataset)), 0, 255).astype(np.uint8)
     if photometric == "MONOCHROME1":

@@ -126,7 +126,7 @@ class Predictor:
         Returns:
             one prediction for each image; a file with several frames gives one for each frame.
         Raises:
-            InputError: an input cannot be read, or is too narrow for the network.
+            InputError: an input cannot be read, or the network cannot take it.
         """
         if isinstance(inputs, (str, os.PathLike, np.ndarray)):
             inputs = [inputs]
@@ -138,12 +138,12 @@ class Predictor:
         """Yields each image with its prediction, in order; no more than a batch of images is held at a time.
 
         Args:
-            on_error: if given, it is called with the error of an image that is too narrow for the network, and the others
+            on_error: if given, it is called with the error of an image that the network cannot take, and the others
                 follow; otherwise the error is raised.
         """
         images = filter(partial(self._is_wide_enough, on_error=on_error), images)
         while batch := list(islice(images, self.batch_size)):
-            yield from zip(batch, self._predict_batch(batch))
+            yield from self._predict_batch(batch, on_error)
             del batch  # before the next one is read
 
     def _is_wide_enough(self, image: InputImage, on_error: Optional[Callable[[InputError], None]]) -> bool:
@@ -151,27 +151,32 @@ class Predictor:
         x0, y0, x1, y1 = image.region
         if not is_too_narrow(y1 - y0, x1 - x0, self.min_size, self.aug.max_size):
             return True
-        error = InputError(
-            f"{image.file_name or 'an array'}: of {x1 - x0} x {y1 - y0} pixels nothing is left where the longer side is "
-            f"reduced to the {self.aug.max_size} pixels that the network takes; cut the image."
+        reason = (
+            f"of {x1 - x0} x {y1 - y0} pixels nothing is left where the longer side is reduced to the {self.aug.max_size} "
+            "pixels that the network takes; cut the image."
         )
-        if on_error is None:
-            raise error
-        on_error(error)
+        _tell(image, reason, on_error)
         return False
 
-    def _predict_batch(self, batch: List[InputImage]) -> List[Prediction]:
+    def _predict_batch(
+        self, batch: List[InputImage], on_error: Optional[Callable[[InputError], None]]
+    ) -> List[Tuple[InputImage, Prediction]]:
         inputs = [self._preprocess(image) for image in batch]
         # Only tensors of one size share a forward pass: padding would make a prediction depend on its neighbours.
         by_size = defaultdict(list)
         for index, x in enumerate(inputs):
             by_size[x["image"].shape].append(index)
         instances: Dict[int, Instances] = {}
-        for indices in by_size.values():
-            with torch.no_grad(), self.augmentation():
-                outputs = self.model.detect([inputs[index] for index in indices], self.candidates)
+        for (_, height, width), indices in by_size.items():
+            try:
+                with torch.no_grad(), self.augmentation():
+                    outputs = self.model.detect([inputs[index] for index in indices], self.candidates)
+            except (RuntimeError, ValueError) as error:  # of a layer, on features of one pixel; of the memory
+                for index in indices:
+                    _tell(batch[index], f"the network fails on {width}x{height} pixels of it: {error}", on_error)
+                continue
             instances.update(zip(indices, (output["instances"].to("cpu") for output in outputs)))
-        return [self._prediction(image, instances[index]) for index, image in enumerate(batch)]
+        return [(image, self._prediction(image, instances[i])) for i, image in enumerate(batch) if i in instances]
 
     def _preprocess(self, image: InputImage) -> Dict:
         """The model's input for the region of an image, as the mapper makes it for the evaluation."""
@@ -200,3 +205,10 @@ class Predictor:
             predicted_class=self.class_names[int(malignancy >= self.threshold)],
             candidates=candidates,
         )
+
+
+def _tell(image: InputImage, reason: str, on_error: Optional[Callable[[InputError], None]]) -> None:
+    error = InputError(f"{image.file_name or 'an array'}: {reason}")
+    if on_error is None:
+        raise error
+    on_error(error)
