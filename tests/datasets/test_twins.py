@@ -59,6 +59,16 @@ def test_all_planted_twins_are_found_and_nothing_else(root):
     assert [x.is_contradictory for x in found] == [True] + [False] * 5
 
 
+def test_the_twin_of_a_frame_of_a_clip_is_found(tmp_path):
+    """The frames of one patient resemble each other more than the frame that another patient has, cropped."""
+    frames = [cv2.GaussianBlur(speckle(0), (0, 0), 0.5 + 0.1 * i) for i in range(5)]
+    images = [{"id": i, "file_name": f"{i}.png", "patient_id": "P", "category_id": 1} for i in range(5)]
+    images.append({"id": 5, "file_name": "5.png", "patient_id": "Q", "category_id": 1})
+    for image, pixels in zip(images, [*frames, frames[2][10:-12, 14:-4]]):
+        assert cv2.imwrite(str(tmp_path / image["file_name"]), pixels)
+    assert "Q" in {x.second["patient_id"] for x in find_twins(images, str(tmp_path))}
+
+
 def test_images_of_one_grey_are_no_twins(tmp_path):
     for i in range(3):
         cv2.imwrite(str(tmp_path / f"{i}.png"), np.full((30, 40), 50, np.uint8))
