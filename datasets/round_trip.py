@@ -91,7 +91,7 @@ def _exported_boxes(export: str, before: Dict[str, Any], original: str) -> Dict[
     classes = {image["file_name"]: class_of[image["category_id"]] for image in before["images"]}
     labels = {category.get("id"): str(category.get("name")).casefold() for category in content["categories"]}
     labels = {key: name for key, name in labels.items() if name in CLASS_NAMES}
-    names, problems, boxes_of, renamed = {}, [], {}, []
+    names, problems, boxes_of, renamed, repeated = {}, [], {}, [], []
     for image in content["images"]:
         where = f"image {image.get('id')!r} ({image.get('file_name')!r})"
         try:
@@ -118,13 +118,16 @@ def _exported_boxes(export: str, before: Dict[str, Any], original: str) -> Dict[
             if max(abs(a - b) for a, b in zip(clipped, box)) > UNMOVED:
                 problems += [f"annotation {annotation.get('id')!r} ({name}): {box} leaves the image"]
             if clipped in boxes_of[name]:
-                problems += [f"annotation {annotation.get('id')!r} ({name}): {box} is there twice"]
+                repeated.append(name)  # as pylabel writes one for each image without box
+                continue
             if labels.get(annotation.get("category_id"), classes[name]) != classes[name]:
                 renamed.append(f"{name} ({classes[name]})")
             boxes_of[name].append(clipped)
     if problems:
         raise BBUIError(f"{export} cannot be joined with {original}:", problems)
     find.tell()
+    if repeated:
+        print(f"{len(repeated)} boxes are there twice, and are taken once: {listed(repeated)}")
     if renamed:
         print(
             f"Warning: {len(renamed)} ROIs have another class in the export; that of the original stays: {listed(renamed)}"

@@ -22,7 +22,7 @@ __all__ = ["Twins", "apply", "find_twins", "report", "thumbnail"]
 
 THUMBNAIL = 48  # pixels
 COARSE = 8  # standard deviation in pixels of a thumbnail of what counts as coarse brightness
-NEIGHBOURS = 2  # that are aligned with an image
+NEIGHBOURS = 2  # that are aligned with an image, and as many of other patients or classes
 LOWEST_BEFORE = 0.35  # correlation of those
 LOWEST_AFTER = 0.9  # correlation of twins, once they are aligned
 ITERATIONS = 10  # of the alignment
@@ -67,7 +67,8 @@ def find_twins(images: Sequence[Dict[str, Any]], root: str) -> List[Twins]:
         paths = [os.path.join(root, image["file_name"]) for image in images]
         progress = tqdm(pool.map(_read_thumbnail, paths), "Looking for twins", len(paths), unit="image", disable=None)
         thumbnails = np.stack(list(progress))
-        candidates = sorted({*_nearest(thumbnails, mirrored=False), *_nearest(thumbnails, mirrored=True)})
+        kinds = [(image["patient_id"], image["category_id"]) for image in images]
+        candidates = sorted({x for mirrored in (False, True) for x in _nearest(thumbnails, kinds, mirrored)})
         correlations = pool.map(lambda x: _aligned_correlation(thumbnails, *x), candidates)
         found = [
             Twins(images[i], images[j], correlation, mirrored)
@@ -90,10 +91,12 @@ def _read_thumbnail(path: str) -> np.ndarray:
     return thumbnail(cv2.cvtColor(decode_image(path).pixels, cv2.COLOR_RGB2GRAY))
 
 
-def _nearest(thumbnails: np.ndarray, mirrored: bool) -> Iterable[tuple]:
-    """(i, j, mirrored) with i < j, where one is among the most similar to the other."""
+def _nearest(thumbnails: np.ndarray, kinds: Sequence[tuple], mirrored: bool) -> Iterable[tuple]:
+    """(i, j, mirrored) with i < j, where one is among the most similar to the other: of all, and of those of another patient or
+    class, which the frames of one clip would crowd out."""
     flat = thumbnails.reshape(len(thumbnails), -1)
     others = (thumbnails[:, :, ::-1] if mirrored else thumbnails).reshape(flat.shape)
+    kind = np.unique(np.array([repr(x) for x in kinds]), return_inverse=True)[1]
     number = min(NEIGHBOURS, len(flat) - 1)
     if number < 1:
         return
@@ -101,10 +104,12 @@ def _nearest(thumbnails: np.ndarray, mirrored: bool) -> Iterable[tuple]:
         correlations = flat[start : start + BLOCK] @ others.T
         rows = np.arange(len(correlations))
         correlations[rows, start + rows] = -1
-        best = np.argpartition(correlations, -number, axis=1)[:, -number:]
-        for i, j in zip(*np.nonzero(correlations[rows[:, None], best] >= LOWEST_BEFORE)):
-            a, b = start + int(i), int(best[i, j])
-            yield min(a, b), max(a, b), mirrored
+        for _ in range(2):
+            best = np.argpartition(correlations, -number, axis=1)[:, -number:]
+            for i, j in zip(*np.nonzero(correlations[rows[:, None], best] >= LOWEST_BEFORE)):
+                a, b = start + int(i), int(best[i, j])
+                yield min(a, b), max(a, b), mirrored
+            correlations[kind[start + rows][:, None] == kind] = -1
 
 
 def _aligned_correlation(thumbnails: np.ndarray, i: int, j: int, mirrored: bool) -> float:

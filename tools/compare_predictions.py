@@ -149,13 +149,16 @@ def describe(records: Sequence[Dict]) -> Dict[str, str]:
     }
 
 
-def compare_groups(runs: Sequence[Tested], path: str, bootstrap: Bootstrap) -> str:
-    """The images that a file lists, a name on each line, beside the others."""
+def compare_groups(runs: Sequence[Tested], path: str, same_patients: bool, bootstrap: Bootstrap) -> str:
+    """The images that a file lists, a name on each line, beside the others, perhaps of patients alone who have both."""
     with open(path, encoding="utf-8") as file:
         listed = {line.strip() for line in file} - {""}
     name = os.path.splitext(os.path.basename(path))[0]
     items, records = [], ([], [])
     for run in runs:
+        if same_patients:
+            sides = [{x["patient_id"] for x in run.records if (x["file_name"] in listed) is side} for side in (True, False)]
+            run = run._replace(records=[x for x in run.records if x["patient_id"] in set.intersection(*sides)])
         chosen = np.array([x["file_name"] in listed for x in run.records])
         cases = cases_of(run.records)
         items.append((run.fold, Sides(cases, cases, chosen, ~chosen)))
@@ -200,13 +203,16 @@ def main(argv=None) -> int:
     how = parser.add_mutually_exclusive_group(required=True)
     how.add_argument("--with", dest="others", nargs="+", metavar="RUN", help="compare with these, on the same images")
     how.add_argument("--images", metavar="FILE", help="compare the images that it lists, a name on each line, with the rest")
+    parser.add_argument(
+        "--same-patients", action="store_true", help="with --images: only patients who have images on both sides"
+    )
     parser.add_argument("--with-data", metavar="DATA", help="as --data, for the runs after --with")
     parser.add_argument("--bootstrap", type=int, default=Bootstrap().resamples, help="resamples (default: %(default)s)")
     parser.add_argument("--output", metavar="FILE.md", help="write the table here too")
     args = parser.parse_args(argv)
     runs, bootstrap = [read_run(x, args.data) for x in args.runs], Bootstrap(args.bootstrap)
     if args.images:
-        text = compare_groups(runs, args.images, bootstrap)
+        text = compare_groups(runs, args.images, args.same_patients, bootstrap)
     else:
         text = compare_models(runs, [read_run(x, args.with_data) for x in args.others], bootstrap)
     print(text)

@@ -59,6 +59,18 @@ def test_all_planted_twins_are_found_and_nothing_else(root):
     assert [x.is_contradictory for x in found] == [True] + [False] * 5
 
 
+def test_clips_of_one_scene_under_two_patients_are_found(tmp_path):
+    """The frames of one clip resemble each other more than those of the other, which is cropped."""
+    frames = [cv2.GaussianBlur(speckle(0), (0, 0), 0.5 + 0.1 * i) for i in range(5)]
+    images = [
+        {"id": i, "file_name": f"{i}.png", "patient_id": patient, "category_id": 1}
+        for i, patient in enumerate([*"PPPPP", *"QQQQQ"])
+    ]
+    for image, pixels in zip(images, [*frames, *(x[10:-12, 14:-4] for x in frames)]):
+        assert cv2.imwrite(str(tmp_path / image["file_name"]), pixels)
+    assert not all(x.is_of_one_patient for x in find_twins(images, str(tmp_path)))
+
+
 def test_images_of_one_grey_are_no_twins(tmp_path):
     for i in range(3):
         cv2.imwrite(str(tmp_path / f"{i}.png"), np.full((30, 40), 50, np.uint8))

@@ -22,7 +22,7 @@ def test_listed_images_beside_the_rest(tmp_path, capsys):
     records = [
         prediction(1, 0, 0.1, roi=found, box=found),
         prediction(2, 1, 0.9, roi=found, box=found),
-        prediction(3, 0, 0.8, roi=found, box=beside),
+        prediction(3, 0, 0.8, "patient 1", roi=found, box=beside),
         prediction(4, 0, 0.6, roi=found, box=None, score=None),
         prediction(5, 1, 0.7, roi=None),
     ]
@@ -41,6 +41,10 @@ def test_listed_images_beside_the_rest(tmp_path, capsys):
         ["0.500", "0.000", "0.125", "0.000"],
         ["+0.500", "+1.000", "+0.875", "+1.000"],
     ]
+    assert main([*options, "--same-patients"]) == 0
+    printed = capsys.readouterr().out
+    assert [row(printed, name)[0] for name in ("marked", "not marked")] == ["1", "1"]
+    assert row(printed, "difference")[4] == "–" and row(printed, "difference")[6].startswith("+0.750")  # of one class
     (tmp_path / "marked.txt").write_text("elsewhere.png\n")
     assert main(options) == 2 and "marked.txt" in capsys.readouterr().err
 
