@@ -79,6 +79,12 @@ def test_table1_says_who_sees_fewer_rois_than_in_the_paper(experiment, tmp_path)
     assert not any(x.startswith("RetinaNet") for x in results.notes)
 
 
+def test_table1_says_what_trains_longer(experiment, tmp_path):
+    for yolo, noted in ((missing("yolov7"), False), (random_entry("yolov7"), True)):
+        notes = section_of("table1", [*experiment, yolo], tmp_path).tables[0].notes
+        assert any(x.startswith("YOLOv7 has no pretrained weights") for x in notes) == noted
+
+
 def with_external(*entries):
     diagnoses = [(0, 0.1), (0, 0.2), (1, 0.9)]
     for x in entries:

@@ -101,8 +101,18 @@ def render(view: View) -> Section:
 
 def _table1(view: View) -> Section:
     section = _methods(view, "table1")
+    section.tables[0].notes.extend(_notes_on_longer_training(view))
     section.tables[0].notes.extend(_notes_on_fewer_rois(view.groups))
     return section
+
+
+def _notes_on_longer_training(view: View) -> Iterator[str]:
+    """A note on what has no pretrained weights beside what has."""
+    if view.entries[0].run.profile == "cpu" and any(x.method == "yolov7" and x.folds for x in view.groups):
+        yield (
+            f"{title('yolov7')} has no pretrained weights: it starts from random initialisation, and draws as many images as "
+            "all methods do from there."
+        )
 
 
 def _notes_on_fewer_rois(groups: Sequence[Group]) -> Iterator[str]:
