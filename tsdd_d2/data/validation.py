@@ -379,7 +379,9 @@ def _is_manual(annotation: Mapping[str, Any]) -> bool:
 
 def _is_whole_image(annotation: Mapping[str, Any], images: Mapping[int, Mapping[str, Any]]) -> bool:
     image, (_, _, width, height) = _image_of(annotation, images), annotation["bbox"]
-    return image is not None and not _size_problems(image) and width * height > LARGEST_SHARE * image["width"] * image["height"]
+    return (
+        image is not None and not _size_problems(image) and width * height > LARGEST_SHARE * image["width"] * image["height"]
+    )
 
 
 def _rois_to_look_at(bbui: Mapping[str, Any]) -> List[str]:

@@ -4,7 +4,7 @@ import hashlib
 import logging
 import os
 import re
-from typing import Any, Dict, FrozenSet, Iterable, Mapping, NamedTuple, Optional
+from typing import Any, Dict, FrozenSet, Iterable, Mapping, NamedTuple, Optional, Tuple
 
 from detectron2.data import MetadataCatalog
 
@@ -13,7 +13,7 @@ from ..data.validation import read_valid_bbui
 from ..errors import InputError
 from ..refinement import ROIBank
 from .checkpoint import read_checkpoint
-from .run_folder import RECORD, WRITTEN, RunRecord
+from .run_folder import CONFIG_FILE, RECORD, WRITTEN, RunRecord, read_run_config
 
 __all__ = ["SeenPatients", "check_independence", "patient_keys", "seen_patients", "seen_patients_of_run"]
 
@@ -56,10 +56,12 @@ def _key(*parts: str) -> str:
     return hashlib.sha256("\0".join(parts).encode()).hexdigest()[:16]
 
 
-def seen_patients(weights: str) -> Optional[SeenPatients]:
+def seen_patients(weights: str, later: Tuple[str, ...] = ()) -> Optional[SeenPatients]:
     """
     The patients that weights were trained on, from the model file itself, or from the run that a checkpoint lies in.
 
+    Args:
+        later: see :func:`seen_patients_of_run`.
     Returns:
         None if there is no record: it is unknown.
     Raises:
@@ -67,7 +69,7 @@ def seen_patients(weights: str) -> Optional[SeenPatients]:
     """
     run, name = os.path.split(os.path.abspath(weights))
     if WRITTEN.fullmatch(name) and os.path.isfile(os.path.join(run, RECORD)):
-        return seen_patients_of_run(run)
+        return seen_patients_of_run(run, later)
     content = read_checkpoint(weights)
     keys, training_set = content.get("patients"), content.get("training_set")
     if isinstance(keys, list) and isinstance(training_set, dict):
@@ -75,14 +77,29 @@ def seen_patients(weights: str) -> Optional[SeenPatients]:
     return None
 
 
-def seen_patients_of_run(run: str) -> Optional[SeenPatients]:
-    """See :func:`seen_patients`; round 0 of a run holds all images of its training set."""
+def seen_patients_of_run(run: str, later: Tuple[str, ...] = ()) -> Optional[SeenPatients]:
+    """See :func:`seen_patients`; round 0 of a run holds all images of its training set. What its initial weights were
+    trained on counts too, where these were a checkpoint.
+
+    Args:
+        later: the runs that went on from this one.
+    """
+    if os.path.realpath(run) in later:
+        return SeenPatients("", frozenset())  # they are counted already
     try:
         images = ROIBank(os.path.join(run, "rois")).read(0)["images"]
     except FileNotFoundError:
         return None
     dataset = RunRecord.read(run).dataset
-    return SeenPatients(dataset, frozenset().union(*patient_keys(dataset, images).values()))
+    keys = frozenset().union(*patient_keys(dataset, images).values())
+    weights = read_run_config(run).MODEL.WEIGHTS if os.path.isfile(os.path.join(run, CONFIG_FILE)) else ""
+    later = (*later, os.path.realpath(run))
+    before: Optional[SeenPatients] = SeenPatients("", frozenset())
+    if os.path.isdir(weights):
+        before = seen_patients_of_run(weights, later)
+    elif weights.endswith(".pth"):
+        before = seen_patients(weights, later) if os.path.isfile(weights) else None
+    return before and SeenPatients(dataset, keys | before.keys)
 
 
 def check_independence(weights: str, datasets: Iterable[str]) -> None:

@@ -38,6 +38,7 @@ from ..refinement import SELECTION_RULE_REGISTRY, build_selection_rule
 from .checkpoint import load_trained_weights, require_resumable
 from .run_folder import (
     CONFIG_FILE,
+    FINAL_WEIGHTS,
     TAG,
     check_first_run,
     describe_difference,
@@ -404,8 +405,8 @@ def _files_of(name: str) -> Tuple[str, str]:
 
 def check_network(cfg, training: bool = True, resume: bool = False) -> None:
     """Raises InputError if the network cannot be built or tested as configured, or its weights are missing or do not fit
-    it or, in stage 2, the data: the initial ones, or those that are evaluated; or if the latter were trained on patients of
-    the test sets.
+    it or, in stage 2, the data: the initial ones, or those that are evaluated; or if they were trained on patients of the
+    test sets.
 
     A run that goes on from a checkpoint of its own needs no initial weights.
     """
@@ -425,6 +426,9 @@ def check_network(cfg, training: bool = True, resume: bool = False) -> None:
     else:
         _check_frozen_layers(cfg, model)
     trainer_of(cfg).initialise(cfg, model)
+    weights = os.path.join(cfg.MODEL.WEIGHTS, FINAL_WEIGHTS) if os.path.isdir(cfg.MODEL.WEIGHTS) else cfg.MODEL.WEIGHTS
+    if os.path.isfile(weights):
+        check_independence(weights, cfg.DATASETS.TEST)
 
 
 def check_smallest_images(cfg, training: bool = True) -> None:
