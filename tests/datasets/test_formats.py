@@ -375,6 +375,7 @@ def as_label_studio(content):
 
 
 def as_label_studio_uploaded(content):
+    """The names by its source; no server was asked."""
     exported = as_label_studio(content)
     for image, before in zip(exported["images"], content["images"]):
         name = before["file_name"].rsplit("/")[-1].replace(" ", "_").replace("(", "").replace(")", "")
