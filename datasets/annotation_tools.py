@@ -6,6 +6,7 @@ import re
 import tempfile
 from collections import defaultdict
 from typing import Any, Dict, List, Optional, Sequence, Tuple
+from urllib.parse import unquote
 
 import yaml
 from mask_folders import list_images, stem
@@ -21,8 +22,15 @@ from tsdd_d2.errors import BBUIError, InputError
 __all__ = ["FileFinder", "read_coco", "read_coco_file", "read_voc", "read_yolo"]
 
 IMAGE_KEYS = ("true_bbox", "roi_veto", "normal")
-# Label Studio puts eight hexadecimal digits before the name of a file that is imported.
-_IMPORTED = re.compile(r"[0-9a-f]{8}-(.+)")
+# Label Studio puts eight hexadecimal digits before the name of a file that is uploaded, in which it keeps letters, digits and
+# "_-." alone; of a file in its local storage it gives an address, such as /data/local-files/?d=mine/a%20b.png.
+_UPLOADED = re.compile(r"[0-9a-f]{8}-(.+)")
+_ADDRESS = re.compile(r"https?://[^/]+/|.*[?&]d=")
+
+
+def _as_uploaded(name: str) -> str:
+    return re.sub(r"[^-\w.]", "", name.strip().replace(" ", "_"))
+
 
 Read = Tuple[List[SourceImage], List[str]]
 
@@ -58,25 +66,36 @@ class FileFinder:
                 for path in list_images(folder)
             ]
         self.names = list(names)
-        self.by_name_alone: List[str] = []
         self._names = set(self.names)
-        self._by_base: Dict[str, List[str]] = defaultdict(list)
+        self.by_name_alone: List[str] = []
+        self._by_tail: Dict[str, List[str]] = defaultdict(list)
+        self._as_uploaded: Dict[str, List[str]] = defaultdict(list)
         for name in self.names:
-            self._by_base[name.rsplit("/", 1)[-1]].append(name)
+            parts = name.split("/")
+            for i in range(len(parts)):
+                self._by_tail["/".join(parts[i:])].append(name)
+            self._as_uploaded[_as_uploaded(parts[-1])].append(name)
 
     def __call__(self, name: str) -> str:
         """
-        The file that `name` means: itself, or the only one of this name in any folder.
+        The file that `name` means: itself, or the only one that ends as it does, with as many folders as there are.
 
         Raises:
             ValueError: there is none, or several.
         """
-        name = os.path.normpath(name.replace("\\", "/"))
-        if name in self._names:
-            return name
-        base = name.rsplit("/", 1)[-1]
-        imported = _IMPORTED.fullmatch(base)
-        found = self._by_base.get(base) or imported and self._by_base.get(imported[1]) or []
+        paths = [os.path.normpath(x.replace("\\", "/")).lstrip("/") for x in (name, unquote(_ADDRESS.sub("", name)))]
+        for path in paths:
+            if path in self._names:
+                return path
+        for path in reversed(paths):
+            parts = path.split("/")
+            tail = next((x for i in range(len(parts)) if (x := "/".join(parts[i:])) in self._by_tail), "")
+            if "/" in tail and tail in self._names:
+                return tail
+            uploaded = _UPLOADED.fullmatch(parts[-1])
+            found = self._by_tail.get(tail) or uploaded and self._as_uploaded.get(_as_uploaded(uploaded[1])) or []
+            if found:
+                break
         if len(found) != 1:
             raise ValueError(f"{len(found)} files are called so: {listed(found)}" if found else "there is no such image")
         self.by_name_alone.append(name)
@@ -85,7 +104,7 @@ class FileFinder:
     def tell(self) -> None:
         if self.by_name_alone:
             number = len(self.by_name_alone)
-            print(f"{number} images were found by their name alone, in another folder: {listed(self.by_name_alone)}")
+            print(f"{number} images were found by the end of their names: {listed(self.by_name_alone)}")
 
 
 # --------------------------------------------------------------------------------------------- COCO

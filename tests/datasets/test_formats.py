@@ -2,12 +2,14 @@
 
 import json
 import shutil
+from urllib.parse import quote
 
 import cv2
 import numpy as np
 import pydicom
 import pytest
 import supervision
+from annotation_tools import FileFinder
 from PIL import Image
 from pydicom.data import get_testdata_file
 
@@ -73,7 +75,7 @@ def test_coco(root, table, tmp_path):
     ids = [annotation["id"] for fold in read_fold(root / "annotations").values() for annotation in fold["annotations"]]
     assert min(ids) == 1
     for line in (
-        "1 images were found by their name alone",
+        "1 images were found by the end of their names",
         "Class: 12 images from the table",
         "1 images have no box",
     ):
@@ -393,6 +395,80 @@ def test_the_way_through_a_tool_and_back(root, table, tmp_path):
     assert not any("roi_source" in x or "patient_id" in x for x in exported["annotations"] + exported["images"])
     prepare("coco", tmp_path / "export.json", "--like", tmp_path / "round_02.json")
     assert read_json(tmp_path / "export_restored.json") == before
+
+
+def without_our_fields(entries, **fields):
+    return [
+        {key: x[key] for key in ("id", "file_name", "image_id", "bbox", "width", "height") if key in x} | fields
+        for x in entries
+    ]
+
+
+def as_globox(content):
+    """Annotations from 0 on."""
+    annotations = without_our_fields(content["annotations"], ignore=0, segmentation=[], iscrowd=0)
+    annotations = [
+        {**x, "id": i, "category_id": y["category_id"]} for i, (x, y) in enumerate(zip(annotations, content["annotations"]))
+    ]
+    return {"images": without_our_fields(content["images"]), "annotations": annotations, "categories": content["categories"]}
+
+
+def as_label_studio(content):
+    """Addresses of the local storage, images and classes from 0 on, boxes through percent."""
+    exported, numbers = as_globox(content), {x["id"]: i for i, x in enumerate(content["images"])}
+    for image in exported["images"]:
+        image.update(id=numbers[image["id"]], file_name=f"/data/local-files/?d=mine/{quote(image['file_name'])}")
+    for annotation in exported["annotations"]:
+        box = [value / side * 100 * side / 100 for value, side in zip(annotation["bbox"], (40, 30, 40, 30))]
+        annotation.update(image_id=numbers[annotation["image_id"]], category_id=annotation["category_id"] - 1, bbox=box)
+    exported["categories"] = [{"id": 0, "name": "benign"}, {"id": 1, "name": "malignant"}]
+    return exported
+
+
+def as_label_studio_uploaded(content):
+    """The names by its source; no server was asked."""
+    exported = as_label_studio(content)
+    for image, before in zip(exported["images"], content["images"]):
+        name = before["file_name"].rsplit("/")[-1].replace(" ", "_").replace("(", "").replace(")", "")
+        image["file_name"] = f"images/1a2b3c4d-{name}"
+    return exported
+
+
+def as_pylabel(content):
+    """An image without box repeats the annotation before it; numbers are floats, what is not known is null."""
+    exported = as_globox(content)
+    annotations = iter(exported["annotations"])
+    with_box, rows = {x["image_id"] for x in exported["annotations"]}, []
+    for image in exported["images"]:
+        rows.append(next(annotations) if image["id"] in with_box else dict(rows[-1]))
+        image.update(path=None, depth=None)
+    exported["annotations"] = [{**x, "iscrowd": 0.0, "segmentation": None, "pose": None} for x in rows]
+    exported["categories"] = exported["categories"][::-1]
+    return exported
+
+
+@pytest.mark.parametrize("tool", [as_globox, as_label_studio, as_label_studio_uploaded, as_pylabel])
+def test_files_as_other_tools_write_them_are_restored(tool, root, table, tmp_path):
+    """As globox 2.9.0, label-studio-sdk 2.1.2 and pylabel 0.1.55 wrote one."""
+    before = our_round(root, table, tmp_path)
+    del before["annotations"][-1]  # its image has no box now
+    for image in before["images"][:2]:
+        image["file_name"] = image["file_name"].replace("_a", " (ä)")
+    write_json(tmp_path / "round_02.json", before)
+    write_json(tmp_path / "export.json", tool(before))
+    printed = prepare("coco", tmp_path / "export.json", "--like", tmp_path / "round_02.json")
+    assert read_json(tmp_path / "export_restored.json") == before
+    assert f"{len(before['annotations'])} ROIs as they were" in printed
+    assert ("twice" in printed) is (tool is as_pylabel)
+
+
+def test_folders_tell_images_of_one_name_apart(tmp_path):
+    find = FileFinder("", ["p1/001.png", "p2/001.png", "x/p2/001.png"])
+    assert find("/data/local-files/?d=p1/001.png") == find("https://server/data/p1/001.png") == "p1/001.png"
+    assert find("C:\\mine\\p2\\001.png") == "p2/001.png" and not find.by_name_alone
+    for name in ("001.png", "p3/001.png"):
+        with pytest.raises(ValueError, match="3 files"):
+            find(name)
 
 
 def test_what_was_moved_added_and_deleted_is_told(root, table, tmp_path):
