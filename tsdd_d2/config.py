@@ -72,7 +72,6 @@ DETECTRON2_RANGES = {
     "MODEL.RETINANET.NMS_THRESH_TEST": within(0, 1),
     "MODEL.RETINANET.TOPK_CANDIDATES_TEST": at_least(1),
     "MODEL.RETINANET.BBOX_REG_WEIGHTS": each(above(0), 4, 4),
-    "MODEL.RETINANET.BBOX_REG_LOSS_TYPE": one_of("smooth_l1", "giou", "diou", "ciou"),
     "MODEL.RETINANET.SMOOTH_L1_LOSS_BETA": at_least(0),
     "MODEL.RETINANET.FOCAL_LOSS_GAMMA": at_least(0),
     "MODEL.RETINANET.FOCAL_LOSS_ALPHA": within(-1, 1),
