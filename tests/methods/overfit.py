@@ -3,7 +3,7 @@
 Minutes for each method, so it is no test. It needs BUS-BRA in DETECTRON2_DATASETS, and prints AP50 on the eight images. That
 was 1.000 with
 
-    yolov4 150 INPUT.MIN_SIZE_TRAIN "(160,)" INPUT.MIN_SIZE_TEST 160
+    yolov4 100 INPUT.MIN_SIZE_TRAIN "(160,)" INPUT.MIN_SIZE_TEST 160
     yolov7 500 INPUT.MIN_SIZE_TRAIN "(160,)" INPUT.MIN_SIZE_TEST 160 SOLVER.BASE_LR 0.002
 """
 
