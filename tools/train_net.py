@@ -160,6 +160,8 @@ def parse(argv):
     args = parser.parse_args(argv)
     if args.overwrite and (args.resume or args.eval_only):
         parser.error("--overwrite removes the run that --resume and --eval-only need")
+    if args.num_gpus < 0 or args.num_machines < 1 or not 0 <= args.machine_rank < args.num_machines:
+        parser.error("--num-gpus must be 0 or more, --num-machines 1 or more, and --machine-rank below it")
     if args.fold is not None and args.data is None:
         parser.error("--fold is of a --data set")
     args.fold = args.fold or 1

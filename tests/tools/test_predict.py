@@ -118,6 +118,7 @@ def test_a_report_among_dicom_files_is_left_out(predict, tmp_path, capsys):
     save_dicom(tmp_path / "study" / "IM0001", np.random.RandomState(0).randint(0, 256, (64, 72), dtype=np.uint8))
     report = pydicom.dcmread(save_dicom(tmp_path / "study" / "IM0002", np.zeros((64, 72), np.uint8)))
     del report.PixelData, report.Rows, report.Columns
+    report.SOPClassUID = pydicom.uid.BasicTextSRStorage
     report.save_as(tmp_path / "study" / "IM0002")
     assert predict(tmp_path / "study") == 0
     assert "IM0002" in capsys.readouterr().err and len(read_lines(tmp_path / "out")) == 1

@@ -7,7 +7,8 @@ import math
 import os
 import re
 import secrets
-from typing import IO, Any, Dict, Iterator, Mapping, Optional, TextIO, Union
+from collections import Counter
+from typing import IO, Any, Dict, Iterator, Mapping, Optional, Sequence, TextIO, Tuple, Union
 
 import yaml
 
@@ -40,7 +41,7 @@ def read_json(path: Union[str, os.PathLike]) -> Any:
     """
     text = _read_text(path, MOST_JSON_BYTES, "JSON")
     try:
-        content = json.loads(text)
+        content = json.loads(text, object_pairs_hook=_object)
     except (ValueError, RecursionError) as error:
         raise InputError(f"{os.fspath(path)} is not a JSON file: {_reason(error)}") from error
     if _is_deeper(content, DEEPEST):
@@ -96,6 +97,14 @@ def _read_text(path: Union[str, os.PathLike], most_bytes: int, kind: str) -> str
         raise InputError(f"{name} is not a {kind} file: its text is not UTF-8: {error}") from error
 
 
+def _object(pairs: Sequence[Tuple[str, Any]]) -> Dict[str, Any]:
+    """Raises ValueError if a key is there twice: which of them is meant?"""
+    found = dict(pairs)
+    if len(found) < len(pairs):
+        raise ValueError(f"an object has two keys {next(x for x, n in Counter(x for x, _ in pairs).items() if n > 1)!r}")
+    return found
+
+
 def _reason(error: Exception) -> str:
     if isinstance(error, RecursionError):
         return "its lists and objects are nested too deeply"
@@ -127,6 +136,10 @@ def _yaml_nodes(node: yaml.Node, known: Dict[yaml.Node, Optional[int]]) -> int:
     below = []
     if isinstance(node, yaml.MappingNode):
         below = [x for pair in node.value for x in pair]
+        keys = Counter((key.tag, key.value) for key, _ in node.value if isinstance(key, yaml.ScalarNode))
+        for (_, key), number in keys.items():
+            if number > 1:
+                raise yaml.YAMLError(f"a mapping has two keys {key!r}")
     elif isinstance(node, yaml.SequenceNode):
         below = node.value
     known[node] = 1 + sum(_yaml_nodes(x, known) for x in below)

@@ -147,7 +147,9 @@ def read_checkpoint(path: str) -> Dict:
         content = torch.load(path, map_location="cpu", weights_only=True)
     except Exception as error:  # the unpickler may raise anything on a damaged file
         reason = str(error).partition("\n")[0]
-        raise InputError(f"The checkpoint {path} cannot be read: {type(error).__name__}: {reason}") from error
+        raise InputError(
+            f"The checkpoint {path} cannot be read: it is none, or a damaged one ({type(error).__name__}: {reason})."
+        ) from error
     if isinstance(content, dict) and "model" not in content:
         content = {"model": content}
     if not isinstance(content, dict) or not are_weights(content["model"]):
