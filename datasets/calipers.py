@@ -205,6 +205,9 @@ def read_data_set(root: str) -> List[Dict[str, Any]]:
 
 def copy_data_set(root: str, target: str, found: Sequence[_Found]) -> None:
     """Writes images and annotations to `target`, with the marks painted over; images without marks are the same bytes."""
+    outside = [name for name in (x.image["file_name"] for x in found) if os.path.normpath(name).startswith(("/", ".."))]
+    if outside:
+        raise InputError(f"{root}: images that lie elsewhere are not copied: {', '.join(outside[:3])}")
     for x in tqdm(found, "Writing", unit="image", disable=None):
         source, path = os.path.join(root, x.image["file_name"]), os.path.join(target, x.image["file_name"])
         os.makedirs(os.path.dirname(path), exist_ok=True)
@@ -228,8 +231,10 @@ def main(argv=None) -> int:
     parser.add_argument("--list", metavar="FILE", help="write the names of the images with marks here, one on each line")
     parser.add_argument("--copy", metavar="FOLDER", help="write the data set here, with the marks painted over")
     args = parser.parse_args(argv)
-    if args.copy and os.path.realpath(args.copy) == os.path.realpath(args.root):
-        parser.error("--copy must be another folder than --root: no image is changed")
+    if args.copy and os.path.lexists(args.copy) and (not os.path.isdir(args.copy) or os.listdir(args.copy)):
+        parser.error(
+            f"--copy {args.copy} must be a new or empty folder: no image is changed, also none that a link leads to"
+        )
     contents = read_data_set(args.root)
     boxes: Dict[int, List[List[float]]] = {}
     for annotation in (x for content in contents for x in content["annotations"]):

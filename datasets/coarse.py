@@ -18,7 +18,7 @@ from prepare import seed_option
 from tabulate import tabulate
 
 from tsdd_d2.data import BBUIError, dataset_folder
-from tsdd_d2.data.files import write_json_files
+from tsdd_d2.data.files import read_json, write_json_files
 from tsdd_d2.data.validation import read_valid_bbui
 from tsdd_d2.errors import InputError, reports_errors
 
@@ -157,10 +157,18 @@ def prepare(data: str, name: str, severity: str, readers: str, seed: int) -> Non
         bbui = coarsen(read_valid_bbui(path), SEVERITIES[severity], READERS[readers], seed)
         made = {"severity": severity, "readers": readers, "seed": seed, "of": data}
         coarse[path.name] = {**bbui, "info": {**bbui.get("info", {}), "coarse_boxes": made}}
+        _require_own(os.path.join(target, "annotations", path.name))
     _link_images(coarse.values(), source, target)
     write_json_files({os.path.join(target, "annotations", file): bbui for file, bbui in coarse.items()})
     print(distribution({iou_id: iou for bbui in coarse.values() for iou_id, iou in overlaps(bbui).items()}.values()))
     print(f"Written to {target}: {len(coarse)} files, {severity} severity, readers {readers}, seed {seed}.")
+
+
+def _require_own(path: str) -> None:
+    """Raises InputError if an annotation file is there that this script did not make."""
+    content = read_json(path) if os.path.lexists(path) else {"info": {"coarse_boxes": {}}}
+    if not (isinstance(content, dict) and isinstance(content.get("info"), dict) and "coarse_boxes" in content["info"]):
+        raise InputError(f"{path} is that of another data set: give another --name.")
 
 
 def _link_images(contents: Sequence[Mapping[str, Any]], source: str, target: str) -> None:

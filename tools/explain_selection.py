@@ -66,6 +66,8 @@ def main(argv=None) -> int:
     )
     parser.add_argument("--output", metavar="FILE", help="write the figures to a JSON file")
     args = parser.parse_args(argv)
+    if args.candidates < 1 or not all(0 <= x <= 1 for x in args.nms or []):
+        parser.error("--candidates must be 1 or more, and --nms in [0, 1]")
     cfg, model = load_model_of_run(args.run, "model_final")
     if not supports(cfg.MODEL.META_ARCHITECTURE, ScoresCandidates):
         raise InputError(f"{args.run} is a run of {cfg.MODEL.META_ARCHITECTURE}, not of the first stage.")

@@ -95,7 +95,15 @@ def test_a_folder_that_is_not_prepared_and_a_copy_onto_itself_are_refused(tmp_pa
     assert calipers.main(["--root", str(tmp_path)]) == 2
     assert str(tmp_path) in capsys.readouterr().err
     make_tiny_dataset(tmp_path / "tiny")
+    (tmp_path / "linked").mkdir()
+    (tmp_path / "linked" / "images").symlink_to(tmp_path / "tiny" / "images")  # as datasets/coarse.py makes it
+    for copy in ("tiny", "linked"):
+        with pytest.raises(SystemExit):
+            calipers.main(["--root", str(tmp_path / "tiny"), "--copy", str(tmp_path / copy)])
+    content = read_json(tmp_path / "tiny" / "annotations" / "fold1_val.json")
+    content["images"][0]["file_name"] = str(tmp_path / "tiny" / content["images"][0]["file_name"])
+    write_json(tmp_path / "tiny" / "annotations" / "fold1_val.json", content)
+    assert calipers.main(["--root", str(tmp_path / "tiny"), "--copy", str(tmp_path / "new")]) == 2
+    assert content["images"][0]["file_name"] in capsys.readouterr().err and not (tmp_path / "new").exists()
     write_json(tmp_path / "tiny" / "annotations" / "fold1_val.json", {})
-    with pytest.raises(SystemExit):
-        calipers.main(["--root", str(tmp_path / "tiny"), "--copy", str(tmp_path / "tiny")])
     assert calipers.main(["--root", str(tmp_path / "tiny")]) == 2

@@ -130,6 +130,12 @@ def test_what_stands_in_the_way_is_named_and_nothing_is_written(exact, capsys):
     assert coarse.main(["--data", "missing"]) == 2
     assert "missing" in capsys.readouterr().err
     assert coarse.main(["--data", "exact", "--name", "exact"]) == 2
+    (exact / "prepared" / "annotations").mkdir(parents=True)  # with images of other names
+    foreign = exact / "prepared" / "annotations" / "fold1_train.json"
+    write_json(foreign, tiny_bbui(range(2)))
+    assert coarse.main(["--data", "exact", "--name", "prepared"]) == 2
+    assert str(foreign) in capsys.readouterr().err and len(read_json(foreign)["images"]) == 4
+    assert not (exact / "prepared" / "images").exists()
     (exact / "other" / "images").mkdir(parents=True)
     assert coarse.main(["--data", "exact", "--name", "other"]) == 2
     assert str(exact / "other" / "images") in capsys.readouterr().err

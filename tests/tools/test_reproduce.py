@@ -120,6 +120,13 @@ def test_executor_options_are_text_unless_they_are_plainly_something_else():
     ]  # fmt: skip
 
 
+@pytest.mark.parametrize("option", ["--jobs 0", "--cpus 0", "--retries -1", "--overrides SEED", "--executor-options x"])
+def test_options_that_cannot_be(reproduce, capsys, option):
+    with pytest.raises(SystemExit):
+        reproduce("table1", *option.split())
+    assert option.split()[0] in capsys.readouterr().err
+
+
 def test_other_data_only_where_they_are_shown(reproduce, capsys):
     with pytest.raises(SystemExit):
         reproduce("fig9", "--test-data", "other_fold1_test")

@@ -175,6 +175,13 @@ def test_selection_of_a_run_without_its_last_weights(spoil, message, finished_ru
     assert message in capsys.readouterr().err
 
 
+@pytest.mark.parametrize("option", [["--candidates", "0"], ["--nms", "nan"], ["--nms", "0.5", "2"]])
+def test_selection_is_not_explained_by_numbers_that_cannot_be(option, tmp_path, capsys):
+    with pytest.raises(SystemExit):
+        main_of("explain_selection")(["--run", str(tmp_path), *option])
+    assert option[0] in capsys.readouterr().err
+
+
 @pytest.mark.parametrize("tool", ["draw_rois", "review_rois", "explain_selection"])
 def test_no_run_to_look_at(tool, tmp_path, capsys):
     assert main_of(tool)(["--run", str(tmp_path)]) == 2
