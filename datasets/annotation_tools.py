@@ -139,6 +139,7 @@ def read_coco(path: str, root: str) -> Read:
             where,
             class_name=None if category is None else names.get(category, str(category)),
             patient=None if entry.get("patient_id") is None else str(entry["patient_id"]),
+            size=_size(entry.get("width"), entry.get("height")),
             fields={key: entry[key] for key in IMAGE_KEYS if key in entry},
         )
     sizes = {entry.get("id"): (entry.get("height"), entry.get("width")) for entry in content["images"]}
@@ -183,6 +184,15 @@ def read_coco_file(path: str) -> Dict[str, Any]:
         if any(isinstance(entry.get(name), (list, dict)) for entry in entries for name in ("id", "image_id", "category_id")):
             raise InputError(f"{path} is no COCO file: an id in {key!r} is a list or an object.")
     return content
+
+
+def _size(width: Any, height: Any) -> Optional[Tuple[int, int]]:
+    """As a format tells it; None for what is no size, such as the zeros of a tool that does not know it."""
+    try:
+        size = int(float(width)), int(float(height))
+    except (TypeError, ValueError, OverflowError):
+        return None
+    return size if min(size) > 0 else None
 
 
 def _mask_box(segmentation: Any, size: Tuple[Any, Any]) -> Tuple[Optional[Box], List[str]]:
@@ -324,16 +334,16 @@ def read_voc(root: str, one_based: bool) -> Read:
     for path in files:
         where = os.path.relpath(path, root)
         try:
-            file_name, boxes, labels = _read_voc_file(path, find, one_based)
+            image = _read_voc_file(path, where, find, one_based)
         except InputError:
             raise
         except Exception as error:  # of the file or its reader
             problems.append(f"{where}: {error}")
             continue
-        if file_name in images:
-            problems.append(f"{where}: {file_name} is that of {images[file_name].where} too")
+        if image.file_name in images:
+            problems.append(f"{where}: {image.file_name} is that of {images[image.file_name].where} too")
             continue
-        images[file_name] = SourceImage(file_name, where, boxes=boxes, labels=labels)
+        images[image.file_name] = image
     find.tell()
     folders = {os.path.dirname(name) for name in images}
     for name in find.names:
@@ -342,7 +352,7 @@ def read_voc(root: str, one_based: bool) -> Read:
     return list(images.values()), problems
 
 
-def _read_voc_file(path: str, find: FileFinder, one_based: bool) -> Tuple[str, List[Box], List[str]]:
+def _read_voc_file(path: str, where: str, find: FileFinder, one_based: bool) -> SourceImage:
     tree = _needed("defusedxml.ElementTree").parse(path).getroot()
     name = tree.findtext("filename")
     if tree.tag != "annotation" or not name:
@@ -354,7 +364,8 @@ def _read_voc_file(path: str, find: FileFinder, one_based: bool) -> Tuple[str, L
         if len(same) != 1:
             raise
         (file_name,) = same
-    boxes, labels = [], []
+    size = _size(tree.findtext("size/width"), tree.findtext("size/height"))
+    image = SourceImage(file_name, where, size=size)
     for item in tree.iter("object"):
         corners = [item.findtext(f"bndbox/{key}") for key in ("xmin", "ymin", "xmax", "ymax")]
         if None in corners:
@@ -362,6 +373,6 @@ def _read_voc_file(path: str, find: FileFinder, one_based: bool) -> Tuple[str, L
         x0, y0, x1, y1 = map(float, corners)
         if one_based:
             x0, y0 = x0 - 1, y0 - 1
-        boxes.append([x0, y0, x1 - x0, y1 - y0])
-        labels.append((item.findtext("name") or "").strip())
-    return file_name, boxes, labels
+        image.boxes.append([x0, y0, x1 - x0, y1 - y0])
+        image.labels.append((item.findtext("name") or "").strip())
+    return image

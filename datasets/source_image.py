@@ -1,7 +1,7 @@
 """What every reader of `prepare.py` hands over: images with boxes, as their format tells of them."""
 
 from dataclasses import dataclass, field
-from typing import Any, Dict, List, Optional, Sequence
+from typing import Any, Dict, List, Optional, Sequence, Tuple
 
 __all__ = ["Box", "SourceImage", "iou", "listed"]
 
@@ -21,6 +21,7 @@ class SourceImage:
         class_name: of the image, where the format has it.
         mask_boxes: of each box's mask, where there is one.
         places: of each box, as `where`, if they are others.
+        size: (width, height) that the format tells, if it does; the boxes are those of an image of this size.
         fields: of its `images[]` entry, beyond those that every one has.
         roi_fields: of the `annotations[]` entry of each box.
     """
@@ -34,6 +35,7 @@ class SourceImage:
     patient: Optional[str] = None
     mask_boxes: List[Optional[Box]] = field(default_factory=list)
     places: List[str] = field(default_factory=list)
+    size: Optional[Tuple[int, int]] = None
     fields: Dict[str, Any] = field(default_factory=dict)
     roi_fields: List[Dict[str, Any]] = field(default_factory=list)
 
