@@ -360,7 +360,8 @@ def _read_voc_file(path: str, where: str, find: FileFinder, one_based: bool) -> 
         if len(same) != 1:
             raise
         (file_name,) = same
-    boxes, labels = [], []
+    stated = stated_size(tree.findtext("size/height"), tree.findtext("size/width"))
+    image = SourceImage(file_name, where, stated=stated)
     for item in tree.iter("object"):
         corners = [item.findtext(f"bndbox/{key}") for key in ("xmin", "ymin", "xmax", "ymax")]
         if None in corners:
@@ -368,7 +369,6 @@ def _read_voc_file(path: str, where: str, find: FileFinder, one_based: bool) -> 
         x0, y0, x1, y1 = map(float, corners)
         if one_based:
             x0, y0 = x0 - 1, y0 - 1
-        boxes.append([x0, y0, x1 - x0, y1 - y0])
-        labels.append((item.findtext("name") or "").strip())
-    stated = stated_size(tree.findtext("size/height"), tree.findtext("size/width"))
-    return SourceImage(file_name, where, boxes=boxes, labels=labels, stated=stated)
+        image.boxes.append([x0, y0, x1 - x0, y1 - y0])
+        image.labels.append((item.findtext("name") or "").strip())
+    return image

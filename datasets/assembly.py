@@ -23,6 +23,7 @@ __all__ = ["Choices", "ClassNames", "assemble"]
 # An outline and a box that were drawn for one lesion differ by less; another lesion by more.
 LOWEST_IOU_WITH_MASK = 0.8
 IGNORED = "ignore"
+_BY_PATTERN = "their file name"
 
 
 class ClassNames:
@@ -61,7 +62,7 @@ class Choices(NamedTuple):
 
     Attributes:
         table: patients and classes by file name; they go before those of the format.
-        patient: a pattern whose first group, in the file name, is the patient.
+        patient: a pattern whose first group, in the file name, is the patient; it goes before the format, after the table.
         normalise: whether patients that look alike are one.
     """
 
@@ -77,12 +78,16 @@ class _Account:
     def __init__(self):
         self.sources: Dict[str, Counter] = defaultdict(Counter)
         self.names: Counter = Counter()
+        self.by_pattern: List[str] = []
+        self.beside_folder: List[str] = []
 
     def lines(self) -> List[str]:
         lines = [
             f"{what}: " + ", ".join(f"{count} images from {source}" for source, count in found.most_common())
             for what, found in self.sources.items()
         ]
+        if self.by_pattern:
+            lines.append(f"Patients by --patient: {listed(self.by_pattern)}")
         if self.names:
             lines.append("Names: " + ", ".join(f"{name!r} is {target} ({n})" for (name, target), n in self.names.items()))
         return lines
@@ -139,6 +144,11 @@ def assemble(
         raise BBUIError("The data cannot be used; correct these entries:", problems)
     warnings = _boxes_beside_their_masks(images) + _turned(images, decoded)
     warnings += _make_one(entries) if choices.normalise else []
+    if account.beside_folder:
+        number, told = len(account.beside_folder), listed(account.beside_folder)
+        warnings.append(f"{number} images lie in a folder that is called as the other class: {told}")
+    if len(account.sources["Patient"]) > 1:
+        warnings.append("patients come from several places; one who is named in two ways counts as two")
     for line in account.lines() + _counts_of_boxes(images):
         print(line)
     if choices.table is not None:
@@ -163,7 +173,8 @@ def _class_of(image: SourceImage, choices: Choices, account: _Account, problems:
     unknown = [name for names in found.values() for target, name in names.items() if target in (None, IGNORED)]
     if unknown:
         problems.append(
-            f"{image.where}: unknown class {unknown[0]!r}, expected benign or malignant; --class benign={unknown[0]} maps it"
+            f"{image.where}: unknown class {unknown[0]!r}, expected benign or malignant; --class benign={unknown[0]} or "
+            f"--class malignant={unknown[0]} maps it"
         )
         return None
     # a folder is a guess that everything else goes before
@@ -178,6 +189,8 @@ def _class_of(image: SourceImage, choices: Choices, account: _Account, problems:
     if len(targets) != 1:
         return None
     (target,) = targets
+    if set(found.get("their folder", {})) - {target}:
+        account.beside_folder.append(f"{image.file_name} ({target})")
     source, names = next(iter(found.items()))
     account.sources["Class"][source] += 1
     for name in names.values():
@@ -203,13 +216,12 @@ def _patient_of(image: SourceImage, choices: Choices, account: _Account, problem
     name = image.known_as or image.file_name
     row = choices.table.find(name, "patient_id") if choices.table else None
     match = choices.patient.search(name) if choices.patient else None
-    for source, patient in (
-        ("the table", row),
-        ("their own entry", image.patient),
-        ("their file name", match[1] if match and choices.patient.groups else match[0] if match else None),
-    ):
+    found = match[1] if match and choices.patient.groups else match[0] if match else None
+    for source, patient in (("the table", row), (_BY_PATTERN, found), ("their own entry", image.patient)):
         if patient and patient.strip():
             account.sources["Patient"][source] += 1
+            if source == _BY_PATTERN:
+                account.by_pattern.append(f"{patient.strip()!r} of {name}")
             return patient.strip()
     problems.append(
         f"{image.where}: {image.file_name} has no patient: give a table (--table) or a pattern (--patient '(\\d+)_'); "
@@ -236,9 +248,12 @@ def _box_problems(image: SourceImage, entry: Mapping[str, Any]) -> List[str]:
         wrong = box_problems("bbox", box, entry)
         if not wrong and min(box[2:]) < 1:
             wrong = [f"'bbox' {box} is smaller than a pixel; boxes are in pixels, not in fractions of the image"]
-        if not wrong and first.setdefault(tuple(box), where) is not where:
+        if not wrong and tuple(box) in first:
             # it would count twice in training
-            wrong = [f"its ROI is that of {first[tuple(box)]}"]
+            wrong = [
+                f"its ROI is that of {first[tuple(box)]}" if where != first[tuple(box)] else f"its ROI {box} is there twice"
+            ]
+        first.setdefault(tuple(box), where)
         problems += [f"{where}: {image.file_name}: {problem}" for problem in wrong]
     return problems
 

@@ -48,7 +48,8 @@ def read_csv(path: str, columns: Sequence[str]) -> Tuple[List[str], List[Row]]:
         with open(path, encoding="utf-8-sig", newline="") as file:
             reader = csv.reader(file)
             header = [name.strip() for name in next(reader, [])]
-            lines = [(reader.line_num, fields) for fields in reader if fields]
+            # spreadsheets write rows of nothing but commas
+            lines = [(reader.line_num, fields) for fields in reader if any(x.strip() for x in fields)]
     except (UnicodeDecodeError, csv.Error) as error:
         message = f"{path} is no CSV file in UTF-8 ({error}). Spreadsheets save it as 'CSV UTF-8 (comma delimited)'."
         raise BBUIError(message) from error
@@ -161,8 +162,8 @@ def _disagreements(rows_of: Dict[str, List[Tuple[int, Dict[str, str]]]]) -> List
 
 class Table:
     """
-    Patients and classes of images, by `file_name`: the path below the folder of the data set, or the name alone, with or
-    without its suffix, where only one row has it.
+    Patients and classes of images, by `file_name`: the path below the folder of the data set, or its end, with or without the
+    suffix of the name, where only one row has it.
     """
 
     def __init__(self, path: str):
@@ -179,7 +180,7 @@ class Table:
         _check_box_columns(path, header)
         self._rows: Dict[str, Dict[str, str]] = {}
         self._boxes: Dict[str, List[Tuple[str, Box]]] = defaultdict(list)
-        self._used = set()
+        self._used: Dict[str, str] = {}
         self._short: Dict[str, List[str]] = defaultdict(list)
         problems = []
         for row in rows:
@@ -213,19 +214,21 @@ class Table:
         "patient_id" or "class" of an image, or None if the table does not have it.
 
         Raises:
-            BBUIError: several rows may be meant.
+            BBUIError: several rows may be meant, or a row without folders means several images.
         """
         row = self._row_of(file_name)
         return self._rows[row].get(column) or None if row else None
 
     def _row_of(self, file_name: str) -> Optional[str]:
-        base = file_name.rsplit("/", 1)[-1]
-        for name in (file_name, base, os.path.splitext(base)[0]):
+        parts = file_name.split("/")
+        for name in (*("/".join(parts[i:]) for i in range(len(parts))), os.path.splitext(parts[-1])[0]):
             rows = [name] if name in self._rows else self._short.get(name, [])
             if len(rows) > 1:
                 raise BBUIError(f"{self.path}: {file_name} may be any of {listed(rows)}; give its folders too.")
             if rows:
-                self._used.add(rows[0])
+                other = self._used.setdefault(rows[0], file_name)
+                if other != file_name and rows[0] != file_name:
+                    raise BBUIError(f"{self.path}: {rows[0]} may be {other} or {file_name}; give its folders too.")
                 return rows[0]
         return None
 

@@ -81,7 +81,11 @@ def read_masks(root: str, images: Sequence[Tuple[str, Sequence[str]]], problems:
                 continue
             if cv2.connectedComponents(mask.astype(np.uint8))[0] > 2:
                 parted.append(os.path.relpath(mask_path, root))
-            image.boxes.append([float(value) for value in box])
+            box = [float(value) for value in box]
+            if box in image.boxes:
+                print(f"Warning: {mask_path} has the box of another mask of its image and is ignored.")
+                continue
+            image.boxes.append(box)
             image.labels.append("")
     if empty and not any(image.boxes for image in read):
         problems.append(f"no mask marks a pixel: {listed(empty)}")

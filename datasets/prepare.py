@@ -136,7 +136,9 @@ def build_parser() -> argparse.ArgumentParser:
                 help="CSV table with file_name and patient_id or class or both, which go before what the format tells",
             )
             command.add_argument(
-                "--patient", type=pattern_option, help="pattern in the file name whose first group is the patient"
+                "--patient",
+                type=pattern_option,
+                help="pattern in the path below the root whose first group is the patient; it goes before what the format tells",
             )
 
     command = add(

@@ -10,10 +10,12 @@ import pydicom
 import pytest
 import supervision
 from annotation_tools import FileFinder
+from csv_table import Table
 from PIL import Image
 from pydicom.data import get_testdata_file
 
 from tsdd_d2.data.files import read_json, write_json
+from tsdd_d2.errors import InputError
 
 from .test_prepare import all_images, assert_folds_are_valid, prepare, read_fold, refuse, run, write_image
 
@@ -177,7 +179,8 @@ def write_masks(root):
 
 def test_masks(root, table):
     write_masks(root)
-    prepare("masks", "--root", root, *table, *FOLDS)
+    shutil.copy(root / "masks/p03_a_mask.png", root / "masks/p03_a_mask_1.png")  # would count twice
+    assert "p03_a_mask_1.png" in prepare("masks", "--root", root, *table, *FOLDS)
     assert_is_all(root / "annotations", root)
 
 
@@ -311,6 +314,46 @@ def test_an_image_with_two_classes_and_one_without_patient_are_refused(root, tab
     assert name_of(3) in refuse("coco", tmp_path / "out", tmp_path / "export.json", "--root", root, *table)
     (tmp_path / "patients.csv").write_text((tmp_path / "patients.csv").read_text().replace("P4,", ","))
     assert name_of(4) in refuse("coco", tmp_path / "out", tmp_path / "export.json", "--root", root, *table)
+
+
+def test_boxes_of_another_size_and_boxes_that_are_there_twice_are_refused(root, table, tmp_path):
+    content = coco()
+    content["images"][3]["width"] = 80
+    content["annotations"].append({**content["annotations"][4], "id": 99})
+    content["images"][6].update(width=0, height=None)  # not known
+    write_json(tmp_path / "export.json", content)
+    message = refuse("coco", tmp_path / "out", tmp_path / "export.json", "--root", root, *table)
+    assert all(name_of(i) in message for i in (3, 4)) and name_of(6) not in message
+
+
+def test_a_pattern_goes_before_the_format_and_two_sources_of_patients_are_told(root, table, tmp_path):
+    content = coco()
+    for image in content["images"]:
+        image["patient_id"] = "another"
+    write_json(tmp_path / "export.json", content)
+    (tmp_path / "patients.csv").write_text("file_name,class\n" + "".join(f"{name_of(i)},{name}\n" for i, name, _ in IMAGES))
+    printed = prepare("coco", tmp_path / "export.json", "--root", root, *table, *FOLDS, "--patient", r"p(\d[1-9])_")
+    assert all_images(root / "annotations")[name_of(3)]["patient_id"] == "03"
+    assert f"'01' of {name_of(1)}" in printed and "several places" in printed
+
+
+def test_a_row_of_a_table_is_that_of_one_image(tmp_path):
+    path = tmp_path / "patients.csv"
+    path.write_text("file_name,patient_id\na/im.png,A\nb/im,B\nim2,C\n,\n")
+    table = Table(str(path))
+    assert [table.find(f"images/{x}", "patient_id") for x in ("a/im.png", "c/im2.png", "c/im2.png")] == ["A", "C", "C"]
+    with pytest.raises(InputError, match="im2"):
+        table.find("images/d/im2.png", "patient_id")
+    with pytest.raises(InputError, match="a/im.png, b/im"):
+        table.find("im", "patient_id")
+
+
+def test_a_folder_of_the_other_class_is_warned_of(root, tmp_path):
+    write_image(root / "benign" / "x.png")
+    path = csv_table(tmp_path)
+    path.write_text(path.read_text() + "benign/x.png,X,malignant,1,2,10,8\n")
+    (warning,) = [x for x in prepare("csv", path, "--root", root, *FOLDS).splitlines() if "other class" in x]
+    assert "benign/x.png" in warning
 
 
 def csv_table(tmp_path, header="file_name,patient_id,class,x,y,w,h", box="1,2,10,8", patient="P{}"):

@@ -162,7 +162,7 @@ def cases(entry: Entry, test_set: Optional[str] = None) -> Cases:
 def cases_of(records: Sequence[Mapping[str, Any]], threshold: float = 0.5) -> Cases:
     """The records of one test set in :class:`~tsdd_d2.experiments.run.Result`."""
     columns = [np.array([x[name] for x in records]) for name in ("image_id", "patient_id", "label", "malignancy")]
-    scores = np.array([-1.0 if x["box"] is None else x.get("score", np.nan) for x in records])
+    scores = np.array([-1.0 if x["box"] is None else x.get("score") for x in records], dtype=float)  # None is nan
     return Cases(*columns, _overlaps(records), scores, threshold)
 
 
