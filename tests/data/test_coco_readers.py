@@ -81,7 +81,7 @@ CHANGES = {
 @pytest.mark.parametrize("change", CHANGES.values(), ids=CHANGES)
 def test_perfect_predictions_are_perfect_for_detectron2(change, bbui, root):
     change(bbui)
-    assert validate_bbui(bbui, root) == []
+    validate_bbui(bbui, root)
     write_json(root / "all.json", bbui)
     assert average_precision(root / "all.json", root) == pytest.approx(100, abs=1e-6)
 
