@@ -49,6 +49,17 @@ def stated_size(height: Any, width: Any) -> Optional[Tuple[int, int]]:
     return size if min(size) > 0 else None
 
 
+def number(text: str) -> float:
+    """As a table writes it: not with the underscores of Python, which a slip of the finger makes of a dot or a minus.
+
+    Raises:
+        ValueError: it is none.
+    """
+    if "_" in text:
+        raise ValueError(f"{text!r} is no number")
+    return float(text)
+
+
 def listed(texts: Sequence[str], most: int = 3) -> str:
     return ", ".join([*texts[:most], *[f"and {len(texts) - most} more"] * (len(texts) > most)])
 

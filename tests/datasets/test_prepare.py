@@ -464,6 +464,7 @@ def test_csv_needs_no_boxes_and_takes_another_number_of_folds(clinic, tmp_path):
         ("P3,benign,1.5", ",benign,1.5", "line 8: patient_id is empty"),
         ("P3,benign,1.5,2", "P3,benign,1.5,", "line 8: x, y, w, h must be four numbers"),
         ("P3,benign,1.5", "P3,benign,left", "line 8: x, y, w, h must be four numbers"),
+        ("P3,benign,1.5", "P3,benign,1_5", "line 8: x, y, w, h must be four numbers"),
         ("P3,benign,1.5", "P3,benign,1,5", "line 8: it has more fields than the header line"),
         (
             "P3,benign,1.5,2",
