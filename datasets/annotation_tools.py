@@ -11,7 +11,7 @@ from urllib.parse import unquote
 import yaml
 from mask_folders import list_images, stem
 from pycocotools import mask as coco_mask
-from source_image import Box, SourceImage, listed, number, stated_size
+from source_image import Box, SourceImage, listed, plain_number, stated_size
 
 from tsdd_d2.data.bbui import EXTRA_ANNOTATION_KEYS
 from tsdd_d2.data.files import read_json, read_yaml
@@ -297,7 +297,7 @@ def _label_problems(path: str, number_of_names: int) -> List[str]:
         for number, line in enumerate(file, start=1):
             values = line.split()
             try:
-                index, coordinates = number(values[0]) if values else 0, [number(x) for x in values[1:]]
+                index, coordinates = plain_number(values[0]) if values else 0, [plain_number(x) for x in values[1:]]
             except ValueError:
                 problems.append(f"{path}, line {number}: it must hold numbers only, found {line.strip()!r}")
                 continue
@@ -366,7 +366,7 @@ def _read_voc_file(path: str, where: str, find: FileFinder, one_based: bool) -> 
         corners = [item.findtext(f"bndbox/{key}") for key in ("xmin", "ymin", "xmax", "ymax")]
         if None in corners:
             raise ValueError("an <object> has no <bndbox> with xmin, ymin, xmax, ymax")
-        x0, y0, x1, y1 = map(number, corners)
+        x0, y0, x1, y1 = map(plain_number, corners)
         if one_based:
             x0, y0 = x0 - 1, y0 - 1
         image.boxes.append([x0, y0, x1 - x0, y1 - y0])

@@ -6,7 +6,7 @@ import re
 from collections import Counter, defaultdict
 from typing import Dict, List, NamedTuple, Optional, Sequence, Tuple
 
-from source_image import Box, SourceImage, listed, number
+from source_image import Box, SourceImage, listed, plain_number
 
 from tsdd_d2.errors import BBUIError
 
@@ -141,7 +141,7 @@ def parse_box(values: List[str]) -> Optional[List[float]]:
     if not any(values):
         return None
     try:
-        return [number(value) for value in values]
+        return [plain_number(value) for value in values]
     except ValueError:
         raise ValueError(f"x, y, w, h must be four numbers or all empty, found {','.join(values)}") from None
 

@@ -49,7 +49,7 @@ def stated_size(height: Any, width: Any) -> Optional[Tuple[int, int]]:
     return size if min(size) > 0 else None
 
 
-def number(text: str) -> float:
+def plain_number(text: str) -> float:
     """As a table writes it: not with the underscores of Python, which a slip of the finger makes of a dot or a minus.
 
     Raises:
