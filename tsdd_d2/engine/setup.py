@@ -30,6 +30,7 @@ from ..data.roi import is_fully_annotated
 from ..data.validation import read_valid_bbui
 from ..errors import BBUIError, InputError
 from ..method import METHODS, PROFILES, method_of
+from ..modeling.cnet import CNet
 from ..modeling.contract import ScoresCandidates, SeesViews, supports
 from ..modeling.fnet import DNET_POOLING_REGISTRY
 from ..modeling.ranking import RANKING_REGISTRY
@@ -490,11 +491,15 @@ def has_frozen_layers(model: nn.Module) -> bool:
 
 
 def _check_frozen_layers(cfg, model: nn.Module) -> None:
+    """Raises InputError if layers stay frozen that no weights are loaded into."""
+    # a checkpoint in MODEL.WEIGHTS is one of both networks, an address one of D-Net's backbone alone
+    from_checkpoint = bool(cfg.MODEL.WEIGHTS) and not is_address(cfg.MODEL.WEIGHTS)
+    cnet_is_random = not cfg.MODEL.CNET.WEIGHTS and not from_checkpoint
     key = None
     if not cfg.MODEL.WEIGHTS and has_frozen_layers(model):
         key = "MODEL.WEIGHTS"
-    elif hasattr(model, "cnet") and cfg.MODEL.CNET.FREEZE_AT and not cfg.MODEL.CNET.WEIGHTS:
-        key = "MODEL.CNET.WEIGHTS" if not cfg.MODEL.WEIGHTS or is_address(cfg.MODEL.WEIGHTS) else None
+    elif cnet_is_random and cfg.MODEL.CNET.FREEZE_AT and any(isinstance(x, CNet) for x in model.modules()):
+        key = "MODEL.CNET.WEIGHTS"
     if key:
         raise InputError(f'{key} "": layers that start at random must not stay frozen. Add {THAW}, or name weights.')
 
