@@ -50,7 +50,7 @@ def test_in_8_bits(network, images):
     weights = {x.name: x for x in quantised.graph.initializer}
     widths = [onnx.TensorProto.DataType.Name(weights[x].data_type) for x in _convolution_weights(quantised)]
     # of D-Net and C-Net what sees the pixels, and on each level what predicts boxes and qualities
-    assert widths.count("FLOAT") == 2 + _number_of_predictors(network) and set(widths) == {"FLOAT", "INT8"}
+    assert widths.count("FLOAT") == 2 + _number_in_float32(network) and set(widths) == {"FLOAT", "INT8"}
     values = np.concatenate(
         [onnx.numpy_helper.to_array(x).ravel() for x in weights.values() if x.data_type == onnx.TensorProto.INT8]
     )
@@ -70,8 +70,8 @@ def _convolution_weights(network):
             yield makers[name].input[0] if name in makers else name
 
 
-def _number_of_predictors(network):
-    parts = onnx_predictor.PREDICTORS
+def _number_in_float32(network):
+    parts = onnx_predictor.IN_FLOAT32
     return sum(node.op_type == "Conv" and any(x in node.input[1] for x in parts) for node in network.graph.node)
 
 

@@ -2,6 +2,8 @@
 
 import pytest
 import torch
+from timm.layers import FrozenBatchNormAct2d
+from torch import nn
 
 from detectron2.modeling import build_backbone, build_model
 from tsdd_d2.engine.checkpoint import load_weights
@@ -9,6 +11,7 @@ from tsdd_d2.engine.setup import load_config
 from tsdd_d2.engine.trainer import Trainer
 from tsdd_d2.errors import InputError
 from tsdd_d2.modeling.backbones import TimmBackbone, create
+from tsdd_d2.modeling.frozen_norm import normalise_in_one_pass
 from tsdd_d2.modeling.weights import PACKAGES, fetch, load_part, normalisation
 
 from ..conftest import TINY_CONFIG
@@ -173,6 +176,20 @@ def test_what_is_frozen_stays_as_it_is_loaded(backbone, first):
     network(torch.rand(2, 3, 64, 64))
     changed = [k for k, v in network.state_dict().items() if not torch.equal(v, before[k])]
     assert not any(k.startswith(("network.conv_stem", "network.bn1", "network.blocks.1")) for k in changed)
+
+
+def test_frozen_normalisation_in_one_pass_is_the_same():
+    frozen = FrozenBatchNormAct2d(2, eps=0.5, act_kwargs={"inplace": False})
+    frozen.weight.copy_(torch.tensor([3.0, -1.0]))
+    frozen.bias.copy_(torch.tensor([1.0, 2.0]))
+    frozen.running_mean.copy_(torch.tensor([1.0, 0.0]))
+    frozen.running_var.copy_(torch.tensor([8.5, 3.5]))  # with epsilon 9 and 4
+    network = nn.Sequential(frozen).train()
+    features = torch.tensor([4.0, 1.0]).view(1, 2, 1, 1)
+    normalise_in_one_pass(network)
+    # 3 * (4 - 1) / 3 + 1 and -1 * (1 - 0) / 2 + 2
+    assert network(features).flatten().tolist() == pytest.approx([4.0, 1.5])
+    assert network(-10 * features)[0, 0].item() == 0  # the activation is still there: 3 * (-40 - 1) / 3 + 1 < 0
 
 
 def test_cnet_freezes_the_same_layers():

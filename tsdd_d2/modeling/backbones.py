@@ -60,10 +60,13 @@ def freeze_first(network: nn.Module, freeze_at: int) -> None:
     """
     from timm.utils.model import freeze  # see create
 
+    from .frozen_norm import normalise_in_one_pass
+
     frozen = [x["module"] for x in network.feature_info if x["reduction"] <= 2**freeze_at]
     if freeze_at and frozen:
         # not Detectron2's FrozenBatchNorm2d.convert_frozen_batchnorm: it loses the activation in timm's layers
         freeze(network, up_to(network, frozen[-1]))
+        normalise_in_one_pass(network)
 
 
 def up_to(network: nn.Module, name: str) -> List[str]:
