@@ -248,7 +248,9 @@ def add_tsdd_config(cfg: CN) -> None:
     # Crop a square about the ROI, with its longer side, so that the lesion keeps its shape; False is the paper: the ROI is
     # stretched to a square.
     key("MODEL.CNET.SQUARE_CROP", False)
-    # At inference take the mean of the features of the crop and of its mirror image; False is the paper.
+    # At inference take the mean of the features of several crops: with these factors on the context, and with MIRROR of the
+    # mirror image of each. (1.0,) and False are the paper.
+    key("MODEL.CNET.SCALES", (1.0,), each(within(0.05, 20)))
     key("MODEL.CNET.MIRROR", False)
     # Normalisation layer, by Detectron2's names: BN, FrozenBN, SyncBN, GN.
     key("MODEL.CNET.NORM", "BN", one_of("BN", "FrozenBN", "SyncBN", "GN"))

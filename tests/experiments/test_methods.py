@@ -47,13 +47,20 @@ def test_all_methods_share_images_augmentation_and_optimiser_with_the_first_stag
     for name in (*IN_ONE_STAGE, *STAC):
         cfg = configuration(name, profile)
         differing = {key for key in cfg.INPUT if cfg.INPUT[key] != first.INPUT[key]}
-        assert differing == (SIZES if profile != "paper" and name in WITH_SIZES else set()), name
+        other_size = profile != "paper" and name in WITH_SIZES or (profile, name) == ("cpu", "cnet_whole_image")
+        assert differing == (SIZES if other_size else set()), name
         assert cfg.DATASETS == first.DATASETS and cfg.SEED == first.SEED, name
         for key in ("OPTIMIZER", "BASE_LR", "WEIGHT_DECAY", "LR_SCHEDULER_NAME", "WARMUP_ITERS"):
             assert cfg.SOLVER[key] == first.SOLVER[key], (name, key)
         assert cfg.SOLVER.IMS_PER_BATCH == first.SOLVER.IMS_PER_BATCH or name in OTHER_BATCHES, name
         assert cfg.MODEL.RESNETS.DEPTH == first.MODEL.RESNETS.DEPTH, name
         assert cfg.MODEL.FPN.OUT_CHANNELS == first.MODEL.FPN.OUT_CHANNELS, name
+
+
+def test_detectors_see_as_many_pixels_as_dnet():
+    first = configuration("tsddnet_stage1", "cpu")
+    seen = first.INPUT.MIN_SIZE_TEST // first.MODEL.DNET.INPUT_STRIDE
+    assert {configuration(name, "cpu").INPUT.MIN_SIZE_TEST for name in WITH_SIZES} == {seen}
 
 
 @pytest.mark.parametrize("profile", PROFILES)

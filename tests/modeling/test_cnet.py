@@ -80,6 +80,15 @@ def test_test_time_augmentation_is_the_mean_over_the_views(cnet):
     torch.testing.assert_close(cnet.class_logits(images, [box]), plain)
 
 
+def test_a_network_of_several_scales_sees_them_without_being_asked(cnet):
+    seen = CNet(depth=18, input_size=32, context=1.0, scales=(1.0, 1.5), norm="BN", beta=0.5)
+    seen.load_state_dict(cnet.state_dict())
+    images, box = torch.rand(1, 3, 40, 40), torch.tensor([[8.0, 10.0, 20.0, 30.0]])
+    wider = torch.tensor([[5.0, 5.0, 23.0, 35.0]])  # 1.5 times about (14, 20)
+    mean = sum(cnet.eval().class_logits(images, [b]) for b in (box, wider)) / 2
+    torch.testing.assert_close(seen.eval().class_logits(images, [box]), mean, atol=1e-5, rtol=1e-5)
+
+
 def test_a_network_that_mirrors_tells_no_left_from_right(cnet):
     seen = CNet(depth=18, input_size=32, context=1.0, mirror=True, norm="BN", beta=0.5)
     seen.load_state_dict(cnet.state_dict())

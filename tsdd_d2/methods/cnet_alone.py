@@ -15,7 +15,7 @@ from ..modeling.cnet import CNet, add_diagnoses
 from ..modeling.contract import MANUAL_ROI, WHOLE_IMAGE, DiagnosisNetwork
 from ..modeling.network import output_size, rois_in_tensor
 from ..modeling.preprocessing import PreprocessesImages
-from .detectors import ITERATIONS
+from .detectors import ITERATIONS, image_sizes
 
 
 class CNetAlone(DiagnosisNetwork, PreprocessesImages, nn.Module):
@@ -130,8 +130,9 @@ register_method(
         "C-Net, whole image",
         "CNetOnImage",
         CLASSES,
-        overrides={**NO_DETECTOR, "MODEL.CNET.CONTEXT": 1.0},  # there is nothing around the image
-        profiles=STEPS,
+        # there is nothing around the image
+        overrides={**NO_DETECTOR, "MODEL.CNET.CONTEXT": 1.0, "MODEL.CNET.SCALES": (1.0,)},
+        profiles={**STEPS, "cpu": {**STEPS["cpu"], **image_sizes(240, 320)}},
     )
 )
 register_method(

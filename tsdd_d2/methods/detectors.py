@@ -22,7 +22,7 @@ def image_sizes(shorter: int, longer: int) -> Dict[str, Any]:
     return {f"INPUT.{key}": value for key, value in sizes.items()}
 
 
-# In the small profiles a detector sees 240 pixels, where D-Net sees 160 and C-Net crops from 320.
+# In the small profiles a detector sees 240 pixels, as D-Net does; from random initialisation D-Net sees 160.
 ONE_STAGE = {
     "cpu": {**ITERATIONS["cpu"], **image_sizes(240, 320)},
     "scratch": {**ITERATIONS["scratch"], **image_sizes(240, 320)},

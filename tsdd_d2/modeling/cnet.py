@@ -32,6 +32,11 @@ class View(NamedTuple):
     mirrored: bool = False
 
 
+def views_of(scales: Sequence[float], mirror: bool) -> Tuple[View, ...]:
+    """A view of each scale, and with ``mirror`` of each its mirror image."""
+    return tuple(View(scale, mirrored) for scale in scales for mirrored in (False, True)[: 1 + mirror])
+
+
 @ROI_HEADS_REGISTRY.register()
 class CNet(nn.Module):
     """ResNet on the ROI crop, softmax over benign and malignant.
@@ -50,6 +55,7 @@ class CNet(nn.Module):
         input_size: int,
         context: float,
         square_crop: bool = False,
+        scales: Sequence[float] = (1.0,),
         mirror: bool = False,
         norm_eps: float = 0.0,
         freeze_at: int = 0,
@@ -66,8 +72,7 @@ class CNet(nn.Module):
             input_size: side in pixels of the square crop.
             context: factor that enlarges the ROI about its centre before cropping; 1.0 is the paper.
             square_crop: crop with the ROI's longer side in both directions; False is the paper: the ROI is stretched.
-            mirror: at inference see each crop mirrored left to right too, as the first view of
-                :meth:`test_time_augmentation` does; False is the paper.
+            scales, mirror: what C-Net sees at inference, as in :meth:`test_time_augmentation`; one crop is the paper.
             norm_eps, freeze_at: of the network of timm, see :func:`~tsdd_d2.modeling.backbones.create` and
                 :func:`~tsdd_d2.modeling.backbones.freeze_first`.
             norm: normalisation layer of the ResNet, by Detectron2's names ("BN", "FrozenBN", "SyncBN", "GN").
@@ -76,7 +81,7 @@ class CNet(nn.Module):
             roi_jitter: in training each side of the ROI moves by up to this share of its length; 0 is the paper.
         """
         super().__init__()
-        self.views = self.own_views = (View(), View(mirrored=True)) if mirror else (View(),)
+        self.views = self.own_views = views_of(scales, mirror)
         self.input_size = input_size
         self.context = context
         self.square_crop = square_crop
@@ -111,6 +116,7 @@ class CNet(nn.Module):
             "input_size": cfg.MODEL.CNET.INPUT_SIZE,
             "context": cfg.MODEL.CNET.CONTEXT,
             "square_crop": cfg.MODEL.CNET.SQUARE_CROP,
+            "scales": cfg.MODEL.CNET.SCALES,
             "mirror": cfg.MODEL.CNET.MIRROR,
             "norm_eps": cfg.MODEL.BACKBONE.NORM_EPS,
             "freeze_at": cfg.MODEL.CNET.FREEZE_AT,
@@ -162,7 +168,7 @@ class CNet(nn.Module):
             scales: factors on the context.
             mirror: see each of these crops mirrored too.
         """
-        self.views = tuple(View(scale, mirrored) for scale in scales for mirrored in (False, True)[: 1 + mirror])
+        self.views = views_of(scales, mirror)
         try:
             yield
         finally:
