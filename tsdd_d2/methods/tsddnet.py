@@ -34,7 +34,7 @@ class Stage1Trainer(Trainer):
         self.round_mapper = round_mapper(cfg, DatasetCatalog.get(cfg.DATASETS.TRAIN[0]), self.read_pixels)
 
     def streams(self, images: List[Dict]) -> List[Stream]:
-        return super().streams([x for x in images if x["annotations"]])
+        return fa_and_pa(self.cfg, images)
 
     def method_hooks(self) -> List[hooks.HookBase]:
         return [
@@ -88,7 +88,20 @@ class Stage2Trainer(Trainer):
         return read_refined_rois(cfg)
 
     def streams(self, images: List[Dict]) -> List[Stream]:
-        return super().streams([x for x in images if x["annotations"]])
+        return fa_and_pa(self.cfg, images)
+
+
+def fa_and_pa(cfg, images: List[Dict]) -> List[Stream]:
+    """What batches are drawn from: the images with a ROI, of which ``DATASETS.FA_SHARE`` are fully annotated, or more if
+    more of them are."""
+    images = [x for x in images if x["annotations"]]
+    size = cfg.SOLVER.IMS_PER_BATCH
+    fa = [x for x in images if is_fully_annotated(x["annotations"])]
+    share = min(round(size * cfg.DATASETS.FA_SHARE), size - 1)
+    if not fa or share * len(images) <= size * len(fa):
+        return [Stream(images, size)]
+    pa = [x for x in images if not is_fully_annotated(x["annotations"])]
+    return [Stream(fa, share, name="fa"), Stream(pa, size - share, name="pa")]
 
 
 # Both leave the first stage without candidate selection: the manual ROIs stay, the others follow D-Net.
