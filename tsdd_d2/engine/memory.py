@@ -22,3 +22,10 @@ def keep_freed_memory() -> bool:
     if mallopt is None:
         return False
     return bool(mallopt(M_MMAP_THRESHOLD, LARGEST_HEAP_BLOCK) and mallopt(M_TRIM_THRESHOLD, LARGEST_FREE_TOP))
+
+
+def give_back_freed_memory() -> None:
+    """Gives back what glibc kept, before processes are forked: each would hold a copy of it once this one writes there again."""
+    malloc_trim = getattr(ctypes.CDLL(None), "malloc_trim", None)
+    if malloc_trim is not None:
+        malloc_trim(0)

@@ -28,6 +28,7 @@ from ..modeling.network import share_buffers
 from ..refinement import ROIBank
 from .checkpoint import TSDDCheckpointer, load_weights
 from .hooks import ResumableBestCheckpointer, ResumableWriter, WeightAveraging
+from .memory import give_back_freed_memory
 from .run_folder import RunRecord, initial_annotation
 
 OPTIMIZER_REGISTRY = Registry("OPTIMIZER")
@@ -223,6 +224,7 @@ class Trainer(DefaultTrainer):
         start = (max(self.iter, self.start_iter) - first_iter) * draws_per_step
         sampler = DrawSampler(start, len(draws), comm.get_rank(), world_size)
         mapper = BBUIMapper(cfg, is_train=True, read_pixels=self.read_pixels)
+        give_back_freed_memory()  # the loader forks
         self._trainer.reset_data_loader(
             lambda: build_detection_train_loader(
                 draws,
@@ -254,6 +256,7 @@ class Trainer(DefaultTrainer):
 
     @classmethod
     def build_test_loader(cls, cfg, dataset_name):
+        give_back_freed_memory()  # the loader forks
         return build_detection_test_loader(cfg, dataset_name, mapper=BBUIMapper(cfg, is_train=False))
 
     @classmethod
