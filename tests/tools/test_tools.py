@@ -196,7 +196,9 @@ def test_benchmarks_end_with_their_ratio(task):
     arguments = ["--config-file", config_file, "--repeats", 1, "--batch-size", 1, "INPUT.MIN_SIZE_TEST", side]
     result = run("benchmark.py", "--task", task, *arguments)
     assert result.returncode == 0, result.stderr
-    assert float(result.stdout.split()[-1]) > 0
+    last = float(result.stdout.split()[-1])
+    # a share of the step outside the networks, which noise makes negative, or a ratio of times
+    assert last < 1 if task == "stage2-step" else last > 0
 
 
 def test_prediction_is_timed_and_its_auc_compared(tmp_path):
