@@ -17,7 +17,7 @@ def sections_of(folder, entries, names=("table1", "fig9"), wide=False):
     sections = []
     for name in names:
         section = render(View(EXPERIMENTS[name], entries, str(folder), bootstrap=Bootstrap(20)))
-        if wide:
+        if wide and name == "fig9":
             section.figures[:] = [x._replace(wide=True) for x in section.figures]
         section.write(str(folder))
         sections.append(section)
