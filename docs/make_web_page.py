@@ -1,5 +1,5 @@
 #!/usr/bin/env python
-"""Makes docs/web_page.png: the page of the trained model with an image of the phantom, taken by Chromium.
+"""Makes docs/web_page.png: the page of the trained model with an image of docs/samples, taken by Chromium.
 
 It needs npm, Debian's chromium and chromium-driver, and selenium.
 
@@ -20,23 +20,17 @@ from tsdd_d2 import load_model
 from tsdd_d2.inference.web_page import write_web_page
 
 HERE = os.path.dirname(os.path.abspath(__file__))
-sys.path[:0] = [os.path.join(HERE, os.pardir), os.path.join(HERE, os.pardir, "datasets")]
-from phantom import generate_phantom  # noqa: E402 (a script, not a part of the package)
-
+sys.path.insert(0, os.path.join(HERE, os.pardir))
 from tests.browser import start_browser  # noqa: E402
 
 PICTURE = os.path.join(HERE, "web_page.png")
 
 
 def main() -> int:
+    image = os.path.abspath(sys.argv[1]) if len(sys.argv) > 1 else os.path.join(HERE, "samples", "bus_0009-l.png")
     with tempfile.TemporaryDirectory() as name:
         folder = pathlib.Path(name)
         write_web_page(folder / "page.html", load_model(device="cpu"))
-        if len(sys.argv) > 1:
-            image = os.path.abspath(sys.argv[1])
-        else:
-            bbui = generate_phantom(folder, num_patients=4, images_per_patient=1, num_workers=1)
-            image = str(folder / bbui["images"][0]["file_name"])
         browser = start_browser(folder)
         try:
             browser.get(f"file://{folder / 'page.html'}")

@@ -35,7 +35,7 @@ def folder(tmp_path, monkeypatch):
     """A working copy, with busbra/ as it is downloaded, a folder mine/ with mine.csv, and scans."""
     work = tmp_path / "work"
     work.mkdir()
-    for name in ("tools", "configs", "datasets"):
+    for name in ("tools", "configs", "datasets", "docs"):
         (work / name).symlink_to(os.path.join(ROOT, name))
     data = tmp_path / "data"
     make_tiny_dataset(data / "mine")

@@ -8,10 +8,12 @@ import torch
 from phantom import generate_phantom
 
 from detectron2.data import DatasetCatalog
+from detectron2.structures import Boxes, pairwise_iou
 from tsdd_d2 import Predictor, load_model
 from tsdd_d2.data import ensure_registered
 from tsdd_d2.inference.model_file import TRAINED
 
+from ..conftest import ROOT
 from ..tools.test_tools import main_of
 
 MOST_BYTES = 15e6
@@ -40,6 +42,19 @@ def test_it_predicts_where_no_model_is_named(images, capsys):
     assert main_of("predict")(["--input", *images, "--json"]) == 0
     lines = [json.loads(line) for line in capsys.readouterr().out.splitlines()]
     assert [x["malignancy"] for x in lines] == pytest.approx([x.malignancy for x in predictions], abs=1e-5)
+
+
+def test_it_finds_the_lesions_of_the_samples():
+    """The boxes are of BUS-BRA's bus_data.csv; README says what the model takes each lesion for."""
+    samples = {
+        "bus_0009-l": ((23, 41, 173, 147), "malignant"),
+        "bus_0020-l": ((89, 160, 224, 255), "benign"),
+        "bus_0050-l": ((37, 35, 202, 144), "benign"),
+    }
+    files = [os.path.join(ROOT, "docs", "samples", f"{name}.png") for name in samples]
+    for prediction, (box, category) in zip(Predictor()(files), samples.values()):
+        overlap = pairwise_iou(Boxes([box]), Boxes([prediction.box])).item()
+        assert overlap > 0.7 and prediction.predicted_class == category, prediction.file_name
 
 
 def test_it_diagnoses_images_that_it_has_not_seen():
