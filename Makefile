@@ -13,7 +13,7 @@ INSTALLED := $(VENV)/.installed
 REPRODUCE = $(BIN)/python tools/reproduce.py $(REPRODUCE_ARGS) --experiment
 
 .DEFAULT_GOAL := help
-.PHONY: help install test fuzz lint demo ablation experiments reproduce-small clean distclean
+.PHONY: help install test fuzz lint demo ablation experiments reproduce-small trained-model gpu-check clean distclean
 
 SMALL_STEPS := INPUT.MIN_SIZE_TRAIN '(192,)' INPUT.MIN_SIZE_TEST 192 INPUT.MAX_SIZE_TRAIN 256 INPUT.MAX_SIZE_TEST 256 \
     REFINEMENT.WARMUP_ITER 30 REFINEMENT.ROUNDS 2 REFINEMENT.MIN_IOU_WITH_MANUAL 0.0 SOLVER.WARMUP_ITERS 10 \

@@ -210,6 +210,8 @@ def main(argv=None) -> int:
     parser.add_argument("--bootstrap", type=int, default=Bootstrap().resamples, help="resamples (default: %(default)s)")
     parser.add_argument("--output", metavar="FILE.md", help="write the table here too")
     args = parser.parse_args(argv)
+    if args.same_patients and not args.images or args.with_data and not args.others:
+        parser.error("--same-patients is of --images, and --with-data of --with")
     runs, bootstrap = [read_run(x, args.data) for x in args.runs], Bootstrap(args.bootstrap)
     if args.images:
         text = compare_groups(runs, args.images, args.same_patients, bootstrap)

@@ -31,8 +31,8 @@ ROWS, DPI = 6, 110
 
 EPILOG = """
 Examples:
-    $ python tools/draw_rois.py --run output/p02
-    $ python tools/draw_rois.py --run output/p02 --images 40 --output figures
+    $ python tools/draw_rois.py --run output/p02/tsddnet_stage1
+    $ python tools/draw_rois.py --run output/p02/tsddnet_stage1 --images 40 --output figures
 """
 
 

@@ -39,8 +39,8 @@ from tsdd_d2.refinement.round_loader import round_loader
 
 EPILOG = """
 Examples:
-    $ python tools/explain_selection.py --run output/p02
-    $ python tools/explain_selection.py --run output/p02 --nms 0.5 0.85 --output output/p02/selection.json
+    $ python tools/explain_selection.py --run output/p02/tsddnet_stage1
+    $ python tools/explain_selection.py --run output/p02/tsddnet_stage1 --nms 0.5 0.85 --output selection.json
 """
 
 

@@ -67,7 +67,9 @@ def main(argv=None) -> int:
     parser.add_argument("--resume", action="store_true", help="go on in a folder where the same command was interrupted")
     parser.add_argument("--candidates", type=_positive, default=1, help="boxes for each image, at most (default 1)")
     parser.add_argument(
-        "--augment", action="store_true", help="test-time augmentation: the mean diagnosis of several crops of each box"
+        "--augment",
+        action="store_true",
+        help="test-time augmentation: the crops of each box are those of TEST.AUG, not MODEL.CNET.SCALES and MIRROR",
     )
     parser.add_argument("--batch-size", type=_positive, default=8, help="images in memory at a time (default 8)")
     parser.add_argument("--no-pictures", action="store_true", help="write predictions.jsonl alone")

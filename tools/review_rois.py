@@ -18,8 +18,8 @@ from tsdd_d2.review import write_review_page
 
 EPILOG = """
 Examples:
-    $ python tools/review_rois.py --run output/p02
-    $ python tools/review_rois.py --run output/p02 --output review.html
+    $ python tools/review_rois.py --run output/p02/tsddnet_stage1
+    $ python tools/review_rois.py --run output/p02/tsddnet_stage1 --output review.html
 
 Then train with what was vetoed:
     $ python tools/train_net.py --config-file configs/tsdd_stage1_cpu.yaml OUTPUT_DIR output/reviewed \\

@@ -42,7 +42,7 @@ Examples (the data set is looked up below $DETECTRON2_DATASETS; datasets/README.
 Train TSDDNet, both stages one after the other, on two CPU cores, with the ROIs of a fifth of the patients:
     $ python tools/train_net.py --data busbra --fold 1 DATASETS.P 0.2 OUTPUT_DIR output/p02
 
-Go on after an interruption:
+KEY VALUE holds for both stages; to set it for one, train them one by one as below. Go on after an interruption:
     $ python tools/train_net.py --data busbra --fold 1 --resume DATASETS.P 0.2 OUTPUT_DIR output/p02
 
 Train another method, or the first stage alone:
@@ -141,6 +141,11 @@ def _with_first_run(args, method, opts):
     first = METHODS[method].starts_from if method else None
     if first is None or cfg.MODEL.WEIGHTS or args.eval_only:
         return [cfg]
+    if args.config_file:
+        raise InputError(
+            f"--config-file {args.config_file} is of one run, and {method} goes on from one of {first}: train that first, with a "
+            "file of its own, and name it in MODEL.WEIGHTS."
+        )
     folder = os.path.join(cfg.OUTPUT_DIR, first)
     return [*_with_first_run(args, first, [*opts, "OUTPUT_DIR", folder]), load("MODEL.WEIGHTS", folder)]
 
@@ -154,7 +159,7 @@ def parse(argv):
         help="start again in an OUTPUT_DIR that holds a run; all that the run wrote is removed",
     )
     add("--method", metavar="NAME", help="what is trained (default: tsddnet, unless there is a --config-file)")
-    add("--profile", default="cpu", choices=PROFILES, help="small compute, or the paper's values (default: cpu)")
+    add("--profile", choices=PROFILES, help="small compute, or the paper's values (default: cpu)")
     add("--data", metavar="NAME", help="the data set, a folder below $DETECTRON2_DATASETS")
     add("--fold", type=int, metavar="K", help="its fold: <NAME>_fold<K>_train, _val and _test (default: 1)")
     args = parser.parse_args(argv)
@@ -164,7 +169,12 @@ def parse(argv):
         parser.error("--num-gpus must be 0 or more, --num-machines 1 or more, and --machine-rank below it")
     if args.fold is not None and args.data is None:
         parser.error("--fold is of a --data set")
-    args.fold = args.fold or 1
+    if args.config_file and args.profile:
+        parser.error("--profile chooses a file, and --config-file names one")
+    args.profile = args.profile or "cpu"
+    args.fold = 1 if args.fold is None else args.fold
+    if args.fold < 1:
+        parser.error(f"--fold is 1 or more, not {args.fold}")
     return args
 
 

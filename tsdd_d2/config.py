@@ -108,6 +108,9 @@ DETECTRON2_RANGES = {
     "SOLVER.GAMMA": above(0),
     "SOLVER.NUM_DECAYS": at_least(1),
     "SOLVER.WARMUP_ITERS": at_least(0),
+    # of what our trainers do not have
+    "SOLVER.REFERENCE_WORLD_SIZE": one_of(0),
+    "TEST.PRECISE_BN.ENABLED": one_of(False),
     "SOLVER.WARMUP_FACTOR": within(0, 1),
     "SOLVER.WARMUP_METHOD": one_of("linear", "constant"),
     "SOLVER.WEIGHT_DECAY": at_least(0),
@@ -189,8 +192,9 @@ def add_tsdd_config(cfg: CN) -> None:
 
     Keys of Detectron2 keep their meaning: the anchors, the matching thresholds, the box subnet and NMS of D-Net are
     those of ``MODEL.RETINANET`` and ``MODEL.ANCHOR_GENERATOR``; what is there for classes and scores D-Net does not use.
-    Our trainers draw the images themselves, without ``DATALOADER.SAMPLER_TRAIN`` and ``ASPECT_RATIO_GROUPING``, and
-    ``SOLVER.AMP.ENABLED`` is autocast to bfloat16, also on the CPU.
+    Our trainers draw the images themselves, without ``DATALOADER.SAMPLER_TRAIN``, ``ASPECT_RATIO_GROUPING``,
+    ``REPEAT_THRESHOLD`` and ``FILTER_EMPTY_ANNOTATIONS``; ``SOLVER.AMP.ENABLED`` is autocast to bfloat16, also on the CPU;
+    ``SOLVER.OPTIMIZER`` has no ``MOMENTUM`` and ``NESTEROV``.
     """
     RANGES.update(DETECTRON2_RANGES)
     key = functools.partial(add_key, cfg)
@@ -223,7 +227,7 @@ def add_tsdd_config(cfg: CN) -> None:
     key("DATALOADER.DECODED_IMAGES_MB", 1024, at_least(0))
 
     # ---- backbones
-    # timm's name of the network that MODEL.BACKBONE.NAME build_timm_fpn_backbone and build_retinanet_timm_fpn_backbone build.
+    # timm's name of the network that MODEL.BACKBONE.NAME build_timm_backbone, and the two with "_timm_fpn_", build.
     key("MODEL.BACKBONE.MODEL", "efficientnet_lite0", A_NAME)
     # Epsilon of batch normalisation in timm's networks, D-Net's and C-Net's; 0: timm's own. Pretrained weights bring it.
     key("MODEL.BACKBONE.NORM_EPS", 0.0, from_to_below(0, 1))
@@ -353,7 +357,7 @@ def add_tsdd_config(cfg: CN) -> None:
     key("TEST.YOUDEN_THRESHOLD", False)
     # TEST.AUG.ENABLED, as in Detectron2's own tools: the final evaluation, and --eval-only, come also with test-time
     # augmentation ("..., TTA"), where C-Net sees the ROI with these factors on its context and, with TEST.AUG.FLIP,
-    # mirrored too.
+    # mirrored too, in the place of MODEL.CNET.SCALES and MIRROR.
     key("TEST.AUG.SCALES", (0.83, 1.0, 1.2), each(within(0.05, 20)))
     # Resamples of the patient bootstrap behind the 95% intervals of the final evaluation.
     key("TEST.BOOTSTRAP", 1000, within(0, 10**6))

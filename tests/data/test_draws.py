@@ -1,4 +1,5 @@
 import numpy as np
+import pytest
 
 from tsdd_d2.data.draws import DrawSampler, ShardedBatchSampler, Stream, StreamDraws, StreamMapper, TrainingDraws, numpy_seed
 
@@ -96,3 +97,8 @@ def test_each_stream_has_its_mapper():
     mapper = StreamMapper(streams, mapper=lambda x: x["image_id"])
     assert mapper({"stream": "a", "image_id": 7}) == 7
     assert mapper({"stream": "b", "image_id": 7}) == ["weak", "strong"]
+
+
+def test_streams_have_names_of_their_own():
+    with pytest.raises(ValueError, match="''"):
+        StreamMapper([Stream(IMAGES, 1), Stream(UNLABELLED, 1)], mapper=lambda x: x)

@@ -64,6 +64,27 @@ def test_one_training_at_a_time_has_a_folder(tmp_path):
         assert os.listdir(tmp_path / "new") == []
 
 
+def test_a_loader_that_outlives_a_killed_training_is_waited_for(tmp_path):
+    reader, writer = os.pipe()
+
+    def training():
+        with lock_folder(str(tmp_path)):
+            if os.fork() == 0:
+                os.write(writer, b"1")
+                time.sleep(1)
+                os._exit(0)
+            time.sleep(60)
+
+    process = forked(training)
+    os.read(reader, 1)
+    os.kill(process, signal.SIGKILL)
+    os.waitpid(process, 0)
+    with lock_folder(str(tmp_path)):
+        pass
+    os.close(reader)
+    os.close(writer)
+
+
 @pytest.mark.parametrize(
     "error, code",
     [(InputError("a.png is missing"), 2), (RuntimeError("[pair.cc:534] Connection closed by peer [127.0.0.1]:1"), 3)],

@@ -148,6 +148,15 @@ def test_every_process_gets_as_many_images_of_a_minibatch(tiny_cfg):
         check_config(tiny_cfg, num_processes=3)
 
 
+@pytest.mark.parametrize("method, unit", [("unbiased_teacher", 2), ("stac", 2), ("soft_teacher", 5)])
+def test_every_process_gets_as_many_images_of_a_minibatch_of_each_kind(method, unit):
+    check_config(load_config(method=method, opts=["SOLVER.IMS_PER_BATCH", str(3 * unit)]), num_processes=3)
+    cfg = load_config(method=method, opts=["SOLVER.IMS_PER_BATCH", str(3 * unit + 3)])
+    with pytest.raises(InputError, match=rf"SOLVER\.IMS_PER_BATCH .*\(3\) times {unit}"):
+        check_config(cfg, num_processes=3)
+    check_config(cfg, training=False)
+
+
 @pytest.mark.parametrize(
     "key, value, check",
     [

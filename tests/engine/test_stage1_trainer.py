@@ -166,6 +166,9 @@ def test_detectron2s_evaluator_and_visualizer_take_the_output(finished_run, tmp_
         (["MODEL.WEIGHTS", "no/such/file.pth"], "no/such/file.pth"),
         (["--eval-only"], "--eval-only MODEL.WEIGHTS"),
         (["--num-gpus", "3"], "SOLVER.IMS_PER_BATCH"),
+        (["--method", "tsddnet"], "--config-file"),
+        (["--profile", "paper"], "--profile"),
+        (["--data", "tiny", "--fold", "0"], "--fold"),
     ],
 )
 def test_bad_input_exits_with_2_and_writes_nothing(tmp_path, arguments, message):

@@ -146,6 +146,24 @@ def test_a_first_stage_on_something_else_is_refused(finished_run, overrides, mes
     assert message in str(error.value) and str(finished_run) in str(error.value)
 
 
+def test_a_first_stage_without_rounds_will_do(finished_run, tmp_path):
+    run = shutil.copytree(finished_run, tmp_path / "run")
+    RunRecord.read(run)._replace(rule=None, rounds=0).write(run)
+    cfg = load_config(CONFIG, ["MODEL.WEIGHTS", str(run)])
+    ensure_registered(cfg.DATASETS.TRAIN[0])
+    check_first_run(cfg)
+    assert read_refined_rois(cfg) == ROIBank(str(run / "rois")).read(0)
+
+
+def test_evaluation_on_other_pixels_is_worth_a_warning(finished_run, tiny_environment, caplog):
+    weights = ["MODEL.WEIGHTS", str(finished_run / "model_final.pth")]
+    cfg = load_config(str(finished_run / "config.yaml"), weights)
+    check_network(cfg, training=False)
+    assert "other pixels" not in caplog.text
+    check_network(load_config(str(finished_run / "config.yaml"), [*weights, "MODEL.CNET.CONTEXT", "1.75"]), training=False)
+    assert f"MODEL.CNET.CONTEXT: {cfg.MODEL.CNET.CONTEXT} there, 1.75 now" in caplog.text
+
+
 def test_a_first_stage_that_saw_other_pixels_is_worth_a_warning(finished_run, tiny_environment, caplog):
     options = ["MODEL.WEIGHTS", str(finished_run), "MODEL.CNET.CONTEXT", "1.75"]
     cfg = load_config(CONFIG, options[:2])

@@ -149,10 +149,9 @@ def test_with_weak_labels_pseudo_boxes_have_the_class_of_the_image(method, tmp_p
 
 
 @pytest.mark.parametrize("method", TEACHERS)
-@pytest.mark.parametrize("key, value", [("SOLVER.IMS_PER_BATCH", "7"), ("TEACHER.BURN_IN", "4")])
-def test_what_leaves_nothing_to_the_teacher_is_refused(method, key, value, tmp_path, tiny_dataset):
-    with pytest.raises(InputError, match=key):
-        check_network(configuration(method, tmp_path, *BATCH, key, value))
+def test_what_leaves_nothing_to_the_teacher_is_refused(method, tmp_path, tiny_dataset):
+    with pytest.raises(InputError, match="TEACHER.BURN_IN"):
+        check_network(configuration(method, tmp_path, *BATCH, "TEACHER.BURN_IN", "4"))
     assert not list(tmp_path.glob("*.pth"))
 
 

@@ -29,3 +29,10 @@ def test_fully_annotated_images_have_their_share_of_a_batch(share, images, sizes
     assert {x.name: x.size for x in streams} == sizes
     assert sorted(y["image_id"] for x in streams for y in x.images) == [x["image_id"] for x in images]
     assert all(x.images == FA for x in streams if x.name == "fa")
+
+
+@pytest.mark.parametrize("size, sizes", [(6, [4, 2]), (12, [6, 6]), (2, [2])])
+def test_each_of_two_processes_has_as_many(size, sizes, monkeypatch):
+    monkeypatch.setattr("detectron2.utils.comm.get_world_size", lambda: 2)
+    cfg = load_config(opts=["SOLVER.IMS_PER_BATCH", str(size), "DATASETS.FA_SHARE", "0.5"])
+    assert [x.size for x in fa_and_pa(cfg, FA + PA)] == sizes

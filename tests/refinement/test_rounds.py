@@ -145,6 +145,12 @@ def test_a_candidate_competes_with_the_roi_it_overlaps_most():
     assert [a["bbox"] for a in refined["annotations"]] == [[0, 0, 20, 20], [61, 40, 20, 20]]
 
 
+def test_of_several_rois_none_is_moved_to_a_candidate_beside_all():
+    data = bbui([image(1, 2)], [roi(1, 1, 2, [0, 0, 20, 20]), roi(2, 1, 2, [60, 40, 20, 20])])
+    refined, _ = refine(data, {1: scored([[30, 0, 50, 20]], [0.9], [0.1, 0.2])})
+    assert [a["bbox"] for a in refined["annotations"]] == [[0, 0, 20, 20], [60, 40, 20, 20]]
+
+
 def test_a_locked_roi_stays_locked():
     data = bbui([image(1, 2)], [roi(1, 1, 2, [0, 0, 20, 20], locked=True)])
     refined, _ = refine(data, {1: scored([[1, 0, 21, 20]], [0.9], [0.1])})

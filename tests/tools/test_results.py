@@ -49,6 +49,14 @@ def cells(text):
     return [[cell.strip() for cell in line] for line in lines]
 
 
+def test_an_interval_that_is_not_defined_is_left_out():
+    nan = float("nan")
+    auc = {"AUC": 0.9, "AUC_low": nan, "AUC_high": nan}
+    accuracy = {"accuracy": 0.8, "accuracy_low": 0.7, "accuracy_high": 0.9}
+    table = results_table({"last": {"mine_test": {"found box": {"diagnosis": {**auc, **accuracy}}}}})
+    assert cells(table)[-1][-2:] == ["0.900", "0.800 (0.700–0.900)"]
+
+
 def test_the_first_table_stands_between_the_markers(results, tmp_path):
     assert update(write_readme(tmp_path, MARKED.format(""))) == 0
     text = (tmp_path / "README.md").read_text()

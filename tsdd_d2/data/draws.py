@@ -124,7 +124,12 @@ class StreamMapper:
         """
         Args:
             mapper: of the streams that have none of their own.
+
+        Raises:
+            ValueError: two streams have one name.
         """
+        if len({x.name for x in streams}) < len(streams):
+            raise ValueError(f"streams need names of their own, found {[x.name for x in streams]}")
         self.mappers = {x.name: x.mapper or mapper for x in streams}
 
     def __call__(self, dataset_dict: Dict):

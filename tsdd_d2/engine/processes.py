@@ -7,6 +7,7 @@ import os
 import re
 import signal
 import sys
+import time
 from typing import Any, Callable, Iterator, Optional
 
 from torch.multiprocessing import ProcessExitedException, ProcessRaisedException
@@ -18,6 +19,7 @@ __all__ = ["ENDS_WITH", "as_rank", "end_with", "lock_folder", "one_message"]
 # The variable of the environment in which a program is told the process that it must end with.
 ENDS_WITH = "TSDD_D2_ENDS_WITH"
 PR_SET_PDEATHSIG = 1  # of Linux' prctl
+SECONDS_OF_ORPHANS = 10.0
 
 # Exit codes of a rank.
 TOLD, LOST_OTHERS = 2, 3
@@ -52,7 +54,7 @@ def lock_folder(folder: str) -> Iterator[None]:
     descriptor = os.open(folder, os.O_RDONLY)
     try:
         try:
-            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            _lock(descriptor)
         except BlockingIOError:
             holder = _holder(descriptor)
             raise InputError(
@@ -64,6 +66,22 @@ def lock_folder(folder: str) -> Iterator[None]:
         yield
     finally:
         os.close(descriptor)
+
+
+def _lock(descriptor: int) -> None:
+    """Locks an open file; BlockingIOError if another process keeps it locked.
+
+    The loader's processes of a training that was killed have its lock too, and live a few seconds longer.
+    """
+    end = time.monotonic() + SECONDS_OF_ORPHANS
+    while True:
+        try:
+            return fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            holder = _holder(descriptor)
+            if holder is None or os.path.exists(f"/proc/{holder}") or time.monotonic() > end:
+                raise
+        time.sleep(0.2)
 
 
 def _holder(descriptor: int) -> Optional[int]:

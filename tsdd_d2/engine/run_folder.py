@@ -204,7 +204,7 @@ def check_first_run(cfg: CfgNode) -> None:
             ("p_seed", "DATASETS.P_SEED (or SEED)"),
             ("rule", "REFINEMENT.RULE"),
         )
-        if getattr(record, key) != getattr(expected, key)
+        if getattr(record, key) != getattr(expected, key) and not (key == "rule" and not record.rounds)
     ]
     if differences:
         raise InputError(f"MODEL.WEIGHTS {run}: the run was trained on something else:\n  " + "\n  ".join(differences))

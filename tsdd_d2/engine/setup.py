@@ -164,7 +164,7 @@ def check_config(cfg, num_processes: int = 1, training: bool = True) -> None:
     problems = value_problems(cfg)
     for requirements in (
         _requirements_of_data(cfg, training),
-        _requirements_of_training(cfg, num_processes),
+        _requirements_of_training(cfg, num_processes, _batch_unit(cfg) if training else 1),
         _requirements_of_networks(cfg),
         _requirements_of_refinement(cfg),
         _requirements_of_evaluation(cfg),
@@ -193,11 +193,19 @@ def _requirements_of_data(cfg, training: bool) -> Requirements:
     yield range_is_one, "INPUT.MIN_SIZE_TRAIN must be two sizes with INPUT.MIN_SIZE_TRAIN_SAMPLING range."
 
 
-def _requirements_of_training(cfg, num_processes: int) -> Requirements:
+def _batch_unit(cfg) -> int:
+    with contextlib.suppress(InputError):  # of a method that is not known, which is told with the networks
+        return trainer_of(cfg).batch_unit(cfg)
+    return 1
+
+
+def _requirements_of_training(cfg, num_processes: int, batch_unit: int) -> Requirements:
     solver = cfg.SOLVER
+    of_method = f" times {batch_unit}, for {cfg.METHOD}" if batch_unit > 1 else ""
     yield (
-        solver.IMS_PER_BATCH > 0 and solver.IMS_PER_BATCH % num_processes == 0,
-        f"SOLVER.IMS_PER_BATCH must be a multiple of the number of processes ({num_processes}), not {solver.IMS_PER_BATCH}.",
+        solver.IMS_PER_BATCH > 0 and solver.IMS_PER_BATCH % (num_processes * batch_unit) == 0,
+        f"SOLVER.IMS_PER_BATCH must be a multiple of the number of processes ({num_processes}){of_method}, not "
+        f"{solver.IMS_PER_BATCH}.",
     )
     cnet = cfg.MODEL.CNET
     yield (
@@ -419,11 +427,13 @@ def check_network(cfg, training: bool = True, resume: bool = False) -> None:
         if training:
             require_resumable(path)
         else:
+            if os.path.isfile(os.path.join(os.path.dirname(path), CONFIG_FILE)):
+                _warn_of_other_pixels(cfg, os.path.dirname(path))
             check_independence(path, cfg.DATASETS.TEST)
         return
     if method_of(cfg).starts_from is not None:
         check_first_run(cfg)
-        _warn_of_other_pixels(cfg)
+        _warn_of_other_pixels(cfg, cfg.MODEL.WEIGHTS)
     else:
         _check_frozen_layers(cfg, model)
     trainer_of(cfg).initialise(cfg, model)
@@ -504,16 +514,17 @@ def _check_frozen_layers(cfg, model: nn.Module) -> None:
         raise InputError(f'{key} "": layers that start at random must not stay frozen. Add {THAW}, or name weights.')
 
 
-def _warn_of_other_pixels(cfg) -> None:
-    first = read_run_config(cfg.MODEL.WEIGHTS)
-    differences = config_differences(yaml.safe_load(first.dump()), yaml.safe_load(cfg.dump()))
+def _warn_of_other_pixels(cfg, run: str) -> None:
+    """Where the networks of a run saw other pixels in training than the configuration gives them."""
+    of_run = read_run_config(run)
+    differences = config_differences(yaml.safe_load(of_run.dump()), yaml.safe_load(cfg.dump()))
     listed = [
         describe_difference(key, old, new)
         for key, old, new in differences
         if key in DECIDES_PIXELS and ABSENT not in (old, new)
     ]
     if listed:
-        logger.warning("The networks of %s learned from other pixels:\n  %s", cfg.MODEL.WEIGHTS, "\n  ".join(listed))
+        logger.warning("The networks of %s learned from other pixels:\n  %s", run, "\n  ".join(listed))
 
 
 def build_network(cfg) -> nn.Module:

@@ -81,6 +81,11 @@ class Trainer(DefaultTrainer):
     # ---------------------------------------------------------------- what a method may make its own
 
     @classmethod
+    def batch_unit(cls, cfg) -> int:
+        """The images of a process in a batch are a multiple of this."""
+        return 1
+
+    @classmethod
     def initialise(cls, cfg, network: nn.Module) -> None:
         """Gives a new network the weights that training starts from. It is also called before anything is written.
 
@@ -126,7 +131,13 @@ class Trainer(DefaultTrainer):
 
     @property
     def teacher(self) -> nn.Module:
-        """The averaged network; there is one if :meth:`build_teacher` makes it."""
+        """The averaged network.
+
+        Raises:
+            InputError: :meth:`build_teacher` makes none.
+        """
+        if self.averaging is None:
+            raise InputError(f"{self.method.name} has a teacher, which is an average: SOLVER.EMA_DECAY must be above 0.")
         return self.averaging.averaged
 
     def resume_or_load(self, resume=True):

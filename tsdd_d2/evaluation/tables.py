@@ -111,10 +111,8 @@ def _with_interval(figures: Dict[str, float], key: str) -> str:
     value = figures.get(key)
     if value is None or math.isnan(value):  # not measured, or not defined: an AUC of one class
         return ""
-    text = _figure(value)
-    if f"{key}_low" in figures:
-        text += f" ({_figure(figures[key + '_low'])}–{_figure(figures[key + '_high'])})"
-    return text
+    interval = [_figure(figures.get(f"{key}_{end}")) for end in ("low", "high")]
+    return f"{_figure(value)} ({'–'.join(interval)})" if all(interval) else _figure(value)
 
 
 def _figure(value) -> str:

@@ -204,7 +204,9 @@ def _optional(module: str, extra: str) -> Any:
     try:
         return importlib.import_module(module)
     except ModuleNotFoundError as error:
-        raise InputError(f"--executor {extra} needs the package {module}: pip install 'tsdd_d2[{extra}]'") from error
+        raise InputError(
+            f"--executor {extra} needs the package {module}: pip install -c constraints.txt -e '.[{extra}]'"
+        ) from error
 
 
 def _refuse(options: Dict[str, Any], executor: str) -> None:

@@ -52,12 +52,11 @@ class TeacherTrainer(Trainer):
         super().__init__(cfg)
 
     @classmethod
+    def batch_unit(cls, cfg) -> int:
+        return 1 + cls.unlabelled_ratio
+
+    @classmethod
     def initialise(cls, cfg, network: nn.Module) -> None:
-        if cfg.SOLVER.IMS_PER_BATCH % (1 + cls.unlabelled_ratio):
-            raise InputError(
-                f"SOLVER.IMS_PER_BATCH must be a multiple of {1 + cls.unlabelled_ratio}, with {cls.unlabelled_ratio} "
-                f"unlabelled images for each labelled one, not {cfg.SOLVER.IMS_PER_BATCH}."
-            )
         if cfg.TEACHER.BURN_IN >= cfg.SOLVER.MAX_ITER:
             raise InputError(
                 f"TEACHER.BURN_IN {cfg.TEACHER.BURN_IN} leaves nothing of SOLVER.MAX_ITER {cfg.SOLVER.MAX_ITER} to the teacher."

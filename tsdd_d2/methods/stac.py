@@ -67,6 +67,10 @@ class STAC(Trainer):
         super().__init__(cfg)
 
     @classmethod
+    def batch_unit(cls, cfg) -> int:
+        return 2
+
+    @classmethod
     def initialise(cls, cfg, network: nn.Module) -> None:
         """With the weights that the teacher began with."""
         path = os.path.join(cfg.MODEL.WEIGHTS, FINAL_WEIGHTS)
@@ -104,7 +108,7 @@ class STAC(Trainer):
             return [Stream(labelled, size, name=LABELLED)]
         self.pseudo_boxes.begin(unlabelled)
         views = ViewsMapper(self.cfg, {STRONG: STRONG_AUGMENTATION}, self.read_pixels)
-        return [Stream(labelled, size - size // 2, name=LABELLED), Stream(unlabelled, size // 2, views, name=UNLABELLED)]
+        return [Stream(labelled, size // 2, name=LABELLED), Stream(unlabelled, size // 2, views, name=UNLABELLED)]
 
     def losses(self, batch: List[Dict]) -> Dict[str, Tensor]:
         losses = self.trained_network(of(batch, LABELLED))

@@ -95,9 +95,10 @@ def fa_and_pa(cfg, images: List[Dict]) -> List[Stream]:
     """What batches are drawn from: the images with a ROI, of which ``DATASETS.FA_SHARE`` are fully annotated, or more if
     more of them are."""
     images = [x for x in images if x["annotations"]]
-    size = cfg.SOLVER.IMS_PER_BATCH
+    size, processes = cfg.SOLVER.IMS_PER_BATCH, comm.get_world_size()
     fa = [x for x in images if is_fully_annotated(x["annotations"])]
-    share = min(round(size * cfg.DATASETS.FA_SHARE), size - 1)
+    # each process has as many
+    share = min(processes * round(size * cfg.DATASETS.FA_SHARE / processes), size - processes)
     if not fa or share * len(images) <= size * len(fa):
         return [Stream(images, size)]
     pa = [x for x in images if not is_fully_annotated(x["annotations"])]

@@ -159,8 +159,8 @@ class CNet(nn.Module):
 
     @contextlib.contextmanager
     def test_time_augmentation(self, scales: Sequence[float], mirror: bool) -> Iterator[None]:
-        """Within this context the features are the mean over several views of each ROI (the classifier is linear, so
-        the logits are the mean logits).
+        """Within this context the features are the mean over several views of each ROI (in the first stage the classifier is
+        linear, so the logits are the mean logits).
 
         A box that the detector drew a little too narrow or too wide then changes the diagnosis less.
 

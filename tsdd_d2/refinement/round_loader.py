@@ -22,11 +22,12 @@ def round_mapper(cfg, dataset_dicts: List[Dict], read_pixels: Callable = read_pi
         read_pixels: what decodes a file, see :class:`BBUIMapper`.
     """
     mapper = BBUIMapper(cfg, is_train=False, read_pixels=read_pixels)
-    shapes = [
-        ResizeShortestEdge.get_output_shape(x["height"], x["width"], cfg.INPUT.MIN_SIZE_TEST, cfg.INPUT.MAX_SIZE_TEST)
-        for x in dataset_dicts
-    ]
-    fits = sum(height * width for height, width in shapes) <= cfg.DATALOADER.DECODED_IMAGES_MB * 2**20
+    shapes = [(x["height"], x["width"]) for x in dataset_dicts]
+    if cfg.INPUT.MIN_SIZE_TEST > 0:
+        sides = cfg.INPUT.MIN_SIZE_TEST, cfg.INPUT.MAX_SIZE_TEST
+        shapes = [ResizeShortestEdge.get_output_shape(*shape, *sides) for shape in shapes]
+    channels = 1 if cfg.INPUT.FORMAT == "L" else 3
+    fits = sum(height * width * channels for height, width in shapes) <= cfg.DATALOADER.DECODED_IMAGES_MB * 2**20
     return MappedOnce(mapper) if fits else mapper
 
 

@@ -113,7 +113,10 @@ def _collect_slots(bbui: Dict, scored: Dict[int, ScoredBoxes], num_candidates: i
             slots.append(_Slot(image, candidate_boxes, candidate_scores, locked=bool(image.get("roi_veto", False))))
             continue
         rois = torch.tensor([to_xyxy(a["bbox"]) for a in annotations])
-        nearest = box_iou(candidate_boxes, rois).argmax(dim=1)
+        overlap = box_iou(candidate_boxes, rois)
+        nearest = overlap.argmax(dim=1)
+        if len(rois) > 1:  # a box beside all of them is of none
+            nearest[overlap.amax(dim=1) == 0] = -1
         for i, annotation in enumerate(annotations):
             manual = manual_box(annotation)
             slots.append(
