@@ -63,7 +63,9 @@ def run(command, *options):
 def test_the_page_adds_a_method(package, tiny_environment, tmp_path):
     commands = blocks("bash")[0].replace("--data busbra", "--data tiny").replace("../my_peer", str(package))
     dry, table, _ = commands.splitlines()
-    experiment = ["--p", "0.5", "--output", str(tmp_path / "out"), "--overrides", *SIZES[8:]]  # less data sets and p
+    # less data sets and p; a batch that each method of the table can divide
+    overrides = [*SIZES[8:], "SOLVER.IMS_PER_BATCH", "10"]
+    experiment = ["--p", "0.5", "--output", str(tmp_path / "out"), "--overrides", *overrides]
     name = "sharp_retinanet_tiny_cpu_fold1_p0.5_seed0"
     assert re.search(rf"{name} +fa +missing", run(dry, *experiment))
     run(table, *experiment)

@@ -239,5 +239,5 @@ def test_what_an_executor_does_not_know_is_refused(tmp_path):
 
 def test_a_missing_package_names_its_extra(tmp_path, monkeypatch):
     monkeypatch.setitem(sys.modules, "submitit", None)
-    with pytest.raises(InputError, match=r"tsdd_d2\[slurm\]"):
+    with pytest.raises(InputError, match=r"\[slurm\]"):
         EXECUTORS["slurm"](Resources(), str(tmp_path), {})
