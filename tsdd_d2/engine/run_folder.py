@@ -204,7 +204,8 @@ def check_first_run(cfg: CfgNode) -> None:
             ("p_seed", "DATASETS.P_SEED (or SEED)"),
             ("rule", "REFINEMENT.RULE"),
         )
-        if getattr(record, key) != getattr(expected, key) and not (key == "rule" and not record.rounds)
+        # without rounds no rule was used
+        if getattr(record, key) != getattr(expected, key) and (record.rounds or key != "rule")
     ]
     if differences:
         raise InputError(f"MODEL.WEIGHTS {run}: the run was trained on something else:\n  " + "\n  ".join(differences))
