@@ -51,6 +51,7 @@ experiments: ablation  ## Tables I to III, Fig. 6 to 9 on folds 1 to 4, with tho
 	$(REPRODUCE) table1 --folds 1 2 3 4 --p 0.2
 	$(REPRODUCE) table1 --folds 1 --p 1.0
 	$(REPRODUCE) table3
+	$(REPRODUCE) teachers
 	$(REPRODUCE) all --no-train --results results
 	$(BIN)/python tools/update_readme.py
 

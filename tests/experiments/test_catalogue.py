@@ -125,6 +125,19 @@ def test_several_seeds_are_said_where_one_counts(tmp_path):
         assert ("several seeds" in section_of("table1", entries, tmp_path).tables[1].caption) == said
 
 
+def test_what_unlabelled_images_give_a_detector(tmp_path):
+    labelled, more = (entry("faster_rcnn", [0.9, 0.1, 0.2, 0.8], [0, 0, 1, 1], seed=s) for s in (0, 1))
+    teacher = entry("stac", [0.2, 0.1, 0.7, 0.8], [0, 0, 1, 1])
+    series = {"images": [[19, 0.5], [39, 1.0]]}  # what is right is not known where nothing is withheld
+    teacher = teacher._replace(result=teacher.result._replace(pseudo_boxes=series))
+    section = section_of("teachers", [labelled, more, teacher, missing("soft_teacher")], tmp_path)
+    rows = section.tables[0].rows
+    assert [x["method"] for x in rows] == ["Faster R-CNN", "STAC", "difference", "Soft Teacher"]
+    assert [x["AUC"].split(" ")[0] for x in rows] == ["0.500", "1.000", "+0.500", "missing"]
+    assert rows[2]["accuracy (%)"].startswith("+50.0") and rows[0]["runs"] == "2 of 2"
+    assert [x.name for x in section.figures] == ["teachers_p0.2"] and (tmp_path / "teachers_p0.2.png").stat().st_size
+
+
 def test_each_p_has_its_own_figure(tmp_path):
     section = section_of("roc", [random_entry("retinanet", p=p) for p in (0.2, 1.0)], tmp_path)
     assert [x.name for x in section.figures] == ["roc_p0.2", "calibration_p0.2", "roc_p1.0", "calibration_p1.0"]

@@ -8,6 +8,7 @@ from tsdd_d2.experiments.figures import (
     CalibrationCurves,
     ROCCurve,
     calibration_figure,
+    pseudo_boxes_figure,
     roc_figure,
     save_figure,
     stages_figure,
@@ -64,6 +65,17 @@ def test_a_panel_for_each_stage():
     figure = stages_figure([*rows[:-1], (2, "tsddnet", MethodRow(ours, {}))])
     assert [x.get_title(loc="left") for x in figure.axes] == ["first stage", "second stage"]
     assert [labels(x.get_legend()) for x in figure.axes] == [["TSDDNet-B+SD", "TSDDNet"], ["TSDDNet-B+SD"]]
+
+
+def test_pseudo_boxes_of_a_method_have_one_colour():
+    series = {"images": [[19, 0.5], [39, 0.75]], "class_precision": [[39, 1.0]]}
+    figure = pseudo_boxes_figure([("stac", series), ("soft_teacher", series), ("soft_teacher", {"images": [[19, 0.25]]})])
+    images, boxes, classes = figure.axes
+    assert images.lines[1].get_xydata().tolist() == [[19, 0.5], [39, 0.75]] and len(classes.lines) == 2
+    assert (
+        [x.get_color() for x in images.lines][1:] == [images.lines[1].get_color()] * 2 != [images.lines[0].get_color()] * 2
+    )
+    assert labels(figure.legends[0]) == ["STAC", "Soft Teacher"] and not boxes.lines
 
 
 def test_a_figure_is_written_completely_or_not_at_all(tmp_path, monkeypatch):

@@ -11,6 +11,7 @@ from tsdd_d2.experiments.metrics import (
     brier_score,
     compare,
     compare_all,
+    detector_metrics,
     gain,
     group_metrics,
     localisation,
@@ -100,6 +101,18 @@ def test_localisation():
         record.update(box=box, roi=roi)
     found = localisation(groups_of(x)[0], FEW)
     assert (found["mean IoU"].mean, found["IoU ≥ 0.5"].mean) == pytest.approx((1.25 / 3, 1 / 3))
+
+
+def test_ap50_is_of_the_one_box_of_each_image():
+    # by falling score: on the lesion, beside it, nothing found; COCO takes the highest precision at no lower a recall
+    x = entry("faster_rcnn", [0.1, 0.2, 0.9], [0, 0, 1])
+    records = x.result.predictions["tiny_fold1_test"]
+    for record, box, score in zip(records, ([0, 0, 10, 10], [20, 0, 30, 10], None), (0.9, 0.8, None)):
+        record.update(roi=[0.0, 0.0, 10.0, 10.0], box=box, score=score)
+    (found,) = groups_of(x)
+    metrics = detector_metrics(found, Bootstrap(10))
+    assert metrics["AP50"].mean == pytest.approx(34 / 101)  # recall 0, 0.01, ..., 0.33 at precision 1
+    assert metrics["mean IoU"].mean == metrics["IoU ≥ 0.5"].mean == pytest.approx(1 / 3)
 
 
 def test_roc_band_encloses_the_mean_auc():

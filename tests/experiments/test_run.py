@@ -62,12 +62,13 @@ def damaged_predictions():
     yield from (("seconds", x) for x in (None, "10", float("inf"), 10**400, {}))
     yield from (("predictions", x) for x in (None, [], {"tiny_fold1_test": {}}, {"tiny_fold1_test": [3]}, {"../x": []}))
     yield from (("overrides", "SEED"), ("git_revision", 3), ("youden_threshold", "0.5"), ("fold", 2), ("method", None))
+    yield from (("pseudo_boxes", x) for x in ([], {"images": [[19]]}, {"images": [[19, "all"]]}))
 
 
 @pytest.mark.parametrize("field, value", list(damaged_predictions()))
 def test_predictions_that_cannot_be_used_are_one_message(run, field, value):
     content = write_predictions(run)
-    content.pop(field)
+    content.pop(field, None)
     write_json(os.path.join(run.folder, "predictions.json"), content if value is None else {**content, field: value})
     with pytest.raises(InputError, match=f"predictions.json.*{field}|predictions.json: tiny_fold1_test: entry 0"):
         run.result

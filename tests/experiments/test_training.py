@@ -1,5 +1,6 @@
 """One run with a stand-in for the training tool: attempts, records, predictions, and lost parents."""
 
+import json
 import multiprocessing
 import os
 import time
@@ -57,6 +58,18 @@ def test_predictions_are_those_of_the_networks_own_boxes_one_image_on_a_line(run
     assert second["box"] is None and second["score"] is None
     with open(os.path.join(run.folder, "predictions.json")) as file:
         assert sum(line.startswith('{"image_id"') for line in file) == 2
+
+
+def test_pseudo_boxes_over_the_training_are_kept(run):
+    os.makedirs(run.folder)
+    steps = [(19, 0.25), (39, 0.5), (39, 0.75), (59, 1.0)]  # the second was repeated after an interruption
+    lines = [json.dumps({"iteration": i, "loss": 1.0, "pseudo_boxes/images": x}) for i, x in steps]
+    lines.insert(2, lines[2][:20])
+    with open(os.path.join(run.folder, "metrics.json"), "w") as file:
+        file.write("\n".join(lines))
+    open(os.path.join(run.folder, "last_checkpoint"), "w").close()
+    train_run(run, {})
+    assert run.result.pseudo_boxes == {"images": [[19, 0.25], [39, 0.75], [59, 1.0]]}
 
 
 def test_a_failure_is_reported_with_its_message_and_tried_again(run):

@@ -22,6 +22,9 @@ from ..data.roi import to_xyxy
 from .records import RecordEvaluator, relative_file_name
 from .statistics import flatten_intervals, patient_bootstrap
 
+# of IoU, over which AP is the mean
+COCO_THRESHOLDS = np.linspace(0.5, 0.95, 10)
+
 
 class LocalisationEvaluator(RecordEvaluator):
     """
@@ -226,9 +229,11 @@ def class_agnostic_average_precision(
     return {"AP": float(precision.mean()), "AP50": at[0.5], "AP75": at[0.75]}
 
 
-def average_precision_of_one_box(overlaps: np.ndarray, scores: np.ndarray, weights: np.ndarray) -> np.ndarray:
+def average_precision_of_one_box(
+    overlaps: np.ndarray, scores: np.ndarray, weights: np.ndarray, thresholds: Sequence[float] = COCO_THRESHOLDS
+) -> np.ndarray:
     """
-    COCO's average precision, the mean over IoU thresholds 0.50:0.05:0.95, where each image has one ROI and at most one box.
+    COCO's average precision, the mean over IoU thresholds, where each image has one ROI and at most one box.
 
     Args:
         overlaps: (N,), IoU of box and ROI; nan of an image without ROI, which does not count.
@@ -244,7 +249,7 @@ def average_precision_of_one_box(overlaps: np.ndarray, scores: np.ndarray, weigh
     overlaps, found = np.nan_to_num(overlaps)[order], scores[order] >= 0
     precisions = []
     with np.errstate(invalid="ignore"):  # nothing is found yet, or no image counts
-        for threshold in np.linspace(0.5, 0.95, 10):
+        for threshold in thresholds:
             right = np.cumsum(counted * (found & (overlaps >= threshold)), axis=-1)
             precision = np.nan_to_num(right / np.cumsum(counted * found, axis=-1))
             highest = np.maximum.accumulate(precision[:, ::-1], axis=-1)[:, ::-1]

@@ -12,7 +12,15 @@ from ..errors import InputError
 from ..method import METHODS
 from ..modeling.contract import FOUND_BOX
 from ..visualization import comparison_figure
-from .figures import CalibrationCurves, ROCCurve, calibration_figure, roc_figure, save_figure, stages_figure
+from .figures import (
+    CalibrationCurves,
+    ROCCurve,
+    calibration_figure,
+    pseudo_boxes_figure,
+    roc_figure,
+    save_figure,
+    stages_figure,
+)
 from .gallery import Column, choose_images, model_rows
 from .groups import FIXED_THRESHOLD, Entry, Group, external_sets, group
 from .metrics import (
@@ -21,6 +29,8 @@ from .metrics import (
     auc_of_folds,
     brier_score,
     compare_all,
+    detector_differences,
+    detector_metrics,
     gain,
     group_metrics,
     localisation,
@@ -39,6 +49,7 @@ from .tables import (
     methods_table,
     probabilities_table,
     stages_table,
+    teachers_table,
 )
 
 GALLERY_IMAGES = 6
@@ -309,7 +320,29 @@ def _fig9(view: View) -> Section:
     return Section(view.name, view.experiment.title, [stages_table(view.name, caption, rows, gains)], figures, view.entries)
 
 
+def _teachers(view: View) -> Section:
+    """The semi-supervised methods beside their own detector without unlabelled images."""
+    section = Section(view.name, view.experiment.title, [], [], view.entries)
+    rows = []
+    for p, groups in view.by_p().items():
+        supervised = [x for x in groups if x.method == SUPERVISED]
+        for x in groups:
+            reference = [y for y in supervised if y is not x]
+            gained = detector_differences(x, reference[0], view.bootstrap) if reference else {}
+            rows.append((x, detector_metrics(x, view.bootstrap), gained))
+        trained = [(x.method, y.result.pseudo_boxes) for x in groups for y in x.shown if y.result.pseudo_boxes]
+        if trained:
+            view.save(pseudo_boxes_figure(trained), f"{view.name}_p{p}")
+            caption = f"Pseudo-boxes over the training, p = {p} ({view.where}): how many there are, and how many are right."
+            section.figures.append(FigureFile(f"{view.name}_p{p}", caption))
+    caption = f"{view.experiment.title} ({view.where}). With 95% intervals."
+    section.tables.append(teachers_table(view.name, caption, rows))
+    return section
+
+
 TABLE2 = (*ABLATIONS, OURS)
+# the detector of the semi-supervised methods
+SUPERVISED = "faster_rcnn"
 
 EXPERIMENTS: Dict[str, Experiment] = {
     x.name: x
@@ -320,6 +353,10 @@ EXPERIMENTS: Dict[str, Experiment] = {
         Experiment(
             "table3", "Table III: share p of annotated patients", _table3, (OURS, "retinanet"), folds=(1,),
             p=(0.2, 0.4, 0.6, 0.8, 1.0), external=True,
+        ),
+        Experiment(
+            "teachers", "What unlabelled images give", _teachers,
+            (SUPERVISED, "stac", "unbiased_teacher", "soft_teacher"), folds=(1,), seeds=(0, 1, 2),
         ),
         Experiment("roc", "Fig. 7: ROC curves, calibration, decision curves", _roc, p=(0.2, 1.0), external=True),
         Experiment("fig6", "Fig. 6: images under all methods", _gallery, folds=(1,)),

@@ -1,7 +1,7 @@
 """The curves as matplotlib figures. They are narrow, so that their text is readable on a phone."""
 
 import io
-from typing import Dict, NamedTuple, Sequence, Tuple
+from typing import Dict, Mapping, NamedTuple, Sequence, Tuple
 
 import numpy as np
 from matplotlib.axes import Axes
@@ -21,6 +21,11 @@ DPI = 130
 # orange, which resembles the vermilion that is ours.
 COLOURS = ("#0072B2", "#009E73", "#CC79A7", "#56B4E9", "#000000", "#7F7F7F")
 OUR_COLOUR = "#D55E00"
+PSEUDO_BOXES = {
+    "images": "unlabelled images that have a pseudo-box",
+    "box_precision": "pseudo-boxes that overlap the withheld ROI by an IoU of 0.5",
+    "class_precision": "pseudo-boxes of the image's class",
+}
 LINES = ("-", "--", ":", "-.", (0, (5, 1, 1, 1, 1, 1)))
 METRIC_LABELS = {
     "accuracy": "accuracy",
@@ -132,6 +137,28 @@ def stages_figure(rows: Sequence[Tuple[int, str, MethodRow]]) -> Figure:
         panel.grid(axis="y", color="0.9")
         if of_stage:
             panel.legend(frameon=False, fontsize=8)
+    return figure
+
+
+def pseudo_boxes_figure(runs: Sequence[Tuple[str, Mapping[str, Sequence[Tuple[float, float]]]]]) -> Figure:
+    """What teachers made of unlabelled images over a training, a panel for each of :data:`PSEUDO_BOXES`.
+
+    Args:
+        runs: method, and see :class:`~tsdd_d2.experiments.run.Result`; those of one method have one colour.
+    """
+    figure = Figure(figsize=(WIDTH, 2.0 * len(PSEUDO_BOXES) + 0.2), layout="constrained")
+    panels = figure.subplots(len(PSEUDO_BOXES), sharex=True, sharey=True)
+    methods = list(dict.fromkeys(method for method, _ in runs))
+    for panel, (name, heading) in zip(panels, PSEUDO_BOXES.items()):
+        for method, series in runs:
+            if name in series:
+                panel.plot(*zip(*series[name]), label=title(method), **line_style(method, methods.index(method)))
+        panel.set_title(heading, fontsize=10, loc="left")
+        panel.set(ylim=(0, 1.02), ylabel="fraction")
+        panel.grid(axis="y", color="0.9")
+    panels[-1].set_xlabel("iteration")
+    handles = dict(zip(*panels[0].get_legend_handles_labels()[::-1]))  # one of each method
+    figure.legend(handles.values(), handles, loc="outside lower left", frameon=False, fontsize=9, ncols=2)
     return figure
 
 

@@ -12,10 +12,13 @@ from sklearn.metrics import brier_score_loss
 
 from ..errors import InputError
 from ..evaluation.comparison import DeLongTest, McNemarTest, auc_difference, delong_test, holm, mcnemar_test
+from ..evaluation.localisation import average_precision_of_one_box
 from ..evaluation.statistics import diagnosis_metrics, patient_bootstrap, sensitivity_at
 from .groups import Cases, Entry, Group, cases
 
 METRICS = ("accuracy", "sensitivity", "specificity", "youden_index", "AUC")
+# of what finds boxes; AP50 is that of the one box of each image
+DETECTOR_METRICS = ("AUC", "accuracy", "AP50", "mean IoU", "IoU ≥ 0.5")
 
 
 class Estimate(NamedTuple):
@@ -130,6 +133,16 @@ def localisation(group: Group, bootstrap: Bootstrap, test_set: Optional[str] = N
     return estimate(localisation_metrics, _items(group, test_set), bootstrap)
 
 
+def detector_metrics(group: Group, bootstrap: Bootstrap) -> Dict[str, Estimate]:
+    """An estimate for each of :data:`DETECTOR_METRICS`, as fractions; empty if no run is finished."""
+    return estimate(_detection, _items(group), bootstrap)
+
+
+def detector_differences(a: Group, b: Group, bootstrap: Bootstrap) -> Dict[str, Estimate]:
+    """Those of ``a`` less those of ``b`` on the folds and seeds that both have; empty if there are none."""
+    return _differences(_detection, a, b, bootstrap)
+
+
 def roc_band(
     group: Group, grid: Sequence[float], bootstrap: Bootstrap, test_set: Optional[str] = None
 ) -> Tuple[np.ndarray, np.ndarray, np.ndarray]:
@@ -151,12 +164,7 @@ def roc_band(
 
 def metric_differences(a: Group, b: Group, bootstrap: Bootstrap) -> Dict[str, Estimate]:
     """The metrics of ``a`` less those of ``b`` on the folds and seeds that both have; empty if there are none."""
-
-    def difference(x: CasePair, weights):
-        first, second = _diagnosis(x.a, weights), _diagnosis(x.b, weights)
-        return {name: first[name] - second[name] for name in METRICS}
-
-    return estimate(difference, _paired_items(a, b), bootstrap)
+    return _differences(_diagnosis, a, b, bootstrap)
 
 
 def gain(part: str, a: Group, b: Group, bootstrap: Bootstrap) -> Optional[Gain]:
@@ -254,12 +262,27 @@ def _diagnosis(x: Cases, weights: Optional[np.ndarray]) -> Dict[str, np.ndarray]
     return diagnosis_metrics(x.labels, x.probabilities, x.threshold, weights)
 
 
+def _detection(x: Cases, weights: Optional[np.ndarray]) -> Dict[str, np.ndarray]:
+    all_of_them = np.ones(len(x.labels)) if weights is None else weights
+    values = {**_diagnosis(x, weights), **localisation_metrics(x, weights)}
+    values["AP50"] = average_precision_of_one_box(x.overlaps, x.scores, all_of_them, thresholds=(0.5,))
+    return {name: values[name] for name in DETECTOR_METRICS}
+
+
 def localisation_metrics(x: Cases, weights: Optional[np.ndarray]) -> Dict[str, np.ndarray]:
     """See :func:`localisation`; (...) arrays for (..., N) weights of the images."""
     weights = (1.0 if weights is None else weights) * ~np.isnan(x.overlaps)
     values = {"mean IoU": np.nan_to_num(x.overlaps), "IoU ≥ 0.5": np.nan_to_num(x.overlaps) >= 0.5}
     with np.errstate(invalid="ignore"):  # a fold that a resample left out
         return {name: (weights * value).sum(-1) / weights.sum(-1) for name, value in values.items()}
+
+
+def _differences(statistic: Statistic, a: Group, b: Group, bootstrap: Bootstrap) -> Dict[str, Estimate]:
+    def difference(x: CasePair, weights):
+        first, second = statistic(x.a, weights), statistic(x.b, weights)
+        return {name: first[name] - second[name] for name in first}
+
+    return estimate(difference, _paired_items(a, b), bootstrap)
 
 
 def _items(group: Group, test_set: Optional[str] = None) -> List[Tuple[int, Cases]]:

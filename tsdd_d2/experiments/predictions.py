@@ -2,7 +2,7 @@
 
 import json
 import os
-from typing import Any, Dict, Iterable, List
+from typing import Any, Dict, Iterable, List, Tuple
 
 from detectron2.data import MetadataCatalog
 
@@ -21,6 +21,7 @@ WEIGHTS = "model_final"
 # reports on the manual ROI, which is not its diagnosis.
 BOXES = ("found_box", "manual_roi", "whole_image")
 
+PSEUDO_BOXES = "pseudo_boxes/"
 SIGNIFICANT_DIGITS = 5
 
 
@@ -43,6 +44,7 @@ def collect_predictions(run: Run) -> None:
             "git_revision": last["git_revision"],
             "youden_threshold": validation["youden_threshold"],
             "annotation_sha256": {test: _sha256(test)},
+            "pseudo_boxes": _pseudo_boxes(os.path.join(run.folder, "metrics.json")),
             "predictions": {test: _predictions(os.path.join(run.folder, "inference", WEIGHTS), test)},
         },
     )
@@ -70,6 +72,20 @@ def _predictions(inference_dir: str, name: str) -> List[Dict[str, Any]]:
     report = read_report(next((path for path in files if os.path.isfile(path)), files[0]))
     rois = _manual_rois(name)
     return [{**prediction, "roi": rois.get(prediction["image_id"])} for prediction in report["predictions"]]
+
+
+def _pseudo_boxes(metrics_file: str) -> Dict[str, List[Tuple[int, float]]]:
+    """What :class:`~tsdd_d2.methods.pseudo_boxes.PseudoBoxLog` wrote; the last value of a step that was repeated counts."""
+    series: Dict[str, Dict[int, float]] = {}
+    for line in (read_file(metrics_file) or b"").splitlines():
+        try:
+            scalars = json.loads(line)
+        except ValueError:  # a training that was killed had half written it, and has repeated the step
+            continue
+        for name, value in scalars.items():
+            if name.startswith(PSEUDO_BOXES):
+                series.setdefault(name.removeprefix(PSEUDO_BOXES), {})[scalars["iteration"]] = float(f"{value:.4g}")
+    return {name: sorted(values.items()) for name, values in sorted(series.items())}
 
 
 def _sha256(name: str) -> str:

@@ -3,7 +3,8 @@
 import os
 import signal
 import sys
-from typing import Any, Dict, List, NamedTuple, Optional, Tuple
+from types import MappingProxyType
+from typing import Any, Dict, List, Mapping, NamedTuple, Optional, Tuple
 
 import tsdd_d2
 
@@ -38,6 +39,7 @@ class Result(NamedTuple):
         predictions: test set -> one record for each image: "image_id", "file_name" (relative to the image root),
             "patient_id", "label" (1 malignant, 0 benign), "malignancy" in [0, 1], "box" and "roi" (the manual one), both
             absolute XYXY or None.
+        pseudo_boxes: name of :class:`~tsdd_d2.methods.pseudo_boxes.PseudoBoxLog` -> (iteration, value) pairs, of a teacher.
     """
 
     seconds: float
@@ -46,6 +48,7 @@ class Result(NamedTuple):
     overrides: List[str]
     annotation_sha256: Dict[str, str]
     predictions: Dict[str, List[Dict[str, Any]]]
+    pseudo_boxes: Mapping[str, List[List[float]]] = MappingProxyType({})
 
 
 class Run(NamedTuple):

@@ -48,6 +48,7 @@ RESULT: Dict[str, Holds] = {
     "annotation_sha256": _dict_of(_text),
     # the names are parts of file names
     "predictions": lambda x: _dict_of(_list_of(lambda y: isinstance(y, dict)))(x) and all(map(NAME.fullmatch, x)),
+    "pseudo_boxes": _dict_of(_list_of(lambda x: isinstance(x, list) and len(x) == 2 and all(map(_number, x)))),
 }
 REPORT: Dict[str, Holds] = {
     "youden_threshold": _or_none(_number),
@@ -83,7 +84,8 @@ def read_result(path: str, descriptor: Mapping[str, Any]) -> Optional[Dict[str, 
     content = _read_object(path)
     if content is None:
         return None
-    content.setdefault("annotation_sha256", {})  # of earlier versions
+    for name in ("annotation_sha256", "pseudo_boxes"):  # which earlier versions did not write
+        content.setdefault(name, {})
     _demand(path, content, {**{name: _equals(value) for name, value in descriptor.items()}, **RESULT})
     for name, records in content["predictions"].items():
         for number, record in enumerate(records):

@@ -8,7 +8,7 @@ import pandas as pd
 from ..evaluation.tables import markdown_table
 from ..method import PAPER_METRICS, PaperRow
 from .groups import Group
-from .metrics import METRICS, Comparison, Estimate, Gain
+from .metrics import DETECTOR_METRICS, METRICS, Comparison, Estimate, Gain
 from .paper import MARK, STAGE_GAINS, position, title
 
 TITLES = {
@@ -202,6 +202,37 @@ def gains_table(name: str, caption: str, gains: Sequence[Gain]) -> Table:
     return Table(name, caption, rows, records, notes)
 
 
+def teachers_table(
+    name: str, caption: str, rows: Sequence[Tuple[Group, Mapping[str, Estimate], Mapping[str, Estimate]]]
+) -> Table:
+    """
+    Detectors that learn from pseudo-boxes, each with what these give.
+
+    Args:
+        rows: group, its :data:`~tsdd_d2.experiments.metrics.DETECTOR_METRICS`, and their differences to the same detector
+            without unlabelled images; both are empty where no run is finished.
+    """
+    texts, records = [], []
+
+    def add(group, label, metrics, runs, sign=""):
+        values = {x: _estimate_text(metrics[x], x if x in TITLES else "AUC", sign) for x in metrics}
+        columns = {TITLES.get(x, x): values.get(x, "missing") for x in DETECTOR_METRICS}
+        texts.append({"method": label or title(group.method), "p": str(group.p), **columns, "runs": runs})
+        numbers = _numbers(SOFTWARE, metrics, DETECTOR_METRICS)
+        records.append({"method": group.method, "p": group.p, "row": label or "metrics", **numbers})
+
+    for group, metrics, differences in rows:
+        add(group, "", metrics, f"{len(group.shown)} of {len(group.planned)}")
+        if differences:
+            add(group, "difference", differences, "", sign="+")
+    notes = [
+        "Differences are to the same detector, Faster R-CNN, trained on the labelled images alone for as many steps: on the "
+        "folds and seeds that both have, with the interval of the paired difference from a bootstrap over patients. AP50 is of "
+        "the one box of each image, whatever its class.",
+    ]
+    return Table(name, caption, texts, records, notes)
+
+
 def probabilities_table(name: str, caption: str, rows: Sequence[tuple]) -> Table:
     """What the figures of ROC and calibration say in numbers, and how well the boxes lie.
 
@@ -264,10 +295,10 @@ def _describe_paper(row: PaperRow):
     return texts, {**_numbers(MARK, metrics), "folds": 5, "planned_folds": 5}
 
 
-def _numbers(source: str, metrics: Mapping[str, Estimate]) -> Dict[str, object]:
+def _numbers(source: str, metrics: Mapping[str, Estimate], names: Sequence[str] = METRICS) -> Dict[str, object]:
     """Fractions, an empty cell for what is unknown."""
     numbers: Dict[str, object] = {"source": source}
-    for name in METRICS:
+    for name in names:
         x = metrics.get(name) or Estimate(*[None] * 4)
         numbers.update({f"{name}_{part}": value for part, value in x._asdict().items()})
     return numbers
