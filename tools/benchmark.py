@@ -28,11 +28,11 @@ from detectron2.utils.events import EventStorage
 from tsdd_d2 import Predictor, load_model, save_model
 from tsdd_d2.data import ensure_registered
 from tsdd_d2.data.files import read_json
-from tsdd_d2.engine.memory import keep_freed_memory
 from tsdd_d2.engine.setup import load_config
 from tsdd_d2.errors import InputError, reports_errors
 from tsdd_d2.inference.export import to_onnx
 from tsdd_d2.inference.input_images import read_images
+from tsdd_d2.memory import keep_freed_memory
 from tsdd_d2.method import METHODS
 from tsdd_d2.modeling.network import rois_in_tensor
 from tsdd_d2.refinement import build_selection_rule, refine_rois, score_all_candidates

@@ -17,7 +17,6 @@ from tsdd_d2.data import ensure_registered
 from tsdd_d2.data.files import write_json
 from tsdd_d2.engine import load_trained_weights
 from tsdd_d2.engine.final_evaluation import evaluate_model, evaluate_run
-from tsdd_d2.engine.memory import keep_freed_memory
 from tsdd_d2.engine.processes import ENDS_WITH, as_rank, end_with, lock_folder, one_message
 from tsdd_d2.engine.run_folder import is_finished, remove_run, remove_temporary_files
 from tsdd_d2.engine.setup import (
@@ -34,6 +33,7 @@ from tsdd_d2.engine.setup import (
 )
 from tsdd_d2.errors import InputError, WithoutTraceback, reports_errors, without_traceback
 from tsdd_d2.evaluation.tables import results_table
+from tsdd_d2.memory import keep_freed_memory
 from tsdd_d2.method import METHODS, PROFILES
 
 EPILOG = """

@@ -23,12 +23,12 @@ from ..data.mapper import BBUIMapper
 from ..data.transfer import PackedBatch
 from ..data.withheld import visible
 from ..errors import InputError
+from ..memory import PERIOD, give_back_freed_memory
 from ..method import method_of
 from ..modeling.network import share_buffers
 from ..refinement import ROIBank
 from .checkpoint import TSDDCheckpointer, load_weights
 from .hooks import ResumableBestCheckpointer, ResumableWriter, WeightAveraging
-from .memory import give_back_freed_memory
 from .run_folder import RunRecord, initial_annotation
 
 OPTIMIZER_REGISTRY = Registry("OPTIMIZER")
@@ -203,6 +203,8 @@ class Trainer(DefaultTrainer):
     def run_step(self):
         # what the networks draw in a step depends on the iteration alone, not on the steps before
         torch.manual_seed(hash((self.cfg.SEED, self.iter, comm.get_rank())))
+        if self.iter % PERIOD == 0:
+            give_back_freed_memory()
         super().run_step()
 
     def validate(self) -> Dict:

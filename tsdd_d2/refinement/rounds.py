@@ -12,6 +12,7 @@ from detectron2.utils import comm
 
 from ..data.categories import CONTIGUOUS_IDS
 from ..data.roi import MANUAL, PSEUDO, REFINED, to_xyxy
+from ..memory import PERIOD, give_back_freed_memory
 from ..modeling.boxes import elementwise_iou
 from ..modeling.contract import ScoredBoxes
 from ..modeling.network import share_buffers
@@ -50,9 +51,10 @@ def score_all_candidates(
     was_training = model.training
     model.eval()
     scored = {}
-    for batch in tqdm(
-        loader, desc=description, unit="batch", disable=not (description and comm.is_main_process()), leave=False
-    ):
+    silent = not (description and comm.is_main_process())
+    for number, batch in enumerate(tqdm(loader, desc=description, unit="batch", disable=silent, leave=False)):
+        if number % PERIOD == 0:
+            give_back_freed_memory()
         for inputs, boxes in zip(batch, model.score_candidates(batch, candidates_per_round)):
             scored[inputs["image_id"]] = boxes
     model.train(was_training)

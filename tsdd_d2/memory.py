@@ -7,13 +7,15 @@ M_TRIM_THRESHOLD, M_MMAP_THRESHOLD = -1, -3
 # The largest that glibc accepts.
 LARGEST_HEAP_BLOCK = 32 * 2**20
 LARGEST_FREE_TOP = 2**31 - 1
+# Steps of a training, or batches of a round, between two calls of :func:`give_back_freed_memory`.
+PERIOD = 50
 
 
 def keep_freed_memory() -> bool:
     """Lets glibc keep what large tensors free for the next ones, instead of giving it back to the system.
 
     Asked for again, it would come page by page, each of them zeroed, which costs a forward pass on the CPU a tenth of
-    its time. What is kept does not exceed the largest amount that was in use.
+    its time. The holes between what is in use grow from step to step, until :func:`give_back_freed_memory` is called.
 
     Returns:
         False with a C library that has no such setting; nothing has changed then.
@@ -25,7 +27,11 @@ def keep_freed_memory() -> bool:
 
 
 def give_back_freed_memory() -> None:
-    """Gives back what glibc kept, before processes are forked: each would hold a copy of it once this one writes there again."""
+    """Gives back what glibc kept.
+
+    Before processes are forked: each would hold a copy of it once this one writes there again. And every :data:`PERIOD`
+    steps: the next one then takes a second more.
+    """
     malloc_trim = getattr(ctypes.CDLL(None), "malloc_trim", None)
     if malloc_trim is not None:
         malloc_trim(0)

@@ -5,7 +5,7 @@ import sys
 
 import pytest
 
-from ..conftest import ROOT
+from .conftest import ROOT
 
 PAGE_FAULTS = """
 import resource, runpy, sys
@@ -25,7 +25,7 @@ def test_freed_memory_is_used_again():
     def page_faults(*arguments):
         return int(subprocess.check_output([sys.executable, "-c", PAGE_FAULTS, *arguments], text=True))
 
-    assert page_faults(os.path.join(ROOT, "tsdd_d2", "engine", "memory.py")) < 100 < page_faults()
+    assert page_faults(os.path.join(ROOT, "tsdd_d2", "memory.py")) < 100 < page_faults()
 
 
 RESIDENT = """
@@ -46,6 +46,6 @@ print(kept - resident())
 
 @pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="another C library")
 def test_what_was_kept_can_be_given_back():
-    path = os.path.join(ROOT, "tsdd_d2", "engine", "memory.py")
+    path = os.path.join(ROOT, "tsdd_d2", "memory.py")
     given_back = int(subprocess.check_output([sys.executable, "-c", RESIDENT, path], text=True))
     assert given_back > 60 * 2**10  # of the 64 MiB, in KiB
