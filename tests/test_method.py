@@ -53,6 +53,7 @@ def test_names_are_unique(monkeypatch):
     with pytest.raises(ValueError, match="retinanet"):
         register_method(METHODS["retinanet"])
     assert not METHODS["tsddnet"].is_part and METHODS["tsddnet_stage1"].is_part
+    assert METHODS["stac"].starts_from == "faster_rcnn" and not METHODS["faster_rcnn"].is_part  # it has a row of its own
     assert register_method(replace(METHODS["tsddnet"], name="mine")).name == "mine"
 
 

@@ -89,8 +89,8 @@ class Method:
 
     @property
     def is_part(self) -> bool:
-        """Whether others start from it, so that the tables show these alone."""
-        return any(x.starts_from == self.name for x in METHODS.values())
+        """Whether others start from it, so that the tables show these alone; not what the paper compares itself."""
+        return not self.paper and any(x.starts_from == self.name for x in METHODS.values())
 
     def options(self, profile: Optional[str] = None) -> List[Any]:
         """Its keys and values in turn, as ``CfgNode.merge_from_list`` takes them.

@@ -21,12 +21,12 @@ def pixels(file_name, image_format):
     return image
 
 
-def views(cfg, one_geometry=False, draw=0, **own):
+def views(cfg, one_geometry=False, draw=0, whole=(), **own):
     cfg.INPUT.RANDOM_ZOOM, cfg.INPUT.RANDOM_SHIFT, cfg.INPUT.INTENSITY_JITTER = 0.2, 0.2, 0.4
     cfg.INPUT.MIN_SIZE_TRAIN, cfg.INPUT.MAX_SIZE_TRAIN = (200, 260), 400
     annotation = {"bbox": BOX, "bbox_mode": 1, "category_id": 1}
     image = {"file_name": "", "height": SIZE[0], "width": SIZE[1], "annotations": [annotation], "draw_seed": [3, draw]}
-    return ViewsMapper(cfg, own or {"a": (), "b": ()}, pixels, one_geometry)(image)
+    return ViewsMapper(cfg, own or {"a": (), "b": ()}, pixels, one_geometry, whole)(image)
 
 
 def box_of_bright(image):
@@ -65,6 +65,16 @@ def test_one_geometry_for_all_views_or_one_for_each(tiny_cfg):
     assert torch.equal(a["instances"].gt_boxes.tensor, b["instances"].gt_boxes.tensor)
     again = views(tiny_cfg, one_geometry=True, a=(), b=[brighter])
     assert all(torch.equal(x["image"], y["image"]) for x, y in zip((a, b), again))
+
+
+def test_a_view_of_the_whole_image(tiny_cfg):
+    corners = torch.tensor([[0.0, 0.0, SIZE[1], SIZE[0]]])
+    for draw in range(5):
+        a, b = views(tiny_cfg, draw=draw, whole=("b",), a=(), b=())
+        height, width = b["image"].shape[1:]
+        seen = carry_boxes(corners, torch.eye(3), b["transform"])
+        assert torch.allclose(seen, torch.tensor([[0.0, 0.0, width, height]]), atol=1.0, rtol=0)
+        assert not torch.allclose(carry_boxes(corners, torch.eye(3), a["transform"]), seen, atol=3.0, rtol=0)
 
 
 def test_a_box_that_is_turned_is_enclosed():

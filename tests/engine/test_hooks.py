@@ -72,8 +72,8 @@ def test_a_teacher_copies_the_student_until_the_burn_in_is_over():
     assert averaging.predicting is model
     steps(averaging, [1.0, 5.0])
     assert averaging.averaged.weight.item() == 5
-    steps(averaging, [9.0])  # decay_at(0, 0.5)
-    assert averaging.averaged.weight.item() == pytest.approx(0.1 * 5 + 0.9 * 9)
+    steps(averaging, [9.0])  # the third step of the run: decay_at(2, 0.5) = 3 / 12
+    assert averaging.averaged.weight.item() == pytest.approx(0.25 * 5 + 0.75 * 9)
     state = averaging.state_dict()
     again = WeightAveraging(nn.Linear(1, 1, bias=False), decay=0.5, burn_in=2, predicts=False)
     again.model.load_state_dict(model.state_dict())  # the checkpoint's "model"

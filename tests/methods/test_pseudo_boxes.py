@@ -12,7 +12,17 @@ from tsdd_d2.engine.setup import check_network
 from tsdd_d2.errors import InputError
 from tsdd_d2.method import METHODS
 from tsdd_d2.methods import soft_teacher
-from tsdd_d2.methods.pseudo_boxes import ORIGINAL, UNLABELLED, PseudoBoxLog, Truth, carried, confident, of, split
+from tsdd_d2.methods.pseudo_boxes import (
+    ORIGINAL,
+    UNLABELLED,
+    PseudoBoxLog,
+    Truth,
+    carried,
+    confident,
+    of,
+    split,
+    statistics_kept,
+)
 
 from ..refinement.test_hook import bytes_of_live_tensors
 from .teachers import batch_of, configuration, losses_of, trainer_for
@@ -93,6 +103,26 @@ def test_the_log_by_hand():
             "class_precision": 2 / 3, "box_precision": 1 / 2, "precision": 1 / 2,
         }
     )  # fmt: skip
+
+
+def test_boxes_of_the_box_loss_are_logged_by_themselves():
+    log = log_of(i1=Truth(torch.tensor([[0.0, 0, 20, 10]]), 0), i2=Truth(torch.zeros(0, 4), 1))
+    candidates = detections([[0.0, 0, 20, 12], [40, 40, 80, 80], [0, 0, 5, 5]], [0.9, 0.8, 0.7], [0, 1, 0])
+    log.add(view(image_id=1), candidates[:0], candidates.scores)
+    log.add_steady(view(image_id=1), candidates, torch.tensor([True, True, False]))
+    log.add_steady(view(image_id=2), candidates[:1], torch.tensor([False]))
+    summary = log.summary()
+    assert summary["steady"] == pytest.approx(1 / 2) and summary["steady_precision"] == pytest.approx(1 / 2)
+
+
+def test_unlabelled_images_leave_no_trace_in_the_statistics():
+    network = torch.nn.Sequential(torch.nn.BatchNorm2d(1), torch.nn.BatchNorm2d(1, momentum=0.3))
+    images = torch.randn(4, 1, 5, 5) + 7
+    with statistics_kept(network):
+        found = network(images)
+    assert found.mean().item() == pytest.approx(0, abs=1e-5)  # normalised by the batch
+    assert all(x.running_mean.item() == 0 and x.running_var.item() == 1 for x in network)
+    assert [x.momentum for x in network] == [0.1, 0.3]
 
 
 def steps_without_boxes(log, steps, storage):

@@ -36,7 +36,7 @@ def teacher(tmp_path, tiny_dataset):
 
 def finished_teacher(folder) -> str:
     """The OUTPUT_DIR of a finished run of the teacher, which did not train: its weights are random."""
-    cfg = configuration("stac_teacher", folder)
+    cfg = configuration("faster_rcnn", folder)
     check_data(cfg)
     torch.manual_seed(0)
     TSDDCheckpointer(build_model(cfg), str(folder)).save("model_final")
@@ -67,7 +67,7 @@ def resumed(trainer):
 
 @pytest.mark.parametrize("profile", PROFILES)
 def test_the_papers_values(profile):
-    cfg, teacher = (load_config(method=x, profile=profile) for x in ("stac", "stac_teacher"))
+    cfg, teacher = (load_config(method=x, profile=profile) for x in ("stac", "faster_rcnn"))
     assert (cfg.TEACHER.THRESHOLD, cfg.TEACHER.UNLABELLED_WEIGHT, LOWEST_SCORE) == (0.9, 2.0, 0.05)
     assert cfg.SOLVER == teacher.SOLVER and cfg.INPUT == teacher.INPUT and cfg.MODEL.WEIGHTS == ""
 
@@ -115,10 +115,13 @@ def test_pseudo_boxes_train_all_losses_with_their_weight(teacher, tmp_path):
         assert len(x["instances"]) <= len(trainer.boxes[x["image_id"]])
     unlabelled[0]["instances"] = unlabelled[0]["instances"][:0]
     seen, names = [], ("loss_rpn_cls", "loss_rpn_loc", "loss_cls", "loss_box_reg")
-    trainer.trained_network = lambda x: seen.append(x) or {k: torch.tensor(3.0) for k in names}
+    trainer.trained_network.forward = lambda x: seen.append(x) or {k: torch.tensor(3.0) for k in names}
     losses = trainer.losses(batch)
     assert losses == {**dict.fromkeys(names, 3.0), **{f"{x}_pseudo": 6.0 for x in names}}
     assert [len(x) for x in seen] == [2, 1]  # not the image whose boxes are out of view
+    unlabelled[1]["instances"] = unlabelled[1]["instances"][:0]
+    losses = trainer.losses(batch)  # with the same names, for other processes
+    assert losses == {**dict.fromkeys(names, 3.0), **{f"{x}_pseudo": 0.0 for x in names}}
 
 
 def test_truth_reaches_neither_labels_nor_losses(teacher, tmp_path):
@@ -176,5 +179,5 @@ def test_it_goes_on_from_the_teachers_run_on_the_same_data_alone(teacher, tmp_pa
         check_network(cfg)
     with pytest.raises(InputError, match="DATASETS.P"):
         check_first_run(configuration("stac", tmp_path / "stac", "MODEL.WEIGHTS", teacher, "DATASETS.P", "0.25"))
-    with pytest.raises(InputError, match="stac_teacher"):
+    with pytest.raises(InputError, match="faster_rcnn"):
         check_first_run(configuration("stac", tmp_path / "stac"))

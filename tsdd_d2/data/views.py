@@ -34,18 +34,19 @@ class ViewsMapper:
         views: Mapping[str, Sequence[T.Augmentation]],
         read_pixels: Callable,
         one_geometry: bool = False,
+        whole: Sequence[str] = (),
     ):
         """
         Args:
             views: name -> what follows. Augmentations may ask for ``boxes``, (M, 4) XYXY: those of the annotations.
             read_pixels: see :class:`~tsdd_d2.data.mapper.BBUIMapper`.
             one_geometry: whether the configuration's part is drawn once for all views.
+            whole: views without its zoom and shift, which show all of the image.
         """
-        shared = _geometry(cfg)
         self.mappers = {
             name: _ViewMapper(
                 is_train=True,
-                augmentations=[*shared, *own],
+                augmentations=[*_geometry(cfg, whole=name in whole), *own],
                 image_format=cfg.INPUT.FORMAT,
                 read_pixels=read_pixels,
             )
@@ -62,10 +63,12 @@ class ViewsMapper:
         return mapped
 
 
-def _geometry(cfg: CfgNode) -> List[T.Augmentation]:
+def _geometry(cfg: CfgNode, whole: bool) -> List[T.Augmentation]:
     cfg = cfg.clone()
     cfg.defrost()
     cfg.INPUT.INTENSITY_JITTER = 0.0
+    if whole:
+        cfg.INPUT.RANDOM_ZOOM = cfg.INPUT.RANDOM_SHIFT = 0.0
     return BBUIMapper.from_config(cfg)["augmentations"]
 
 

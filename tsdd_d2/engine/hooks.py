@@ -52,8 +52,8 @@ class WeightAveraging(HookBase):
         return self.model if self.predicts else self.averaged
 
     def _update(self, averaged, current, num_averaged: torch.Tensor) -> None:
-        step = int(num_averaged) - self.burn_in
-        decay = decay_at(step, self.decay) if step >= 0 else 0.0
+        # counted from the start of the run: after a burn-in the average would otherwise forget what it has copied
+        decay = decay_at(int(num_averaged), self.decay) if num_averaged >= self.burn_in else 0.0
         get_ema_multi_avg_fn(decay)(averaged, current, num_averaged)
 
     def begin_if_new(self):

@@ -226,9 +226,9 @@ def teachers_table(
         if differences:
             add(group, "difference", differences, "", sign="+")
     notes = [
-        "Differences are to the same detector, Faster R-CNN, trained on the labelled images alone for as many steps: on the "
-        "folds and seeds that both have, with the interval of the paired difference from a bootstrap over patients. AP50 is of "
-        "the one box of each image, whatever its class.",
+        "Differences are to the same detector, Faster R-CNN, trained on as many images, all of them labelled: on the folds and "
+        "seeds that both have, with the interval of the paired difference from a bootstrap over patients. AP50 is of the one "
+        "box of each image, whatever its class.",
     ]
     return Table(name, caption, texts, records, notes)
 

@@ -4,8 +4,9 @@ Labelled images are the fully annotated ones. The others are unlabelled: of thei
 and that only where the method may see it (``sees``); then pseudo-boxes of the other class are dropped.
 """
 
+import contextlib
 import logging
-from typing import Callable, Dict, List, Mapping, NamedTuple, Optional, Sequence, Tuple
+from typing import Callable, Dict, Iterator, List, Mapping, NamedTuple, Optional, Sequence, Tuple
 
 import torch
 from torch import Tensor, nn
@@ -107,8 +108,8 @@ class TeacherTrainer(Trainer):
             Stream(unlabelled, size - share, self.unlabelled_views(), name=UNLABELLED),
         ]
 
-    def views(self, one_geometry: bool = False, **views: Sequence[T.Augmentation]) -> ViewsMapper:
-        return ViewsMapper(self.cfg, views, self.read_pixels, one_geometry)
+    def views(self, one_geometry: bool = False, whole: Sequence[str] = (), **views: Sequence[T.Augmentation]) -> ViewsMapper:
+        return ViewsMapper(self.cfg, views, self.read_pixels, one_geometry, whole)
 
     @property
     def is_burn_in(self) -> bool:
@@ -141,6 +142,23 @@ class EndOfBurnIn(HookBase):
     def before_step(self) -> None:
         if self.trainer.iter == self.iteration > 0 and self.trainer.iter > self.trainer.start_iter:
             self.load_images()
+
+
+@contextlib.contextmanager
+def statistics_kept(network: nn.Module) -> Iterator[None]:
+    """
+    Batch normalisation goes on with the mean and variance of each batch, but its running statistics stay those of the labelled
+    images: with those of strongly augmented ones the teacher, and whoever predicts, would see other images than in training.
+    (The authors of all three methods keep the statistics of ImageNet.)
+    """
+    momenta = {x: x.momentum for x in network.modules() if isinstance(x, nn.modules.batchnorm._BatchNorm)}
+    for x in momenta:
+        x.momentum = 0.0
+    try:
+        yield
+    finally:
+        for x, momentum in momenta.items():
+            x.momentum = momentum
 
 
 def split(images: Sequence[Dict]) -> Tuple[List[Dict], List[Dict]]:
@@ -196,7 +214,9 @@ class PseudoBoxLog(HookBase):
     * ``pseudo_boxes/class_precision``: share of them whose class is that of the image;
     * ``pseudo_boxes/box_precision``: of those in images with a withheld ROI, share of those that overlap it by an IoU of
       :data:`RIGHT_IOU`; ``pseudo_boxes/precision``: and have the right class;
-    * ``pseudo_boxes/best_score``: the highest score in an image, in the mean.
+    * ``pseudo_boxes/best_score``: the highest score in an image, in the mean;
+    * ``pseudo_boxes/steady``, ``steady_precision``: share of the candidates that train the box loss of Soft Teacher, and as
+      ``box_precision`` of these.
 
     It alone reads the truth of unlabelled images, from the data set itself, and hands it to nobody.
     """
@@ -250,10 +270,24 @@ class PseudoBoxLog(HookBase):
         right_class = (chosen.pred_classes == truth.category).cpu()
         self._note("class_precision", right_class)
         if len(truth.boxes):
-            boxes = carry_boxes(chosen.pred_boxes.tensor.cpu(), image["transform"], ORIGINAL)
-            right_box = pairwise_iou(Boxes(boxes), Boxes(truth.boxes)).amax(dim=1) >= RIGHT_IOU
+            right_box = self._on_the_truth(image, chosen)
             self._note("box_precision", right_box)
             self._note("precision", right_box & right_class)
+
+    def add_steady(self, image: Dict, candidates: Instances, steady: Tensor) -> None:
+        """
+        Args:
+            candidates: of ``image``, R; steady: (R,) which of them train the box loss.
+        """
+        self._note("steady", steady)
+        if len(self.truth[image["image_id"]].boxes):
+            self._note("steady_precision", self._on_the_truth(image, candidates[steady]))
+
+    def _on_the_truth(self, image: Dict, found: Instances) -> Tensor:
+        """(R,) whether a box overlaps one that is withheld."""
+        boxes = carry_boxes(found.pred_boxes.tensor.cpu(), image["transform"], ORIGINAL)
+        truth = self.truth[image["image_id"]].boxes
+        return pairwise_iou(Boxes(boxes), Boxes(truth)).amax(dim=1) >= RIGHT_IOU
 
     def _note(self, name: str, values: Tensor) -> None:
         self._values.setdefault(name, []).extend(values.tolist())

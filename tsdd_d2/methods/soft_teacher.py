@@ -18,7 +18,7 @@ from ..data.strong_augmentation import Affine, Cutout, OneColourOperation, Shuff
 from ..data.views import ViewsMapper, carry_boxes
 from ..method import EVERYTHING, FA_BOXES_PA_IMAGES, Method, paper_row, register_method
 from .faster_rcnn import FASTER_RCNN, FASTER_RCNN_PROFILES
-from .pseudo_boxes import LABELLED, STRONG, UNLABELLED, WEAK, TeacherTrainer, carried, confident, of
+from .pseudo_boxes import LABELLED, STRONG, UNLABELLED, WEAK, TeacherTrainer, carried, confident, of, statistics_kept
 
 # Boxes below are no candidates for anything.
 CANDIDATE_SCORE = 0.5
@@ -104,7 +104,8 @@ class SoftTeacher(TeacherTrainer):
 
     def unlabelled_views(self) -> ViewsMapper:
         strong = Shuffled(OneColourOperation(), Affine(0.1, 30.0, 30.0)), Cutout((1, 5), 0.2)
-        return self.views(**{STRONG: strong, WEAK: ()})
+        # of an image that were cut, the teacher's boxes would be cut too
+        return self.views(whole=(WEAK,), **{STRONG: strong, WEAK: ()})
 
     def losses(self, batch: List[Dict]) -> Dict[str, Tensor]:
         losses = self.trained_network(of(batch, LABELLED))
@@ -128,7 +129,9 @@ class SoftTeacher(TeacherTrainer):
         targets = [carried(x, *views) for x, *views in zip(found, weak, strong)]
         cfg = self.cfg
         with torch.autocast(self.trained_network.device.type, torch.bfloat16, enabled=cfg.SOLVER.AMP.ENABLED):
-            soft = soft_losses(Features(self.trained_network, strong), targets, cfg.TEACHER.THRESHOLD, background)
+            with statistics_kept(self.trained_network):
+                student = Features(self.trained_network, strong)
+            soft = soft_losses(student, targets, cfg.TEACHER.THRESHOLD, background)
         return {**losses, **{f"{k}_pseudo": v * cfg.TEACHER.UNLABELLED_WEIGHT for k, v in soft.items()}}
 
     def pseudo_boxes_of(self, teacher: Features, images: List[Dict]) -> List[Instances]:
@@ -143,6 +146,7 @@ class SoftTeacher(TeacherTrainer):
             x.deviations = relative_deviation(boxes.view(JITTERS, -1, 4))
         for image, x, candidates in zip(images, found, detected):
             self.pseudo_boxes.add(image, confident(x, self.cfg.TEACHER.THRESHOLD), candidates.scores)
+            self.pseudo_boxes.add_steady(image, x, x.deviations < MAX_DEVIATION)
         return found
 
 

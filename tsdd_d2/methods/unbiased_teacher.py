@@ -20,7 +20,7 @@ from ..data.strong_augmentation import Blur, ColourJitter, Erasing, Grey
 from ..data.views import ViewsMapper
 from ..method import EVERYTHING, FA_BOXES_PA_IMAGES, Method, paper_row, register_method
 from .faster_rcnn import FASTER_RCNN, FASTER_RCNN_PROFILES
-from .pseudo_boxes import LABELLED, STRONG, UNLABELLED, WEAK, TeacherTrainer, carried, of
+from .pseudo_boxes import LABELLED, STRONG, UNLABELLED, WEAK, TeacherTrainer, carried, of, statistics_kept
 
 FOCAL_GAMMA = 1.5
 # What the pseudo-boxes train: no box regression, neither in the RPN nor in the ROI heads.
@@ -61,7 +61,8 @@ class FocalROIHeads(StandardROIHeads):
 
 class UnbiasedTeacher(TeacherTrainer):
     """The labelled images are seen in both views, unlabelled ones by the teacher in the weak one and by the student in the
-    strong one. Both views of an image have one geometry, as in the authors' software."""
+    strong one. Both views of an image have one geometry, as in the authors' software. Their learning rate is constant; here it
+    falls as that of all methods does."""
 
     def labelled_views(self) -> ViewsMapper:
         return self.views(one_geometry=True, **{STRONG: STRONG_AUGMENTATION, WEAK: ()})
@@ -76,7 +77,8 @@ class UnbiasedTeacher(TeacherTrainer):
         teacher = self.cfg.TEACHER
         found = self.teacher_boxes(weak, teacher.THRESHOLD)
         targets = [carried(x, *views) for x, *views in zip(found, weak, strong)]
-        unsupervised = self.trained_network([{**x, "instances": y} for x, y in zip(strong, targets)])
+        with statistics_kept(self.trained_network):
+            unsupervised = self.trained_network([{**x, "instances": y} for x, y in zip(strong, targets)])
         pseudo = {f"{name}_pseudo": unsupervised[name] * teacher.UNLABELLED_WEIGHT for name in PSEUDO_LOSSES}
         return {**losses, **pseudo}
 
@@ -94,7 +96,7 @@ UNBIASED_TEACHER = register_method(
             "TEACHER.THRESHOLD": 0.7,
             "TEACHER.UNLABELLED_WEIGHT": 4.0,
             # Reached after 22,500 steps, see tsdd_d2.engine.hooks.decay_at: before, the teacher is the average of about the
-            # last ninth of the steps since the burn-in, or a short schedule would end with the weights of its start.
+            # last ninth of the steps of the run, or a short schedule would end with the weights of the burn-in.
             "SOLVER.EMA_DECAY": 0.9996,
         },
         profiles={

@@ -361,7 +361,13 @@ def box_sizes(bbui: Dict, min_size: int, max_size: int) -> Tensor:
 
 
 # Both are trained and tested on these keys; the diagnosis needs more than the one best box.
-YOLO = {"MODEL.WEIGHTS": "", "MODEL.CNET.WEIGHTS": "", "REFINEMENT.ENABLED": False, "TEST.DETECTIONS_PER_IMAGE": 100}
+YOLO = {
+    "MODEL.WEIGHTS": "",
+    "MODEL.CNET.WEIGHTS": "",
+    "REFINEMENT.ENABLED": False,
+    "SOLVER.WEIGHT_DECAY_BIAS": 0.0,  # of both authors
+    "TEST.DETECTIONS_PER_IMAGE": 100,
+}
 YOLO_PROFILES = {
     **ONE_STAGE,
     "scratch": {**ONE_STAGE["scratch"], "SOLVER.AMP.ENABLED": False},  # bfloat16 makes narrow convolutions slower on CPUs
