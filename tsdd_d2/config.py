@@ -227,7 +227,7 @@ def add_tsdd_config(cfg: CN) -> None:
     key("DATALOADER.DECODED_IMAGES_MB", 1024, at_least(0))
 
     # ---- backbones
-    # timm's name of the network that MODEL.BACKBONE.NAME build_timm_backbone, and the two with "_timm_fpn_", build.
+    # timm's name of the network that MODEL.BACKBONE.NAME builds, where "timm" is in that name.
     key("MODEL.BACKBONE.MODEL", "efficientnet_lite0", A_NAME)
     # Epsilon of batch normalisation in timm's networks, D-Net's and C-Net's; 0: timm's own. Pretrained weights bring it.
     key("MODEL.BACKBONE.NORM_EPS", 0.0, from_to_below(0, 1))
@@ -308,11 +308,14 @@ def add_tsdd_config(cfg: CN) -> None:
     key("MODEL.SPA.RESTRICTION_WEIGHT", 0.5, at_least(0))
     key("MODEL.SPA.RESTRICTION_START", 0.2, within(0, 1))
     # A cell is background below the first value of the variance over the classes, which is scaled to [0, 1] in each image,
-    # and object above the second.
+    # and object above the second. What they mean for two classes, and why these: tsdd_d2/methods/spa.py. They need another
+    # training, and the last two below do not: tools/tune_spa.py shows what these do on the validation images.
     key("MODEL.SPA.RESTRICTION_VARIANCES", (0.2, 0.4), a_range(within(0, 1)))
     # Cells of the class map up to the first value are seeds of the background, from the second on of the object.
     key("MODEL.SPA.SEEDS", (0.05, 0.1), a_range(within(0, 1)))
-    # The box is that of the largest part of the map, in [0, 1], from this value on.
+    # Cosines of the features of two cells count from this value on; the authors have 0.1 and 0.2, after the data set.
+    key("MODEL.SPA.FIRST_ORDER_MIN", 0.1, within(0, 1))
+    # The box is that of the largest part of the map, in [0, 1], from this value on; the authors have 0.1 to 0.5.
     key("MODEL.SPA.THRESHOLD", 0.3, within(0, 1))
 
     # ---- semi-supervised methods

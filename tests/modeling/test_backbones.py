@@ -99,6 +99,39 @@ def test_features_look_where_the_anchors_are(size):
     assert centre == pytest.approx([32 * cell] * 2, abs=16)
 
 
+@pytest.mark.parametrize("level", ["res4", "res5"])
+def test_cells_of_stride_16_look_at_their_first_pixel(level):
+    """The cell i at the pixel 16 i, not in the middle of 16 pixels: methods/spa.py puts its values there."""
+    torch.manual_seed(0)
+    image = torch.rand(1, 3, 320, 320, requires_grad=True)
+    backbone = TimmBackbone("efficientnet_lite0", [level], last_stride=16).eval()
+    backbone(image)[level][0, :, 10, 10].sum().backward()
+    weight = image.grad.abs().sum((0, 1))
+    centre = [float((weight.sum(axis) * torch.arange(320)).sum() / weight.sum()) for axis in (0, 1)]
+    assert centre == pytest.approx([160] * 2, abs=4)
+
+
+@pytest.mark.parametrize("kind", ["timm", "resnet"])
+def test_a_dilated_level_has_the_cells_of_the_strided_one(kind, tiny_cfg):
+    """With the same weights, key for key; between them are others."""
+    tiny_cfg.MODEL.BACKBONE.FREEZE_AT = 4 if kind == "timm" else 0
+    networks = {}
+    for name in (f"build_{kind}_backbone", f"build_dilated_{kind}_backbone"):
+        tiny_cfg.MODEL.BACKBONE.NAME = name
+        networks[name] = build_backbone(tiny_cfg).eval()
+    strided, dilated = networks.values()
+    dilated.load_state_dict(strided.state_dict())
+    images = torch.rand(2, 3, 64, 96)
+    with torch.no_grad():
+        expected, found = strided(images), dilated(images)
+    assert torch.equal(found["res4"], expected["res4"])
+    assert found["res5"].shape[2:] == (4, 6) and dilated.output_shape()["res5"].stride == 16
+    torch.testing.assert_close(found["res5"][:, :, ::2, ::2], expected["res5"], atol=1e-3, rtol=1e-3)
+    # what is frozen does not depend on the stride
+    assert [x.requires_grad for x in dilated.parameters()] == [x.requires_grad for x in strided.parameters()]
+    assert any(x.requires_grad for x in dilated.parameters())
+
+
 def test_networks_that_look_elsewhere_and_unknown_ones_are_refused(tiny_cfg):
     tiny_cfg.MODEL.BACKBONE.NAME = "build_timm_fpn_backbone"
     for name in ("tf_efficientnet_lite0", "nobody"):

@@ -182,7 +182,7 @@ def test_selection_is_not_explained_by_numbers_that_cannot_be(option, tmp_path, 
     assert option[0] in capsys.readouterr().err
 
 
-@pytest.mark.parametrize("tool", ["draw_rois", "review_rois", "explain_selection"])
+@pytest.mark.parametrize("tool", ["draw_rois", "review_rois", "explain_selection", "tune_spa"])
 def test_no_run_to_look_at(tool, tmp_path, capsys):
     assert main_of(tool)(["--run", str(tmp_path)]) == 2
     assert "config.yaml" in capsys.readouterr().err and os.listdir(tmp_path) == []
@@ -230,7 +230,7 @@ def test_prediction_is_timed_and_its_auc_compared(tmp_path):
 
 @pytest.mark.parametrize(
     "tool",
-    ["train_net", "draw_rois", "review_rois", "benchmark", "explain_selection", "reproduce", "update_readme"],
+    ["train_net", "draw_rois", "review_rois", "benchmark", "explain_selection", "reproduce", "tune_spa", "update_readme"],
 )
 def test_help_has_examples(tool, capsys):
     module = module_of(tool)

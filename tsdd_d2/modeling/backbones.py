@@ -9,8 +9,9 @@ from torch import Tensor, nn
 
 from detectron2.config import CfgNode
 from detectron2.layers import ShapeSpec
-from detectron2.modeling import BACKBONE_REGISTRY, FPN, Backbone
+from detectron2.modeling import BACKBONE_REGISTRY, FPN, Backbone, build_resnet_backbone
 from detectron2.modeling.backbone.fpn import LastLevelMaxPool, LastLevelP6P7
+from detectron2.modeling.backbone.resnet import ResNet
 
 from ..errors import InputError
 
@@ -21,7 +22,15 @@ LEVELS = {4: "res2", 8: "res3", 16: "res4", 32: "res5"}
 class TimmBackbone(Backbone):
     """The levels "res2" to "res5", at strides 4 to 32, of a network of timm."""
 
-    def __init__(self, name: str, out_features: List[str], freeze_at: int = 0, channels: int = 3, norm_eps: float = 0.0):
+    def __init__(
+        self,
+        name: str,
+        out_features: List[str],
+        freeze_at: int = 0,
+        channels: int = 3,
+        norm_eps: float = 0.0,
+        last_stride: int = 32,
+    ):
         """
         Args:
             name: of timm's network, such as "efficientnet_lite0"; the weights are random.
@@ -29,14 +38,16 @@ class TimmBackbone(Backbone):
             freeze_at: see :func:`freeze_first`.
             channels: of the images.
             norm_eps: see :func:`create`.
+            last_stride: 16: "res5" is dilated and not strided. It then has the cells of stride 32, and those between them.
         Raises:
             InputError: timm has no such network, or it has not these levels, or they lie beside the anchors.
         """
         super().__init__()
-        self.network = create(name, norm_eps, features_only=True, in_chans=channels)
+        dilated = {"output_stride": last_stride} if last_stride < 32 else {}  # which few networks of timm do not take
+        self.network = create(name, norm_eps, features_only=True, in_chans=channels, **dilated)
         info = self.network.feature_info
         shapes = [ShapeSpec(channels=c, stride=s) for c, s in zip(info.channels(), info.reduction())]
-        self.places = {LEVELS[x.stride]: place for place, x in enumerate(shapes) if x.stride in LEVELS}
+        self.places = {LEVELS[x]: place for place, x in enumerate(undilated_strides(self.network)) if x in LEVELS}
         if not set(out_features) <= set(self.places):
             raise InputError(f"MODEL.BACKBONE.MODEL {name} has the levels {', '.join(self.places)}, not {out_features}.")
         self._out_features = list(out_features)
@@ -62,11 +73,33 @@ def freeze_first(network: nn.Module, freeze_at: int) -> None:
 
     from .frozen_norm import normalise_in_one_pass
 
-    frozen = [x["module"] for x in network.feature_info if x["reduction"] <= 2**freeze_at]
+    strides = undilated_strides(network)
+    frozen = [x["module"] for x, stride in zip(network.feature_info, strides) if stride <= 2**freeze_at]
     if freeze_at and frozen:
         # not Detectron2's FrozenBatchNorm2d.convert_frozen_batchnorm: it loses the activation in timm's layers
         freeze(network, up_to(network, frozen[-1]))
         normalise_in_one_pass(network)
+
+
+def undilated_strides(network: nn.Module) -> List[int]:
+    """Of the levels of a network of timm, such as [2, 4, 8, 16, 32] where the last one is dilated, which timm counts as 16."""
+    strides, last = [], 0
+    for x in network.feature_info:
+        strides.append(2 * strides[-1] if x["reduction"] == last else x["reduction"])
+        last = x["reduction"]
+    return strides
+
+
+def dilate(stage: nn.Module) -> None:
+    """Makes the cells of the last stage of a ResNet of Detectron2 twice as dense, with the same weights: what was computed
+    before stands in every other row and column."""
+    for layer in stage.modules():
+        if not isinstance(layer, nn.Conv2d):
+            continue
+        if layer.stride != (1, 1):
+            layer.stride = (1, 1)
+        elif layer.kernel_size != (1, 1):
+            layer.dilation, layer.padding = ((2 * rows, 2 * columns) for rows, columns in (layer.dilation, layer.padding))
 
 
 def up_to(network: nn.Module, name: str) -> List[str]:
@@ -100,7 +133,7 @@ def create(name: str, norm_eps: float = 0.0, **options) -> nn.Module:
         raise InputError(f"{name} pads as TensorFlow does, beside the anchors: take {name[3:]}, which has the same weights.")
     try:
         network = timm.create_model(name, pretrained=False, **options)
-    except RuntimeError as error:  # of an unknown name
+    except (RuntimeError, TypeError, AssertionError) as error:  # of an unknown name, of an option that it does not take
         raise InputError(f"timm {timm.__version__} has no network {name!r} that can be a backbone: {error}") from error
     if norm_eps:
         for layer in network.modules():
@@ -109,9 +142,11 @@ def create(name: str, norm_eps: float = 0.0, **options) -> nn.Module:
     return network
 
 
-def _bottom_up(cfg: CfgNode, input_shape: ShapeSpec, out_features: List[str]) -> TimmBackbone:
+def _bottom_up(cfg: CfgNode, input_shape: ShapeSpec, out_features: List[str], last_stride: int = 32) -> TimmBackbone:
     backbone = cfg.MODEL.BACKBONE
-    return TimmBackbone(backbone.MODEL, out_features, backbone.FREEZE_AT, input_shape.channels, backbone.NORM_EPS)
+    return TimmBackbone(
+        backbone.MODEL, out_features, backbone.FREEZE_AT, input_shape.channels, backbone.NORM_EPS, last_stride
+    )
 
 
 def _fpn(cfg: CfgNode, input_shape: ShapeSpec, top_block: nn.Module) -> FPN:
@@ -129,6 +164,22 @@ def _fpn(cfg: CfgNode, input_shape: ShapeSpec, top_block: nn.Module) -> FPN:
 def build_timm_backbone(cfg: CfgNode, input_shape: ShapeSpec) -> TimmBackbone:
     """As Detectron2's ``build_resnet_backbone``, with ``MODEL.RESNETS.OUT_FEATURES``, on ``MODEL.BACKBONE.MODEL``."""
     return _bottom_up(cfg, input_shape, cfg.MODEL.RESNETS.OUT_FEATURES)
+
+
+@BACKBONE_REGISTRY.register()
+def build_dilated_timm_backbone(cfg: CfgNode, input_shape: ShapeSpec) -> TimmBackbone:
+    """As ``build_timm_backbone``, with "res5" at stride 16."""
+    return _bottom_up(cfg, input_shape, cfg.MODEL.RESNETS.OUT_FEATURES, last_stride=16)
+
+
+@BACKBONE_REGISTRY.register()
+def build_dilated_resnet_backbone(cfg: CfgNode, input_shape: ShapeSpec) -> ResNet:
+    """As Detectron2's ``build_resnet_backbone``, with "res5" at stride 16; its own ``MODEL.RESNETS.RES5_DILATION`` is not for
+    the depths 18 and 34."""
+    network = build_resnet_backbone(cfg, input_shape)
+    dilate(network.res5)
+    network._out_feature_strides["res5"] = 16
+    return network
 
 
 @BACKBONE_REGISTRY.register()
