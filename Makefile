@@ -3,6 +3,7 @@ PYTHON ?= python3
 VENV ?= .venv
 DEMO ?= output/demo
 SMALL ?= output/small
+RESULTS ?= results
 PYTEST_ARGS ?=
 FUZZ_ARGS ?=
 REPRODUCE_ARGS ?=
@@ -52,7 +53,7 @@ experiments: ablation  ## Tables I to III, Fig. 6 to 9 on folds 1 to 4, with tho
 	$(REPRODUCE) table1 --folds 1 --p 1.0
 	$(REPRODUCE) table3
 	$(REPRODUCE) teachers
-	$(REPRODUCE) all --no-train --results results
+	$(REPRODUCE) all --no-train --results $(RESULTS)
 	$(BIN)/python tools/update_readme.py
 
 # Few images and steps: it shows that all parts work together, not what the methods are worth.

@@ -4,6 +4,7 @@
 A table stands between two markers; text around them stays as it is:
     <!-- table: NAME -->          the first table of results/NAME.md
     <!-- table: NAME short -->    less the paper's rows, those without runs, and most columns
+    <!-- table: NAME short p=0.2 -->    and of one p alone
     <!-- end of table -->
 Likewise what is said of a model file:
     <!-- model: PATH -->  ...  <!-- end of model -->
@@ -29,7 +30,7 @@ Examples:
 """
 
 END = "<!-- end of table -->"
-MARKER = re.compile(r"<!-- table: (?P<name>\S+)(?: (?P<form>short))? -->")
+MARKER = re.compile(r"<!-- table: (?P<name>\S+)(?: (?P<form>short)(?: p=(?P<p>\S+))?)? -->")
 MODEL = re.compile(r"(?P<start><!-- model: (?P<path>\S+) -->).*?<!-- end of model -->", flags=re.DOTALL)
 PAGES = ("README.md", "results/README.md", "results/scratch/README.md", "docs/model_card.md")
 SHORT = ("method", "methods", "stage", "p", "AUC", "accuracy (%)", "YI (%)", "folds")
@@ -80,7 +81,8 @@ def update_tables(text: str, results_dir: str) -> str:
         rows = read_table(os.path.join(results_dir, f"{match['name']}.md"))
         if match["form"]:
             shown = [row for row in rows if "missing" not in row.values() and not any(MARK in x for x in row.values())]
-            rows = [{x: row[x] for x in SHORT if x in row} for row in shown]
+            shown = [row for row in shown if match["p"] in (None, row.get("p"))]
+            rows = [{x: row[x] for x in SHORT if x in row and not (x == "p" and match["p"])} for row in shown]
         return f"{match['start']}\n\n{markdown_table(rows)}\n\n{END}"
 
     return re.sub(rf"(?P<start>{MARKER.pattern}).*?{END}", rewrite, text, flags=re.DOTALL)

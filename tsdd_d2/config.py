@@ -209,8 +209,8 @@ def add_tsdd_config(cfg: CN) -> None:
     key("DATASETS.P", 1.0, within(0, 1))
     # Seed of the draw of these patients; negative: SEED. Draws with one seed are nested (p = 0.2 is part of p = 0.4).
     key("DATASETS.P_SEED", -1, within(-(2**32), 2**32 - 1))
-    # TSDDNet: where fewer of the images with a ROI are fully annotated, they are drawn more often, and have this share of each
-    # batch, so that D-Net's own boxes do not outnumber the manual ones; 0 is the paper: all images are drawn alike.
+    # TSDDNet: the least share of fully annotated images in a batch, so that D-Net's own boxes do not outnumber the manual ones;
+    # 0 is the paper: all images are drawn alike.
     key("DATASETS.FA_SHARE", 0.0, from_to_below(0, 1))
     # The veto file that a sonologist downloaded from the page of tools/review_rois.py (datasets/README.md); "": none.
     key("DATASETS.VETOES", "", A_TEXT)

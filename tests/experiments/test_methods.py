@@ -11,7 +11,7 @@ TEACHERS = ("unbiased_teacher", "unbiased_teacher_weak", "soft_teacher", "soft_t
 # A batch can be divided by 1 + 4.
 OTHER_BATCHES = ("soft_teacher", "soft_teacher_weak")
 STAC = ("stac", "stac_weak")
-# In the small-compute profiles these see the image at a size between what D-Net and C-Net see.
+# In the small profiles these see the image at a size between what D-Net and C-Net see.
 WITH_SIZES = (*DETECTORS, "yolov4", "yolov7", *STAC, *TEACHERS, "spa")
 SIZES = {"MIN_SIZE_TRAIN", "MIN_SIZE_TEST", "MAX_SIZE_TRAIN", "MAX_SIZE_TEST"}
 # Without pretrained weights it trains as long in the small profile as from random initialisation.

@@ -20,7 +20,7 @@ class DiagnosingRetinaNet(Diagnosing, RetinaNet):
             self.loss_normalizer = state.item()
 
 
-# of the small-compute profiles
+# of the small profiles
 ANCHORS = [[32, 40.32, 50.8], [64, 80.63, 101.59], [128, 161.27, 203.19]]
 
 register_method(

@@ -95,7 +95,7 @@ class BoxSubnet(nn.Module):
 class InputPooling(Backbone):
     """A backbone that sees the image averaged over ``stride`` x ``stride`` pixels.
 
-    Localisation needs less resolution than diagnosis: the small-compute profiles let C-Net crop from the full image
+    Localisation needs less resolution than diagnosis: the small profiles let C-Net crop from the full image
     tensor while D-Net sees it reduced. Strides are reported relative to the image tensor, so anchors and boxes stay
     in its coordinates.
     """
