@@ -46,6 +46,13 @@ def test_roc_curves_with_their_bands():
     assert axes.collections[0].get_datalim(axes.transData).y0 == pytest.approx(0.3)  # the lower end of the band
 
 
+def test_of_many_roc_curves_ours_alone_has_a_band():
+    methods = ("retinanet", "faster_rcnn", "yolov4", "stac", "tsddnet")
+    rates = np.array([0.0, 1.0])
+    curves = [ROCCurve(x, *[rates] * 4, ESTIMATE) for x in groups_of(*map(random_entry, methods))]
+    assert [len(roc_figure(x).axes[0].collections) for x in (curves, curves[1:])] == [1, 4]
+
+
 def test_calibration_and_decision_curves():
     (x,) = groups_of(entry("retinanet", [0.125, 0.25, 0.75, 1.0] * 10, [0, 0, 1, 1] * 10))
     figure = calibration_figure([CalibrationCurves(x, cases(x.shown[0]), ESTIMATE)])

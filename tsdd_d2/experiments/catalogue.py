@@ -13,6 +13,7 @@ from ..method import METHODS
 from ..modeling.contract import FOUND_BOX
 from ..visualization import comparison_figure
 from .figures import (
+    MOST_BANDS,
     CalibrationCurves,
     ROCCurve,
     calibration_figure,
@@ -228,7 +229,8 @@ def _add_roc_on(view: View, test_set: Optional[str], section: Section) -> None:
                 pool = "its images, of each method by the first of its models (the Brier score is the mean of all)"
             roc = f"Fig. 7, p = {p} ({where}): ROC curves, averaged over the folds at equal false-positive rates, with "
             calibrated = f"Calibration, p = {p} ({where}): reliability in ten bins of equally many images, and decision "
-            section.figures.append(FigureFile(f"roc_p{p}{suffix}", f"{roc}pointwise 95% bands."))
+            bands = "95% bands" if len(curves) <= MOST_BANDS else f"the 95% band of {title(OURS)}"
+            section.figures.append(FigureFile(f"roc_p{p}{suffix}", f"{roc}{bands}, pointwise."))
             section.figures.append(FigureFile(f"calibration_p{p}{suffix}", f"{calibrated}curves, over {pool}."))
     caption = f"Area under the ROC curve, Brier score and localisation ({where}), with 95% intervals."
     section.tables.append(probabilities_table(f"{view.name}{suffix}", caption, rows))

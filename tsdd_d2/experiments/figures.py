@@ -26,6 +26,8 @@ PSEUDO_BOXES = {
     "box_precision": "pseudo-boxes that overlap the withheld ROI by an IoU of 0.5",
     "class_precision": "pseudo-boxes of the image's class",
 }
+# more would hide the curves
+MOST_BANDS = 4
 LINES = ("-", "--", ":", "-.", (0, (5, 1, 1, 1, 1, 1)))
 METRIC_LABELS = {
     "accuracy": "accuracy",
@@ -66,7 +68,7 @@ class CalibrationCurves(NamedTuple):
 
 
 def roc_figure(curves: Sequence[ROCCurve], remark: str = "") -> Figure:
-    """ROC curves with 95% bands; AUCs with intervals in the legend (Fig. 7).
+    """ROC curves with 95% bands, of more than :data:`MOST_BANDS` for ours alone; AUCs with intervals in the legend (Fig. 7).
 
     Args:
         remark: a line under the legend.
@@ -78,7 +80,8 @@ def roc_figure(curves: Sequence[ROCCurve], remark: str = "") -> Figure:
         label = _label(x.group, x.auc)
         rates = np.concatenate([[0], x.false_positive_rates])
         axes.plot(rates, np.concatenate([[0], x.sensitivity]), label=label, **style)
-        axes.fill_between(x.false_positive_rates, x.low, x.high, color=style["color"], alpha=0.12, linewidth=0)
+        if len(curves) <= MOST_BANDS or x.group.method == OURS:
+            axes.fill_between(x.false_positive_rates, x.low, x.high, color=style["color"], alpha=0.12, linewidth=0)
     axes.plot([0, 1], [0, 1], color="0.6", linewidth=1, linestyle=(0, (1, 3)))
     axes.set(xlim=(0, 1), ylim=(0, 1.005), xlabel="1 – specificity", ylabel="sensitivity")
     _legend_below(figure, axes, "AUC (95% interval)", remark)
