@@ -19,6 +19,7 @@ from tabulate import tabulate
 
 from tsdd_d2.data import BBUIError, dataset_folder
 from tsdd_d2.data.files import read_json, write_json_files
+from tsdd_d2.data.folds import SPLIT
 from tsdd_d2.data.validation import read_valid_bbui
 from tsdd_d2.errors import InputError, reports_errors
 
@@ -147,7 +148,7 @@ def prepare(data: str, name: str, severity: str, readers: str, seed: int) -> Non
         InputError: there is no annotation, or something else stands where a link to the images must be.
     """
     source, target = dataset_folder(data), dataset_folder(name)
-    paths = sorted(pathlib.Path(source, "annotations").glob("fold*_*.json"))
+    paths = sorted(x for x in pathlib.Path(source, "annotations").glob("*.json") if SPLIT.fullmatch(x.stem))
     if not paths:
         raise InputError(f"{source}/annotations has no fold*_*.json: prepare the data set {data} first.")
     if os.path.abspath(source) == os.path.abspath(target):

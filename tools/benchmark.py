@@ -235,7 +235,7 @@ def benchmark_predict(args) -> None:
     on_one_core()
     with tempfile.TemporaryDirectory() as folder:
         model_file = load_model(args.model or random_model(args, folder, args.config_file or CPU_PROFILE), device="cpu")
-        test = labelled_images(model_file.cfg.DATASETS.TEST[0], args.images or None)
+        test = labelled_images((model_file.cfg.DATASETS.TEST or model_file.cfg.DATASETS.VAL)[0], args.images or None)
         calibration = [path for path, _ in labelled_images(model_file.cfg.DATASETS.TRAIN[0], CALIBRATION_IMAGES)]
         print("exporting and quantising", flush=True)
         network = to_onnx(model_file)

@@ -1,12 +1,14 @@
 #!/usr/bin/env python
 """Trains and evaluates TSDDNet and the methods that it is compared with, with the conventions of Detectron2's own tool."""
 
+import argparse
 import contextlib
 import functools
 import logging
 import os
 import sys
 import threading
+from typing import Union
 
 import tsdd_d2  # noqa: F401 (registers our parts)
 from detectron2.engine import default_argument_parser, default_setup, launch
@@ -15,6 +17,7 @@ from detectron2.utils import comm
 from detectron2.utils.logger import setup_logger
 from tsdd_d2.data import ensure_registered
 from tsdd_d2.data.files import write_json
+from tsdd_d2.data.folds import ALL
 from tsdd_d2.engine import load_trained_weights
 from tsdd_d2.engine.final_evaluation import evaluate_model, evaluate_run
 from tsdd_d2.engine.processes import ENDS_WITH, as_rank, end_with, lock_folder, one_message
@@ -161,7 +164,12 @@ def parse(argv):
     add("--method", metavar="NAME", help="what is trained (default: tsddnet, unless there is a --config-file)")
     add("--profile", choices=PROFILES, help="small compute, or the paper's values (default: cpu)")
     add("--data", metavar="NAME", help="the data set, a folder below $DETECTRON2_DATASETS")
-    add("--fold", type=int, metavar="K", help="its fold: <NAME>_fold<K>_train, _val and _test (default: 1)")
+    add(
+        "--fold",
+        type=fold_or_all,
+        metavar="K",
+        help="its fold: <NAME>_fold<K>_train, _val and _test (default: 1); all: no test",
+    )
     args = parser.parse_args(argv)
     if args.overwrite and (args.resume or args.eval_only):
         parser.error("--overwrite removes the run that --resume and --eval-only need")
@@ -172,10 +180,17 @@ def parse(argv):
     if args.config_file and args.profile:
         parser.error("--profile chooses a file, and --config-file names one")
     args.profile = args.profile or "cpu"
-    args.fold = 1 if args.fold is None else args.fold
-    if args.fold < 1:
-        parser.error(f"--fold is 1 or more, not {args.fold}")
+    args.fold = args.fold or 1
     return args
+
+
+def fold_or_all(text: str) -> Union[int, str]:
+    """The value of --fold."""
+    if text == ALL:
+        return ALL
+    if not (text.isdecimal() and int(text) >= 1):
+        raise argparse.ArgumentTypeError(f"1 or more, or {ALL}, not {text}")
+    return int(text)
 
 
 def check(cfg, args, starts_from_checked_run):

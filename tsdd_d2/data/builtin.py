@@ -15,13 +15,17 @@ from detectron2.data import DatasetCatalog
 
 from ..errors import BBUIError
 from .bbui import load_bbui_json, register_bbui_instances
+from .folds import ALL, SPLIT, split_name
 
 __all__ = ["dataset_folder", "ensure_registered", "register_builtin"]
 
 BUILTIN_DATASETS = ("busbra", "busi", "phantom")
-BUILTIN_SPLITS = tuple(f"fold{fold}_{split}" for fold in range(1, 6) for split in ("train", "val", "test"))
+BUILTIN_SPLITS = (
+    *(split_name(fold, split) for fold in range(1, 6) for split in ("train", "val", "test")),
+    *(split_name(ALL, split) for split in ("train", "val")),
+)
 
-_CONVENTION = re.compile(r"(?P<dataset>.+)_(?P<split>fold[1-9][0-9]*_(train|val|test))")
+_CONVENTION = re.compile(rf"(?P<dataset>.+)_(?P<split>{SPLIT.pattern})")
 
 
 def dataset_folder(dataset: str) -> str:
@@ -30,7 +34,7 @@ def dataset_folder(dataset: str) -> str:
 
 
 def register_builtin() -> None:
-    """Register folds 1 to 5 of the data sets that `datasets/` can prepare. No file is touched."""
+    """Register folds 1 to 5, and all patients, of the data sets that `datasets/` can prepare. No file is touched."""
     for dataset in BUILTIN_DATASETS:
         for split in BUILTIN_SPLITS:
             _register_by_convention(f"{dataset}_{split}")
@@ -77,7 +81,7 @@ def _locate(name: str) -> Tuple[str, str]:
     if match is None:
         raise BBUIError(
             f"The data set {name!r} is not registered, and its name is not "
-            "<folder>_fold<K>_<train|val|test>, for which it would be looked up below $DETECTRON2_DATASETS. "
+            "<folder>_fold<K>_<train|val|test> or <folder>_all_<train|val>, for which it would be looked up below $DETECTRON2_DATASETS. "
             "Correct the name, or call tsdd_d2.data.register_bbui_instances with it first."
         )
     folder = dataset_folder(match["dataset"])

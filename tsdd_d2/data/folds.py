@@ -6,6 +6,7 @@ over images: two images of one patient must not be on both sides of a comparison
 import math
 import os
 import pathlib
+import re
 from collections import defaultdict
 from typing import Any, Dict, Iterable, List, Mapping, Set, Union
 
@@ -17,16 +18,22 @@ from .categories import CATEGORIES
 from .files import write_json_files
 
 __all__ = [
+    "ALL",
     "assign_folds",
     "count_table",
     "draw_fully_annotated",
     "keep_rois",
     "patient_classes",
+    "split_name",
     "split_patients",
     "write_splits",
 ]
 
 NUM_FOLDS = 5
+# In the place of a fold's number: all patients, of whom none is tested.
+ALL = "all"
+# The names of splits.
+SPLIT = re.compile(r"fold[1-9][0-9]*_(?:train|val|test)|all_(?:train|val)")
 VALIDATION_SHARE = 0.1  # of all patients, so that five folds give the paper's 70/10/20
 
 
@@ -73,18 +80,18 @@ def assign_folds(patients: Mapping[str, int], num_folds: int = NUM_FOLDS, seed: 
 
 
 def split_patients(
-    patients: Mapping[str, int], test_folds: Mapping[str, int], fold: int, seed: int = 0
+    patients: Mapping[str, int], test_folds: Mapping[str, int], fold: Union[int, str], seed: int = 0
 ) -> Dict[str, Set[str]]:
     """
     The three disjoint sets of patients of one fold.
 
     The validation patients, 10% of all patients but at least two, are drawn class-stratified from those that
-    the fold does not test.
+    the fold does not test. :data:`ALL` tests nobody: the model that is used in the end learns from all others.
 
     Args:
         patients: patient id -> class.
         test_folds: patient id -> the fold in which the patient is tested.
-        fold: the fold to split, from 1.
+        fold: the fold to split, from 1, or :data:`ALL`.
 
     Returns:
         {"train": set, "val": set, "test": set} of patient ids.
@@ -92,9 +99,14 @@ def split_patients(
     test = {patient for patient in patients if test_folds[patient] == fold}
     rest = {patient: category for patient, category in patients.items() if patient not in test}
     # A draw of its own for every fold; else all folds would validate on nearly the same patients.
-    order = _stratified_order(rest, [seed, fold])
+    order = _stratified_order(rest, [seed, 0 if fold == ALL else fold])
     num_val = max(2, _round_to_nearest(VALIDATION_SHARE * len(patients)))
     return {"train": set(order[num_val:]), "val": set(order[:num_val]), "test": test}
+
+
+def split_name(fold: Union[int, str], split: str) -> str:
+    """Such as "fold1_train", or "all_train" of :data:`ALL`."""
+    return f"{fold if fold == ALL else f'fold{fold}'}_{split}"
 
 
 def write_splits(
@@ -105,7 +117,8 @@ def write_splits(
     seed: int = 0,
 ) -> Dict[str, Dict[str, Any]]:
     """
-    Write `fold{k}_{train,val,test}.json` for every fold k. Image and annotation ids stay those of `bbui`.
+    Write `fold{k}_{train,val,test}.json` for every fold k, and `all_{train,val}.json`. Image and annotation ids stay those
+    of `bbui`.
 
     A fold without a test patient is left out and a line is printed: part of a data set with official folds
     may have some of them only.
@@ -135,9 +148,11 @@ def write_splits(
         raise BBUIError("Every patient needs the fold in which it is tested:", problems)
 
     splits = {}
-    for fold in range(1, num_folds + 1):
+    for fold in (*range(1, num_folds + 1), ALL):
         members = split_patients(patients, test_folds, fold, seed)
-        if not members["test"]:
+        if fold == ALL:
+            del members["test"]
+        elif not members["test"]:
             print(f"Fold {fold} is left out: no image of its test patients is here.")
             continue
         trained = {patients[name] for name in members["train"]}
@@ -149,7 +164,7 @@ def write_splits(
                     f"{len(patients)} patients. Use fewer folds, or more patients."
                 )
         for split, names in members.items():
-            splits[f"fold{fold}_{split}"] = _select_patients(bbui, names)
+            splits[split_name(fold, split)] = _select_patients(bbui, names)
 
     try:
         write_json_files({os.path.join(annotations_dir, f"{split}.json"): content for split, content in splits.items()})

@@ -76,7 +76,7 @@ def evaluate(
 
 
 def evaluate_model(cfg, model, output_dir: str) -> Dict[str, Dict]:
-    """Results on every set of DATASETS.TEST, on the boxes that the network diagnoses and, for TSDDNet, with the oracle.
+    """Results on every set of DATASETS.TEST, or else on that of DATASETS.VAL, on the boxes that the network diagnoses and, for TSDDNet, with the oracle.
 
     With TEST.YOUDEN_THRESHOLD there is one threshold for all of them, from the found boxes of DATASETS.VAL without
     test-time augmentation.
@@ -98,7 +98,7 @@ def evaluate_model(cfg, model, output_dir: str) -> Dict[str, Dict]:
     augmentations = {"": contextlib.nullcontext}
     if cfg.TEST.AUG.ENABLED:
         augmentations[", TTA"] = lambda: model.test_time_augmentation(cfg.TEST.AUG.SCALES, cfg.TEST.AUG.FLIP)
-    results = {name: {} for name in cfg.DATASETS.TEST}
+    results = {name: {} for name in cfg.DATASETS.TEST or cfg.DATASETS.VAL}
     for name, by_boxes in results.items():
         for (boxes, oracle), (suffix, augmentation) in itertools.product(oracles.items(), augmentations.items()):
             folder = os.path.join(output_dir, folder_of(boxes + suffix))

@@ -9,6 +9,7 @@ from typing import Any, Dict, FrozenSet, Iterable, Mapping, NamedTuple, Optional
 from detectron2.data import MetadataCatalog
 
 from ..data import ensure_registered
+from ..data.folds import SPLIT
 from ..data.validation import read_valid_bbui
 from ..errors import InputError
 from ..refinement import ROIBank
@@ -19,7 +20,7 @@ __all__ = ["SeenPatients", "check_independence", "patient_keys", "seen_patients"
 
 logger = logging.getLogger(__name__)
 
-_FOLD = re.compile(r"_fold[1-9][0-9]*_(train|val|test)")
+_SPLIT = re.compile(rf"_(?:{SPLIT.pattern})")
 
 
 class SeenPatients(NamedTuple):
@@ -44,7 +45,7 @@ def patient_keys(dataset: str, images: Iterable[Mapping[str, Any]]) -> Dict[str,
         patient -> 16 hexadecimal digits of the SHA-256 of the patient with the data set, and of the patient with the name
         of each image. They are no secret: whoever has a patient's id can compute them.
     """
-    collection = _FOLD.sub("", dataset)
+    collection = _SPLIT.sub("", dataset)
     keys: Dict[str, set] = {}
     for image in images:
         patient = image["patient_id"]

@@ -6,7 +6,7 @@ import os
 import re
 import tempfile
 import traceback
-from typing import Any, Dict, Iterator, List, Mapping, Optional, Sequence, Set, Tuple, Type
+from typing import Any, Dict, Iterator, List, Mapping, Optional, Sequence, Set, Tuple, Type, Union
 
 import torch
 import yaml
@@ -24,6 +24,7 @@ from ..config import get_tsdd_cfg
 from ..config_values import merge_file, merge_options, value_problems
 from ..data import ensure_registered, validate_splits
 from ..data.files import read_json, read_yaml
+from ..data.folds import ALL, split_name
 from ..data.image_sizes import is_too_narrow
 from ..data.mapper import BBUIMapper
 from ..data.roi import is_fully_annotated
@@ -78,7 +79,7 @@ def load_config(
     method: Optional[str] = None,
     profile: str = "cpu",
     data: Optional[str] = None,
-    fold: Optional[int] = None,
+    fold: Union[int, str, None] = None,
 ) -> CfgNode:
     """Reads a configuration, the later part before the earlier one: a file (with its ``_BASE_``, by the safe YAML loader),
     the overrides of a method, the three splits of a data set's fold, ``KEY VALUE`` overrides.
@@ -89,7 +90,7 @@ def load_config(
         config_file: by default that of the method in the profile; with a file of your own the method's overrides for a
             profile are not used.
         method: a name in :data:`~tsdd_d2.method.METHODS`.
-        data, fold: such as "busbra" and 1; OUTPUT_DIR is then named after them, unless ``opts`` name another.
+        data, fold: such as "busbra" and 1, or "all", which has no test set; OUTPUT_DIR is then named after them, unless ``opts`` name another.
 
     Raises:
         InputError: the file is missing or malformed, a key or a method does not exist, or a plug-in cannot be imported.
@@ -102,10 +103,10 @@ def load_config(
         options += METHODS[method].options(None if config_file else profile)
         config_file = config_file or path_of_config(f"{METHODS[method].config}{PROFILES[profile]}.yaml")
     if data is not None:
-        options += ["OUTPUT_DIR", os.path.join("output", f"{method or 'run'}_{data}_fold{fold}")]
-        options += [
-            x for split in ("train", "val", "test") for x in (f"DATASETS.{split.upper()}", (f"{data}_fold{fold}_{split}",))
-        ]
+        options += ["OUTPUT_DIR", os.path.join("output", f"{method or 'run'}_{data}_{split_name(fold, '')}".rstrip("_"))]
+        for split in ("train", "val", "test"):
+            names = (f"{data}_{split_name(fold, split)}",) if (fold, split) != (ALL, "test") else ()
+            options += [f"DATASETS.{split.upper()}", names]
     if config_file:
         merge_file(cfg, config_file)
     merge_options(cfg, [*options, *opts])
@@ -288,8 +289,8 @@ def keys_of_data_sets(cfg) -> Dict[str, List[str]]:
 
 def data_sets(cfg, training: bool = True) -> List[str]:
     """The names of all data sets that the run will read."""
-    # evaluation takes nothing but the threshold from it
-    reads_val = training or cfg.TEST.YOUDEN_THRESHOLD
+    # evaluation takes nothing but the threshold from it, if there is a test set
+    reads_val = training or cfg.TEST.YOUDEN_THRESHOLD or not cfg.DATASETS.TEST
     return [
         *(cfg.DATASETS.TRAIN if training else ()),
         *(cfg.DATASETS.VAL if reads_val else ()),
