@@ -77,6 +77,18 @@ def test_a_fold_is_70_10_20_disjoint_and_stratified():
     assert len(set(validated)) == 5
 
 
+def test_all_patients_but_those_that_validate_are_trained_on_where_none_is_tested(tmp_path):
+    folds = assign_folds(PATIENTS, seed=0)
+    split = split_patients(PATIENTS, folds, "all", seed=0)
+    assert {name: len(members) for name, members in split.items()} == {"train": 90, "val": 10, "test": 0}
+    assert split["train"] | split["val"] == set(PATIENTS)
+    assert count_classes(split["val"]) == {1: 7, 2: 3}
+    write_splits(bbui_of(PATIENTS), tmp_path, folds, seed=0)
+    assert sorted(path.name for path in tmp_path.glob("all_*")) == ["all_train.json", "all_val.json"]
+    for name in ("train", "val"):
+        assert {x["patient_id"] for x in read_json(tmp_path / f"all_{name}.json")["images"]} == split[name]
+
+
 def test_both_classes_are_validated_even_in_a_tiny_data_set():
     patients = {f"p{number:02d}": 1 if number < 8 else 2 for number in range(10)}
     split = split_patients(patients, {name: 1 + index % 2 for index, name in enumerate(patients)}, 1)
@@ -92,7 +104,7 @@ def test_a_patient_with_both_classes_counts_as_malignant():
 def test_splits_on_disk_hold_every_image_of_their_patients(tmp_path):
     bbui = bbui_of(PATIENTS)
     splits = write_splits(bbui, tmp_path, assign_folds(PATIENTS, seed=0), seed=0)
-    assert len(splits) == 15
+    assert len(splits) == 15 + 2
     for fold in range(1, 6):
         images, patients = [], []
         for split in ("train", "val", "test"):
@@ -117,7 +129,7 @@ def test_an_official_fold_without_patients_is_left_out_with_a_line(tmp_path, cap
     folds = {name: 1 + index % 4 for index, name in enumerate(PATIENTS)}
     (tmp_path / "fold5_test.json").write_text("{}")
     splits = write_splits(bbui_of(PATIENTS), tmp_path, folds)
-    assert len(splits) == 12 and not any(name.startswith("fold5") for name in splits)
+    assert len(splits) == 12 + 2 and not any(name.startswith("fold5") for name in splits)
     printed = capsys.readouterr().out
     assert "Fold 5 is left out" in printed and "fold5_test.json is left over" in printed
 

@@ -10,6 +10,7 @@ from tsdd_d2.data import ensure_registered
 from tsdd_d2.data.files import read_json, write_json
 from tsdd_d2.engine import final_evaluation
 from tsdd_d2.engine.final_evaluation import evaluate_model, evaluate_run
+from tsdd_d2.engine.setup import data_sets
 
 
 @pytest.mark.parametrize("num_rois", [3, 0])
@@ -28,6 +29,15 @@ def test_the_oracle_leaves_out_images_without_a_roi(num_rois, tiny_cfg, tiny_dat
     )
     assert found_box["num_images"] == 8
     assert [(x["num_images"], x["num_images_without_instance"]) for x in oracle] == ([(3, 0)] if num_rois else [])
+
+
+def test_without_a_test_set_the_validation_images_are_evaluated(tiny_cfg, tiny_dataset, tmp_path):
+    ensure_registered("tiny_fold1_val")
+    tiny_cfg.defrost()
+    tiny_cfg.DATASETS.TEST, tiny_cfg.DATASETS.VAL = (), ("tiny_fold1_val",)
+    assert data_sets(tiny_cfg, training=False) == ["tiny_fold1_val"]
+    results = evaluate_model(tiny_cfg, build_model(tiny_cfg), str(tmp_path))
+    assert list(results) == ["tiny_fold1_val"] and "diagnosis" in results["tiny_fold1_val"]["found box"]
 
 
 def test_test_time_augmentation_comes_beside_the_plain_evaluation(tiny_cfg, tiny_dataset, tmp_path):

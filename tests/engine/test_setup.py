@@ -237,6 +237,12 @@ def test_the_papers_values_are_in_the_papers_configuration(stage, learning_rate,
     assert (cfg.MODEL.CNET.CONTEXT, cfg.MODEL.CNET.ROI_JITTER, cfg.MODEL.DNET.INPUT_STRIDE) == (1.0, 0.0, 1)
 
 
+def test_all_patients_have_no_test_set():
+    cfg = load_config(method="tsddnet", data="clinic", fold="all")
+    assert (cfg.DATASETS.TRAIN, cfg.DATASETS.VAL, cfg.DATASETS.TEST) == (("clinic_all_train",), ("clinic_all_val",), ())
+    assert cfg.OUTPUT_DIR == os.path.join("output", "tsddnet_clinic_all")
+
+
 def test_without_cuda_the_cpu_takes_over_with_a_warning(monkeypatch, caplog):
     monkeypatch.setattr("torch.cuda.is_available", lambda: False)
     cfg = load_config("", ["MODEL.DEVICE", "cuda:1"])

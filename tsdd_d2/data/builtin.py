@@ -15,14 +15,15 @@ from detectron2.data import DatasetCatalog
 
 from ..errors import BBUIError
 from .bbui import load_bbui_json, register_bbui_instances
-from .folds import ALL, SPLIT, split_name
+from .folds import SPLIT
 
 __all__ = ["dataset_folder", "ensure_registered", "register_builtin"]
 
 BUILTIN_DATASETS = ("busbra", "busi", "phantom")
 BUILTIN_SPLITS = (
-    *(split_name(fold, split) for fold in range(1, 6) for split in ("train", "val", "test")),
-    *(split_name(ALL, split) for split in ("train", "val")),
+    *(f"fold{fold}_{split}" for fold in range(1, 6) for split in ("train", "val", "test")),
+    "all_train",
+    "all_val",
 )
 
 _CONVENTION = re.compile(rf"(?P<dataset>.+)_(?P<split>{SPLIT.pattern})")

@@ -22,9 +22,9 @@ __all__ = [
     "assign_folds",
     "count_table",
     "draw_fully_annotated",
+    "fold_name",
     "keep_rois",
     "patient_classes",
-    "split_name",
     "split_patients",
     "write_splits",
 ]
@@ -104,9 +104,9 @@ def split_patients(
     return {"train": set(order[num_val:]), "val": set(order[:num_val]), "test": test}
 
 
-def split_name(fold: Union[int, str], split: str) -> str:
-    """Such as "fold1_train", or "all_train" of :data:`ALL`."""
-    return f"{fold if fold == ALL else f'fold{fold}'}_{split}"
+def fold_name(fold: Union[int, str]) -> str:
+    """Such as "fold1", or "all" of :data:`ALL`."""
+    return ALL if fold == ALL else f"fold{fold}"
 
 
 def write_splits(
@@ -164,7 +164,7 @@ def write_splits(
                     f"{len(patients)} patients. Use fewer folds, or more patients."
                 )
         for split, names in members.items():
-            splits[split_name(fold, split)] = _select_patients(bbui, names)
+            splits[f"{fold_name(fold)}_{split}"] = _select_patients(bbui, names)
 
     try:
         write_json_files({os.path.join(annotations_dir, f"{split}.json"): content for split, content in splits.items()})

@@ -24,7 +24,7 @@ from ..config import get_tsdd_cfg
 from ..config_values import merge_file, merge_options, value_problems
 from ..data import ensure_registered, validate_splits
 from ..data.files import read_json, read_yaml
-from ..data.folds import ALL, split_name
+from ..data.folds import ALL, fold_name
 from ..data.image_sizes import is_too_narrow
 from ..data.mapper import BBUIMapper
 from ..data.roi import is_fully_annotated
@@ -103,9 +103,9 @@ def load_config(
         options += METHODS[method].options(None if config_file else profile)
         config_file = config_file or path_of_config(f"{METHODS[method].config}{PROFILES[profile]}.yaml")
     if data is not None:
-        options += ["OUTPUT_DIR", os.path.join("output", f"{method or 'run'}_{data}_{split_name(fold, '')}".rstrip("_"))]
+        options += ["OUTPUT_DIR", os.path.join("output", f"{method or 'run'}_{data}_{fold_name(fold)}")]
         for split in ("train", "val", "test"):
-            names = (f"{data}_{split_name(fold, split)}",) if (fold, split) != (ALL, "test") else ()
+            names = () if (fold, split) == (ALL, "test") else (f"{data}_{fold_name(fold)}_{split}",)
             options += [f"DATASETS.{split.upper()}", names]
     if config_file:
         merge_file(cfg, config_file)
