@@ -33,7 +33,7 @@ END = "<!-- end of table -->"
 MARKER = re.compile(r"<!-- table: (?P<name>\S+)(?: (?P<form>short)(?: p=(?P<p>\S+))?)? -->")
 MODEL = re.compile(r"(?P<start><!-- model: (?P<path>\S+) -->).*?<!-- end of model -->", flags=re.DOTALL)
 PAGES = ("README.md", "results/README.md", "results/scratch/README.md", "docs/model_card.md")
-SHORT = ("method", "methods", "stage", "p", "AUC", "accuracy (%)", "YI (%)", "folds")
+SHORT = ("method", "methods", "stage", "p", "AUC", "YI (%)", "folds")
 
 
 @reports_errors
@@ -82,7 +82,9 @@ def update_tables(text: str, results_dir: str) -> str:
         if match["form"]:
             shown = [row for row in rows if "missing" not in row.values() and not any(MARK in x for x in row.values())]
             shown = [row for row in shown if match["p"] in (None, row.get("p"))]
-            rows = [{x: row[x] for x in SHORT if x in row and not (x == "p" and match["p"])} for row in shown]
+            titles = [x for x in SHORT if x in rows[0] and not (x == "p" and match["p"])]
+            # the title says folds
+            rows = [{x: re.sub(r" folds?$", "", row[x]) for x in titles} for row in shown]
         return f"{match['start']}\n\n{markdown_table(rows)}\n\n{END}"
 
     return re.sub(rf"(?P<start>{MARKER.pattern}).*?{END}", rewrite, text, flags=re.DOTALL)
