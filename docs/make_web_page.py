@@ -27,7 +27,7 @@ PICTURE = os.path.join(HERE, "web_page.png")
 
 
 def main() -> int:
-    image = os.path.abspath(sys.argv[1]) if len(sys.argv) > 1 else os.path.join(HERE, "samples", "bus_0009-l.png")
+    image = os.path.abspath(sys.argv[1]) if len(sys.argv) > 1 else os.path.join(HERE, "samples", "bus_0941-r.png")
     with tempfile.TemporaryDirectory() as name:
         folder = pathlib.Path(name)
         write_web_page(folder / "page.html", load_model(device="cpu"))

@@ -45,11 +45,11 @@ def test_it_predicts_where_no_model_is_named(images, capsys):
 
 
 def test_it_finds_the_lesions_of_the_samples():
-    """The boxes are of BUS-BRA's bus_data.csv; README says what the model takes each lesion for."""
+    """The boxes are of BUS-BRA's masks; README says what the model takes each lesion for."""
     samples = {
-        "bus_0009-l": ((23, 41, 173, 147), "malignant"),
-        "bus_0020-l": ((89, 160, 224, 255), "benign"),
-        "bus_0050-l": ((37, 35, 202, 144), "benign"),
+        "bus_0461-r": ((140, 54, 214, 126), "benign"),
+        "bus_0482-l": ((106, 67, 205, 131), "benign"),
+        "bus_0941-r": ((36, 37, 214, 175), "malignant"),
     }
     files = [os.path.join(ROOT, "docs", "samples", f"{name}.png") for name in samples]
     for prediction, (box, category) in zip(Predictor()(files), samples.values()):
@@ -58,12 +58,12 @@ def test_it_finds_the_lesions_of_the_samples():
 
 
 def test_it_diagnoses_images_that_it_has_not_seen():
-    name = "busbra_fold1_test"
+    name = "busbra_all_val"
     folder = os.path.join(os.environ.get("DETECTRON2_DATASETS", "datasets"), "busbra")
-    if not os.path.isfile(os.path.join(folder, "annotations", "fold1_test.json")):
-        pytest.skip("$DETECTRON2_DATASETS has no busbra/annotations/fold1_test.json: python datasets/prepare.py busbra")
+    if not os.path.isfile(os.path.join(folder, "annotations", "all_val.json")):
+        pytest.skip("$DETECTRON2_DATASETS has no busbra/annotations/all_val.json: python datasets/prepare.py busbra")
     ensure_registered(name)
-    test = DatasetCatalog.get(name)[::13]
+    test = DatasetCatalog.get(name)[::5]
     predictions = Predictor()([x["file_name"] for x in test])
     right = [(x.predicted_class == "malignant") == bool(y["category_id"]) for x, y in zip(predictions, test)]
     assert sum(right) >= 0.7 * len(right)
