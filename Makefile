@@ -63,7 +63,7 @@ reproduce-small: $(INSTALLED)  ## three methods on two folds of a small phantom,
 	$(BIN)/python tools/reproduce.py --experiment table1 --data phantom --methods tsddnet retinanet cnet_oracle \
 	    --folds 1 2 --p 0.3 --jobs 2 --output $(SMALL)/runs --overrides $(SMALL_STEPS)
 
-trained-model: $(INSTALLED)  ## make tsdd_d2/trained again, the model of docs/model_card.md: 40 minutes of a core
+trained-model: $(INSTALLED)  ## make tsdd_d2/trained again, the model of docs/model_card.md: an hour of a core
 	$(BIN)/python tools/train_net.py --data busbra --fold all --resume OUTPUT_DIR output/trained
 	$(BIN)/python tools/save_model.py --run output/trained --half --output tsdd_d2/trained/busbra.pth
 	$(BIN)/python tools/update_readme.py

@@ -190,7 +190,7 @@ def _iou_of_marks(found: _Found) -> float:
 
 def read_data_set(root: str) -> List[Dict[str, Any]]:
     """
-    The content of the annotation files of one fold.
+    The content of annotation files that hold all images: those of the first fold, or of all patients.
 
     Raises:
         InputError: there are none.

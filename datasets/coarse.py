@@ -150,7 +150,7 @@ def prepare(data: str, name: str, severity: str, readers: str, seed: int) -> Non
     source, target = dataset_folder(data), dataset_folder(name)
     paths = sorted(x for x in pathlib.Path(source, "annotations").glob("*.json") if SPLIT.fullmatch(x.stem))
     if not paths:
-        raise InputError(f"{source}/annotations has no fold*_*.json: prepare the data set {data} first.")
+        raise InputError(f"{source}/annotations has no split such as fold1_train.json: prepare the data set {data} first.")
     if os.path.abspath(source) == os.path.abspath(target):
         raise InputError(f"--name {name} is the data set itself, whose boxes are not replaced: give another name.")
     coarse = {}

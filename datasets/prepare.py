@@ -49,7 +49,7 @@ examples:
   $ python datasets/prepare.py phantom --patients 20 --images-per-patient 2 --size 128
 
 The folder that holds the annotations, for example mine/, is a data set below $DETECTRON2_DATASETS (default: datasets):
-mine_fold1_train, mine_fold1_val, mine_fold1_test, mine_fold2_train, ...
+mine_fold1_train, mine_fold1_val, mine_fold1_test, mine_fold2_train, ..., mine_all_train, mine_all_val
 """
 
 
@@ -247,7 +247,7 @@ def build_bbui(args: argparse.Namespace) -> Dict[str, Any]:
 
 def prepare(args: argparse.Namespace) -> None:
     """
-    Write `<output>/fold{k}_{train,val,test}.json` and print the counts.
+    Write `<output>/fold{k}_{train,val,test}.json` and `all_{train,val}.json`, and print the counts.
 
     Raises:
         InputError: the data set cannot be used as it is. No annotation is written then.

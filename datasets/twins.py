@@ -168,7 +168,7 @@ def _sets(pairs: Iterable[tuple]) -> List[set]:
 
 def report(twins: Sequence[Twins], splits: Mapping[str, Mapping[str, Any]]) -> List[str]:
     """
-    A line for each pair of different patients or classes, with the sets that it lies in where a fold separates it.
+    A line for each pair of different patients or classes, with the sets that it lies in where a fold, or all, separates it.
 
     Args:
         splits: name, such as "fold1_train", -> content of its BBUI file.

@@ -1,8 +1,7 @@
 #!/usr/bin/env bash
 # albumentations 2.0.8: Morphological, which names boxes among its targets, stacks the boxes as masks (box, row, column) and hands
-# them to OpenCV as one image of (row, column, channel): it dilates or erodes across boxes and rows, and not across columns. With
-# one box it is off by the kernel's radius in x; with two each gets a box around both, or, eroded, both are gone, without a word.
-# The image and its mask are right, and so are the boxes of albumentationsx 2.5.1, the successor with another licence.
+# them to OpenCV as one image of (row, column, channel): it dilates or erodes across boxes and rows, and not across columns. So
+# each of two boxes becomes a box around both, or, eroded, both are gone, without a word. The mask of the same call is right.
 # Two lesions of 20 x 30 and 20 x 20, kernel 3 x 3, boxes as x1, y1, x2, y2:
 #   before:  (10, 20, 30, 50) and (60, 60, 80, 80)
 #   dilated: (10, 19, 80, 80) and (10, 20, 80, 81); by the mask (9, 19, 31, 51) and (59, 59, 81, 81)

@@ -1,13 +1,11 @@
 #!/usr/bin/env bash
-# opencv-python 5.0.0.93: cv2.dnn's new engine, its default, pads the wrong side where an ONNX model says auto_pad="SAME_UPPER"
-# (TensorFlow's "same", as tf2onnx writes it for images of any size) and the padding is odd: every 3 x 3 or 5 x 5 of stride 2 on
-# an even side. ONNX adds the odd pixel at the end, OpenCV 5 at the beginning, in Conv, MaxPool and AveragePool, and says nothing.
-# OpenCV 5's classic engine, 4.14.0.94, onnxruntime 1.32.0 and onnx's reference (1.23.2) obey it (with "SAME_LOWER" those two
-# engines are the ones that err).
-# Five convolutions of stride 2 that pass their centre on (a network's five stages), and an image whose two channels are its
-# column and row:
+# opencv-python 5.0.0.93: cv2.dnn's new engine, its default, pads the wrong side where a convolution of an ONNX model says
+# auto_pad="SAME_UPPER" (TensorFlow's "same") and the padding is odd, as it is for a 3 x 3 kernel of stride 2 on an even side. ONNX adds
+# the odd pixel at the end; OpenCV 5 adds it at the beginning, and says nothing. Its classic engine, OpenCV 4.14.0.94,
+# onnxruntime 1.32.0 and onnx's reference (1.23.2) obey ONNX.
+# Five such convolutions that pass their centre on, and an image whose two channels are its column and row:
 #   first place of the last stage: 31, 31; in OpenCV 5 as it is called: 0, 0
-# What a network sees lies 31 pixels up and left of where its boxes are drawn from, and its features are others besides.
+# So the network looks 31 pixels up and left of where its boxes are drawn from.
 set -euo pipefail
 folder=$(mktemp -d)
 trap 'rm -rf "$folder"' EXIT

@@ -28,6 +28,7 @@ from detectron2.utils.events import EventStorage
 from tsdd_d2 import Predictor, load_model, save_model
 from tsdd_d2.data import ensure_registered
 from tsdd_d2.data.files import read_json
+from tsdd_d2.engine.final_evaluation import evaluated_sets
 from tsdd_d2.engine.setup import load_config
 from tsdd_d2.errors import InputError, reports_errors
 from tsdd_d2.inference.export import to_onnx
@@ -48,7 +49,7 @@ The share of a second-stage training step that is not forward and backward of th
     $ python tools/benchmark.py --task stage2-step --config-file configs/tsdd_stage2_cpu.yaml
 
 From image files to results on one core, in PyTorch, as ONNX files, by the compared YOLOs and, where ultralytics is installed,
-by its YOLO11n; with a trained model its AUC on the test images too:
+by its YOLO11n; with a trained model its AUC on the test (or else validation) images too:
     $ python tools/benchmark.py --task predict
     $ python tools/benchmark.py --task predict --model model.pth --peer
 
@@ -235,7 +236,7 @@ def benchmark_predict(args) -> None:
     on_one_core()
     with tempfile.TemporaryDirectory() as folder:
         model_file = load_model(args.model or random_model(args, folder, args.config_file or CPU_PROFILE), device="cpu")
-        test = labelled_images((model_file.cfg.DATASETS.TEST or model_file.cfg.DATASETS.VAL)[0], args.images or None)
+        test = labelled_images(evaluated_sets(model_file.cfg)[0], args.images or None)
         calibration = [path for path, _ in labelled_images(model_file.cfg.DATASETS.TRAIN[0], CALIBRATION_IMAGES)]
         print("exporting and quantising", flush=True)
         network = to_onnx(model_file)
@@ -326,7 +327,7 @@ def report_auc(predictors, test) -> None:
         images = read_images(tqdm(paths, desc=name, unit="image"))
         predictions = [x for _, x in predict.predict(images)] if isinstance(predict, Predictor) else predict(images)
         auc = roc_auc_score(malignant, [x.malignancy for x in predictions])
-        print(f"AUC on {len(test)} test images, {name}: {auc:.4f}")
+        print(f"AUC on {len(test)} images, {name}: {auc:.4f}")
 
 
 def benchmark_time_to_quality(args) -> None:

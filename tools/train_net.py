@@ -48,6 +48,9 @@ Train TSDDNet, both stages one after the other, on two CPU cores, with the ROIs 
 KEY VALUE holds for both stages; to set it for one, train them one by one as below. Go on after an interruption:
     $ python tools/train_net.py --data busbra --fold 1 --resume DATASETS.P 0.2 OUTPUT_DIR output/p02
 
+Train on all patients but a tenth, which validates, once the folds have told what that is worth:
+    $ python tools/train_net.py --data busbra --fold all OUTPUT_DIR output/all
+
 Train another method, or the first stage alone:
     $ python tools/train_net.py --method retinanet --data busbra --fold 1 DATASETS.P 0.2
     $ python tools/train_net.py --method tsddnet_stage1 --data busbra --fold 1 DATASETS.P 0.2 OUTPUT_DIR output/stage1

@@ -203,7 +203,8 @@ def add_tsdd_config(cfg: CN) -> None:
     key("METHOD", "", A_TEXT)
 
     # ---- data
-    # The validation split: periodic evaluation, best checkpoint, Youden threshold. TEST is looked at only at the end.
+    # The validation split: periodic evaluation, best checkpoint, Youden threshold. TEST is looked at only at the end;
+    # where it is empty, VAL is once more.
     key("DATASETS.VAL", (), each(A_NAME, 0))
     # p: the share of training patients that keep their ROIs (paper IV.B); 1.0 keeps all that the files have.
     key("DATASETS.P", 1.0, within(0, 1))

@@ -40,6 +40,15 @@ def test_without_a_test_set_the_validation_images_are_evaluated(tiny_cfg, tiny_d
     assert list(results) == ["tiny_fold1_val"] and "diagnosis" in results["tiny_fold1_val"]["found box"]
 
 
+def test_a_report_on_validation_images_says_so(tiny_cfg, monkeypatch):
+    monkeypatch.setattr(final_evaluation, "checkpoints", lambda cfg: {})
+    tiny_cfg.defrost()
+    tiny_cfg.DATASETS.TEST = ()
+    evaluate_run(tiny_cfg)
+    with open(os.path.join(tiny_cfg.OUTPUT_DIR, "results.md")) as file:
+        assert "There is no test set" in file.read()
+
+
 def test_test_time_augmentation_comes_beside_the_plain_evaluation(tiny_cfg, tiny_dataset, tmp_path):
     ensure_registered("tiny_fold1_test")
     model = build_model(tiny_cfg)

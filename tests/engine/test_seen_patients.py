@@ -24,6 +24,7 @@ def test_a_patient_is_known_by_data_set_or_by_image():
     assert len(seen) == 3
     assert seen & keys("clinic_fold2_test", "1", "images/9.png")  # another view
     assert seen & keys("clinic_all_train", "1", "images/9.png")
+    assert not keys("my_all_training", "1", "1.png") & keys("mying", "1", "9.png")
     assert seen & keys("copy", "1", "images/2.png")  # under another name
     assert not seen & keys("elsewhere_fold1_test", "1", "images/9.png")
     assert not seen & keys("clinic_fold1_test", "2", "images/9.png")
@@ -49,10 +50,12 @@ def test_the_record_of_a_run_is_asked(weights, tiny_environment, tmp_path, caplo
     options = ["MODEL.WEIGHTS", weights, "DATASETS.TEST", "('tiny_fold2_test',)", "DATASETS.TRAIN", "('tiny_fold2_train',)"]
     with pytest.raises(InputError, match=r"tiny_fold2_test: 1 of .*p1"):
         check_independence(weights, ["tiny_fold2_test"])
-    cfg = load_config(TINY_CONFIG, options)
-    for training in (False, True):
-        with pytest.raises(InputError, match=r"model_final\.pth"):
-            check_network(cfg, training)
+    # where there is no test set, the validation set is what is reported
+    for more in ([], ["DATASETS.VAL", "('tiny_fold2_test',)", "DATASETS.TEST", "()"]):
+        cfg = load_config(TINY_CONFIG, [*options, *more])
+        for training in (False, True):
+            with pytest.raises(InputError, match=r"model_final\.pth"):
+                check_network(cfg, training)
 
 
 def test_what_the_initial_weights_have_seen_counts(weights, finished_run, tiny_environment, tmp_path):

@@ -30,7 +30,7 @@ __all__ = [
 ]
 
 NUM_FOLDS = 5
-# In the place of a fold's number: all patients, of whom none is tested.
+# In the place of a fold's number: all patients are trained on but those that validate, and none is tested.
 ALL = "all"
 # The names of splits.
 SPLIT = re.compile(r"fold[1-9][0-9]*_(?:train|val|test)|all_(?:train|val)")
@@ -86,7 +86,7 @@ def split_patients(
     The three disjoint sets of patients of one fold.
 
     The validation patients, 10% of all patients but at least two, are drawn class-stratified from those that
-    the fold does not test. :data:`ALL` tests nobody: the model that is used in the end learns from all others.
+    the fold does not test. :data:`ALL` tests nobody, and trains on all others.
 
     Args:
         patients: patient id -> class.

@@ -4,7 +4,7 @@ import contextlib
 import itertools
 import logging
 import os
-from typing import Dict, Iterator, Optional, Sequence
+from typing import Dict, Iterator, Optional, Sequence, Tuple
 
 from detectron2.data import DatasetCatalog, build_detection_test_loader
 from detectron2.evaluation import DatasetEvaluators, inference_on_dataset
@@ -75,8 +75,13 @@ def evaluate(
     return inference_on_dataset(model, loader, DatasetEvaluators(evaluators)) or {}
 
 
+def evaluated_sets(cfg) -> Tuple[str, ...]:
+    """DATASETS.TEST; or DATASETS.VAL, where all other patients were trained on."""
+    return cfg.DATASETS.TEST or cfg.DATASETS.VAL
+
+
 def evaluate_model(cfg, model, output_dir: str) -> Dict[str, Dict]:
-    """Results on every set of DATASETS.TEST, or else on that of DATASETS.VAL, on the boxes that the network diagnoses and, for TSDDNet, with the oracle.
+    """Results on every set of :func:`evaluated_sets`, on the boxes that the network diagnoses and, for TSDDNet, with the oracle.
 
     With TEST.YOUDEN_THRESHOLD there is one threshold for all of them, from the found boxes of DATASETS.VAL without
     test-time augmentation.
@@ -98,7 +103,7 @@ def evaluate_model(cfg, model, output_dir: str) -> Dict[str, Dict]:
     augmentations = {"": contextlib.nullcontext}
     if cfg.TEST.AUG.ENABLED:
         augmentations[", TTA"] = lambda: model.test_time_augmentation(cfg.TEST.AUG.SCALES, cfg.TEST.AUG.FLIP)
-    results = {name: {} for name in cfg.DATASETS.TEST or cfg.DATASETS.VAL}
+    results = {name: {} for name in evaluated_sets(cfg)}
     for name, by_boxes in results.items():
         for (boxes, oracle), (suffix, augmentation) in itertools.product(oracles.items(), augmentations.items()):
             folder = os.path.join(output_dir, folder_of(boxes + suffix))
@@ -120,6 +125,8 @@ def evaluate_run(cfg, warnings: Sequence[str] = ()) -> Dict[str, Dict]:
     Args:
         warnings: what was dubious about the data or the configuration; ``results.md`` repeats it.
     """
+    if not cfg.DATASETS.TEST:
+        warnings = [*warnings, "There is no test set. By these images, those of DATASETS.VAL, model_best was chosen."]
     model = build_model(cfg)
     results = {}
     for label, file_name in checkpoints(cfg).items():

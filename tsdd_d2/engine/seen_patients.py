@@ -20,7 +20,7 @@ __all__ = ["SeenPatients", "check_independence", "patient_keys", "seen_patients"
 
 logger = logging.getLogger(__name__)
 
-_SPLIT = re.compile(rf"_(?:{SPLIT.pattern})")
+_SPLIT = re.compile(rf"_(?:{SPLIT.pattern})$")
 
 
 class SeenPatients(NamedTuple):

@@ -38,6 +38,7 @@ from ..modeling.ranking import RANKING_REGISTRY
 from ..modeling.weights import THAW, is_address, normalisation
 from ..refinement import SELECTION_RULE_REGISTRY, build_selection_rule
 from .checkpoint import load_trained_weights, require_resumable
+from .final_evaluation import evaluated_sets
 from .run_folder import (
     CONFIG_FILE,
     FINAL_WEIGHTS,
@@ -82,7 +83,7 @@ def load_config(
     fold: Union[int, str, None] = None,
 ) -> CfgNode:
     """Reads a configuration, the later part before the earlier one: a file (with its ``_BASE_``, by the safe YAML loader),
-    the overrides of a method, the three splits of a data set's fold, ``KEY VALUE`` overrides.
+    the overrides of a method, the splits of a data set's fold, ``KEY VALUE`` overrides.
 
     A CUDA device in the configuration becomes the CPU where there is no CUDA.
 
@@ -90,7 +91,8 @@ def load_config(
         config_file: by default that of the method in the profile; with a file of your own the method's overrides for a
             profile are not used.
         method: a name in :data:`~tsdd_d2.method.METHODS`.
-        data, fold: such as "busbra" and 1, or "all", which has no test set; OUTPUT_DIR is then named after them, unless ``opts`` name another.
+        data, fold: such as "busbra" and 1, or "all", which has no test set; OUTPUT_DIR is then named after them, unless
+            ``opts`` name another.
 
     Raises:
         InputError: the file is missing or malformed, a key or a method does not exist, or a plug-in cannot be imported.
@@ -289,13 +291,17 @@ def keys_of_data_sets(cfg) -> Dict[str, List[str]]:
 
 def data_sets(cfg, training: bool = True) -> List[str]:
     """The names of all data sets that the run will read."""
-    # evaluation takes nothing but the threshold from it, if there is a test set
-    reads_val = training or cfg.TEST.YOUDEN_THRESHOLD or not cfg.DATASETS.TEST
-    return [
-        *(cfg.DATASETS.TRAIN if training else ()),
-        *(cfg.DATASETS.VAL if reads_val else ()),
-        *cfg.DATASETS.TEST,
-    ]
+    # evaluation takes nothing but the threshold from it
+    reads_val = training or cfg.TEST.YOUDEN_THRESHOLD
+    return list(
+        dict.fromkeys(
+            [
+                *(cfg.DATASETS.TRAIN if training else ()),
+                *(cfg.DATASETS.VAL if reads_val else ()),
+                *evaluated_sets(cfg),
+            ]
+        )
+    )
 
 
 def check_data(cfg, training: bool = True) -> None:
@@ -384,10 +390,10 @@ def _warn_of_known_patients(cfg, splits: Mapping[str, Tuple[str, str]]) -> None:
                 known_patients = _patients(*_files_of(known))
             except InputError:  # not on this machine, or not in order: evaluation does without
                 continue
-            for name in cfg.DATASETS.TEST:
+            for name in evaluated_sets(cfg):
                 patients = _patients(*splits[name])
                 shared = len(patients & known_patients)
-                if shared:
+                if shared and name != known:
                     logger.warning(
                         "%s: %d of its %d patients are in DATASETS.%s %s: it is no independent test.",
                         name, shared, len(patients), key, known,
@@ -430,7 +436,7 @@ def check_network(cfg, training: bool = True, resume: bool = False) -> None:
         else:
             if os.path.isfile(os.path.join(os.path.dirname(path), CONFIG_FILE)):
                 _warn_of_other_pixels(cfg, os.path.dirname(path))
-            check_independence(path, cfg.DATASETS.TEST)
+            check_independence(path, evaluated_sets(cfg))
         return
     if method_of(cfg).starts_from is not None:
         check_first_run(cfg)
@@ -440,7 +446,7 @@ def check_network(cfg, training: bool = True, resume: bool = False) -> None:
     trainer_of(cfg).initialise(cfg, model)
     weights = os.path.join(cfg.MODEL.WEIGHTS, FINAL_WEIGHTS) if os.path.isdir(cfg.MODEL.WEIGHTS) else cfg.MODEL.WEIGHTS
     if os.path.isfile(weights):
-        check_independence(weights, cfg.DATASETS.TEST)
+        check_independence(weights, evaluated_sets(cfg))
 
 
 def check_smallest_images(cfg, training: bool = True) -> None:
