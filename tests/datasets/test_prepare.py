@@ -451,7 +451,7 @@ def test_csv_needs_no_boxes_and_takes_another_number_of_folds(clinic, tmp_path):
     rows = (clinic / "images.csv").read_text().splitlines()[:-1]
     table.write_text("\n".join(",".join(row.split(",")[:3]) for row in rows) + "\n")
     prepare("csv", table, "--root", clinic, "--folds", 3, "--output", tmp_path / "out")
-    assert len(list((tmp_path / "out").iterdir())) == 9
+    assert len(list((tmp_path / "out").iterdir())) == 9 + 2
     assert_folds_are_valid(tmp_path / "out", clinic, range(1, 4))
 
 
