@@ -223,7 +223,7 @@ def test_prediction_is_timed_and_its_auc_compared(tmp_path):
     result = run("benchmark.py", "--task", "predict", *arguments)
     assert result.returncode == 0, result.stderr
     printed = result.stdout
-    exact, float32, _ = (float(x) for x in re.findall(r"^AUC on 8 test images, .*: (\S+)$", printed, re.MULTILINE))
+    exact, float32, _ = (float(x) for x in re.findall(r"^AUC on 8 images, .*: (\S+)$", printed, re.MULTILINE))
     assert float32 == exact
     assert "ONNX in int8, 2 image(s): " in printed and float(printed.split()[-1]) > 0
 
