@@ -20,11 +20,8 @@ from .folds import SPLIT
 __all__ = ["dataset_folder", "ensure_registered", "register_builtin"]
 
 BUILTIN_DATASETS = ("busbra", "busi", "phantom")
-BUILTIN_SPLITS = (
-    *(f"fold{fold}_{split}" for fold in range(1, 6) for split in ("train", "val", "test")),
-    "all_train",
-    "all_val",
-)
+_FOLDS = [f"fold{fold}_{split}" for fold in range(1, 6) for split in ("train", "val", "test")]
+BUILTIN_SPLITS = (*_FOLDS, "all_train", "all_val")
 
 _CONVENTION = re.compile(rf"(?P<dataset>.+)_(?P<split>{SPLIT.pattern})")
 
@@ -82,7 +79,8 @@ def _locate(name: str) -> Tuple[str, str]:
     if match is None:
         raise BBUIError(
             f"The data set {name!r} is not registered, and its name is not "
-            "<folder>_fold<K>_<train|val|test> or <folder>_all_<train|val>, for which it would be looked up below $DETECTRON2_DATASETS. "
+            "<folder>_fold<K>_<train|val|test> or <folder>_all_<train|val>, for which it would be looked up below "
+            "$DETECTRON2_DATASETS. "
             "Correct the name, or call tsdd_d2.data.register_bbui_instances with it first."
         )
     folder = dataset_folder(match["dataset"])

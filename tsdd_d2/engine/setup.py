@@ -293,15 +293,8 @@ def data_sets(cfg, training: bool = True) -> List[str]:
     """The names of all data sets that the run will read."""
     # evaluation takes nothing but the threshold from it
     reads_val = training or cfg.TEST.YOUDEN_THRESHOLD
-    return list(
-        dict.fromkeys(
-            [
-                *(cfg.DATASETS.TRAIN if training else ()),
-                *(cfg.DATASETS.VAL if reads_val else ()),
-                *evaluated_sets(cfg),
-            ]
-        )
-    )
+    train, val = cfg.DATASETS.TRAIN if training else (), cfg.DATASETS.VAL if reads_val else ()
+    return list(dict.fromkeys((*train, *val, *evaluated_sets(cfg))))
 
 
 def check_data(cfg, training: bool = True) -> None:
@@ -384,7 +377,7 @@ def _check_classes(cfg, files: Mapping[str, str], images: Mapping[str, List[Dict
 
 
 def _warn_of_known_patients(cfg, splits: Mapping[str, Tuple[str, str]]) -> None:
-    for key in ("TRAIN", "VAL"):
+    for key in ("TRAIN", "VAL") if cfg.DATASETS.TEST else ("TRAIN",):
         for known in cfg.DATASETS[key]:
             try:
                 known_patients = _patients(*_files_of(known))
@@ -393,7 +386,7 @@ def _warn_of_known_patients(cfg, splits: Mapping[str, Tuple[str, str]]) -> None:
             for name in evaluated_sets(cfg):
                 patients = _patients(*splits[name])
                 shared = len(patients & known_patients)
-                if shared and name != known:
+                if shared:
                     logger.warning(
                         "%s: %d of its %d patients are in DATASETS.%s %s: it is no independent test.",
                         name, shared, len(patients), key, known,
