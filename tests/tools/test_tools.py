@@ -201,28 +201,20 @@ def test_benchmarks_end_with_their_ratio(task):
     assert last < 1 if task == "stage2-step" else last > 0
 
 
-def test_prediction_is_timed_and_its_auc_compared(tmp_path):
+def test_prediction_is_timed_and_its_auc_compared(tmp_path, capsys, monkeypatch):
     pytest.importorskip("onnxscript", reason="needs the extra: pip install -e '.[export]'")
     pytest.importorskip("onnxruntime", reason="needs the extra: pip install -e '.[export]'")
+    benchmark = module_of("benchmark")
+    monkeypatch.setattr(benchmark, "on_one_core", lambda: None)  # the other tests of this process keep theirs
+    monkeypatch.setattr(benchmark, "COMPARED", ())  # tests/inference/test_export.py exports them
     name = "test_efficientnet"
     backbone = ["MODEL.BACKBONE.NAME", "build_timm_fpn_backbone", "MODEL.BACKBONE.MODEL", name, "MODEL.CNET.BACKBONE", name]
     cfg = load_config(TINY_CONFIG, backbone)
-    training_set = {"name": "tiny_fold1_train", "sha256": ""}
-    save_model(tmp_path / "model.pth", cfg, build_model(cfg), threshold=0.5, training_set=training_set)
-    arguments = [
-        "--model",
-        tmp_path / "model.pth",
-        "--config-file",
-        TINY_CONFIG,
-        "--repeats",
-        1,
-        "--batch-size",
-        2,
-        "--peer",
-    ]
-    result = run("benchmark.py", "--task", "predict", *arguments)
-    assert result.returncode == 0, result.stderr
-    printed = result.stdout
+    model = str(tmp_path / "model.pth")
+    save_model(model, cfg, build_model(cfg), threshold=0.5, training_set={"name": "tiny_fold1_train", "sha256": ""})
+    settings = ["--config-file", TINY_CONFIG, "--repeats", "1", "--batch-size", "2"]
+    assert benchmark.main(["--task", "predict", "--model", model, *settings, "--peer"]) == 0
+    printed = capsys.readouterr().out
     exact, float32, _ = (float(x) for x in re.findall(r"^AUC on 8 images, .*: (\S+)$", printed, re.MULTILINE))
     assert float32 == exact
     assert "ONNX in int8, 2 image(s): " in printed and float(printed.split()[-1]) > 0
