@@ -7,6 +7,7 @@ import torch
 from torch import nn
 
 from tsdd_d2.engine.checkpoint import TSDDCheckpointer
+from tsdd_d2.engine.setup import load_config
 from tsdd_d2.errors import InputError
 from tsdd_d2.evaluation.detections import malignancy_of_detections
 from tsdd_d2.methods.yolo import Targets
@@ -15,6 +16,7 @@ from tsdd_d2.methods.yolov7 import (
     YOLOv7,
     YOLOv7Backbone,
     YOLOv7Head,
+    YOLOv7Trainer,
     assignment_cost,
     candidate_cells,
     match,
@@ -127,6 +129,18 @@ def test_objectness_learns_the_overlap_and_an_image_without_box_is_background():
     nothing = Targets(torch.zeros(0, dtype=torch.long), torch.zeros(0, 4), torch.zeros(0, dtype=torch.long))
     losses = model.losses([x.detach() for x in predictions], nothing)
     assert losses["loss_box"] == losses["loss_class"] == 0 and losses["loss_objectness"] > 0
+
+
+def test_implicit_knowledge_does_not_decay():
+    cfg = load_config(opts=["SOLVER.WEIGHT_DECAY", 0.05], method="yolov7")
+    model = network()
+    decays = {
+        id(x): group["weight_decay"]
+        for group in YOLOv7Trainer.build_optimizer(cfg, model).param_groups
+        for x in group["params"]
+    }
+    predictor = model.head.predictors[0]
+    assert [decays[id(x)] for x in (predictor.added, predictor.multiplied, predictor.conv.weight)] == [0, 0, 0.05]
 
 
 def test_every_image_gets_a_diagnosis_from_both_classes():

@@ -3,7 +3,7 @@
 import os
 import re
 import weakref
-from typing import Callable, Dict, List, Optional
+from typing import Callable, Dict, List, Optional, Tuple
 
 import torch
 from torch import Tensor, nn
@@ -50,6 +50,8 @@ class Trainer(DefaultTrainer):
     :meth:`build_teacher`; one that goes on from another run :meth:`initialise` and :meth:`initial_rois`.
     """
 
+    # the last part of the names of parameters, beside norms and biases, that decay would harm
+    without_decay: Tuple[str, ...] = ()
     # whether the images are loaded round by round, by a hook that calls train_on
     loads_rounds = False
 
@@ -262,6 +264,7 @@ class Trainer(DefaultTrainer):
             weight_decay_norm=cfg.SOLVER.WEIGHT_DECAY_NORM,
             bias_lr_factor=cfg.SOLVER.BIAS_LR_FACTOR,
             weight_decay_bias=cfg.SOLVER.WEIGHT_DECAY_BIAS,
+            overrides={name: {"weight_decay": 0.0} for name in cls.without_decay},
             lr_factor_func=lambda name: cfg.SOLVER.BACKBONE_MULTIPLIER if PRETRAINED.search(name) else 1.0,
         )
         optimizer = OPTIMIZER_REGISTRY.get(cfg.SOLVER.OPTIMIZER)(parameters, cfg.SOLVER.BASE_LR, fused=True)

@@ -184,7 +184,8 @@ def class_agnostic_average_precision(
     scores: Sequence[Sequence[float]],
 ) -> Dict[str, float]:
     """
-    COCO's average precision by pycocotools, with at most 100 boxes an image and all classes taken as one.
+    COCO's average precision by pycocotools, with at most 100 boxes an image and all classes taken as one. A detector that
+    gives a lesion a box for each class loses by it: the second one is a false positive.
 
     Args:
         gt_boxes: for each of N images a (G, 4) list, XYXY in absolute pixels.

@@ -393,8 +393,7 @@ def match(cost: Tensor, ious: Tensor) -> Tensor:
     k = ious.topk(min(TOP_IOUS, num_predictions), dim=1).values.sum(dim=1).int().clamp(min=1)
     for i in range(num_boxes):
         taken[i, cost[i].topk(int(k[i]), largest=False).indices] = True
-    cheapest = cost.argmin(dim=0) if num_boxes > 1 else torch.zeros_like(taken[0], dtype=torch.long)
-    matched = torch.where(taken.sum(dim=0) > 1, cheapest, taken.int().argmax(dim=0))
+    matched = torch.where(taken.sum(dim=0) > 1, cost.argmin(dim=0), taken.int().argmax(dim=0))
     return torch.where(taken.any(dim=0), matched, -1)
 
 
@@ -490,6 +489,9 @@ def _take_authors_weights(model: YOLOv7, state_dict: Dict[str, Tensor], *_) -> N
 
 
 class YOLOv7Trainer(YOLOTrainer):
+    # implicit knowledge; what multiplies starts at 1, and decay would draw all outputs to 0
+    without_decay = ("added", "multiplied")
+
     @staticmethod
     def mosaic_style(cfg) -> MosaicStyle:
         yolov7 = cfg.MODEL.YOLOV7
@@ -499,7 +501,7 @@ class YOLOv7Trainer(YOLOTrainer):
 SMALL = {
     "MODEL.YOLOV7.WIDTH": 0.25,
     "MODEL.YOLOV7.DEPTH": 0.5,
-    # the authors' for a short schedule on a data set of one's own
+    # the authors' for a data set of one's own, who leave MIXUP out there
     "MODEL.YOLOV7.SCALE": (0.5, 1.6),
 }
 
@@ -512,7 +514,8 @@ register_method(
         overrides={**YOLO, "MODEL.BACKBONE.NAME": "build_yolov7_backbone"},
         profiles={
             "paper": {**YOLO_PROFILES["paper"], "SOLVER.EMA_DECAY": 0.9999},
-            "cpu": {**YOLO_PROFILES["cpu"], **ITERATIONS["scratch"], **SMALL},
+            # from random initialisation in both
+            "cpu": {**YOLO_PROFILES["cpu"], **ITERATIONS["scratch"], "SOLVER.WARMUP_ITERS": 100, **SMALL},
             "scratch": {**YOLO_PROFILES["scratch"], **SMALL},
         },
         trainer=YOLOv7Trainer,
