@@ -222,7 +222,7 @@ class Table:
     def _row_of(self, file_name: str) -> Optional[str]:
         parts = file_name.split("/")
         for name in (*("/".join(parts[i:]) for i in range(len(parts))), os.path.splitext(parts[-1])[0]):
-            rows = [name] if name in self._rows else self._short.get(name, [])
+            rows = [name] if name in self._rows else [x for x in self._short.get(name, []) if _folders_agree(x, file_name)]
             if len(rows) > 1:
                 raise BBUIError(f"{self.path}: {file_name} may be any of {listed(rows)}; give its folders too.")
             if rows:
@@ -238,6 +238,13 @@ class Table:
         if not left:
             return []
         return [f"{len(left)} rows of {self.path} are of no image here: {listed(left)}"]
+
+
+def _folders_agree(name: str, other: str) -> bool:
+    """Whether the folders of one path are the last ones of the other's."""
+    folders, others = name.split("/")[:-1], other.split("/")[:-1]
+    common = min(len(folders), len(others))
+    return folders[len(folders) - common :] == others[len(others) - common :]
 
 
 def _slashes(name: Optional[str]) -> str:

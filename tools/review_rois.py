@@ -22,8 +22,8 @@ Examples:
     $ python tools/review_rois.py --run output/p02/tsddnet_stage1 --output review.html
 
 Then train with what was vetoed:
-    $ python tools/train_net.py --config-file configs/tsdd_stage1_cpu.yaml OUTPUT_DIR output/reviewed \\
-        DATASETS.P 0.2 DATASETS.VETOES vetoes.json
+    $ python tools/train_net.py --method tsddnet_stage1 --data busbra --fold 1 \\
+        OUTPUT_DIR output/reviewed DATASETS.P 0.2 DATASETS.VETOES vetoes.json
 """
 
 

@@ -348,6 +348,12 @@ def test_a_row_of_a_table_is_that_of_one_image(tmp_path):
         table.find("im", "patient_id")
 
 
+def test_a_row_with_folders_is_of_no_image_in_another_folder(tmp_path):
+    (tmp_path / "patients.csv").write_text("file_name,patient_id\nimages/p27/55.png,P27\n")
+    table = Table(str(tmp_path / "patients.csv"))
+    assert [table.find(x, "patient_id") for x in ("images/p00/55.png", "p00/55.png", "p27/55.png")] == [None, None, "P27"]
+
+
 def test_a_folder_of_the_other_class_is_warned_of(root, tmp_path):
     write_image(root / "benign" / "x.png")
     path = csv_table(tmp_path)

@@ -116,6 +116,14 @@ def test_the_window_is_applied(tmp_path):
     assert image.pixels[0, :, 0].tolist() == [0, 0, 128, 255, 255]
 
 
+def test_a_window_of_rescaled_levels_is_refused(grey, tmp_path):
+    rescaled = {"RescaleSlope": 1, "RescaleIntercept": -1024}
+    (image,) = read(save_dicom(tmp_path / "no_window.dcm", grey, **rescaled))
+    assert (image.pixels[..., 0] == grey).all()
+    with pytest.raises(InputError, match="a.dcm.*RescaleIntercept"):
+        read(save_dicom(tmp_path / "a.dcm", grey, WindowCenter=-896, WindowWidth=256, **rescaled))
+
+
 def test_colours(tmp_path):
     rgb = np.random.RandomState(0).randint(0, 256, (2, 6, 8, 3), dtype=np.uint8)
     images = read(save_dicom(tmp_path / "rgb.dcm", rgb, "RGB"))

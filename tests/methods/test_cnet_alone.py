@@ -8,6 +8,7 @@ import torch
 from detectron2.modeling import build_model
 from detectron2.structures import ImageList
 from tsdd_d2.data import ensure_registered
+from tsdd_d2.data.files import read_json, write_json
 from tsdd_d2.engine.final_evaluation import evaluate_model
 from tsdd_d2.engine.setup import load_config, trainer_of
 from tsdd_d2.modeling.network import TSDDNetwork
@@ -62,6 +63,19 @@ def test_what_it_was_given_is_no_localisation(method, boxes, tmp_path, tiny_data
     assert list(results) == [boxes] and set(results[boxes]) == {"diagnosis", "diagnosis_patient"}
     folder = tmp_path / boxes.lower().replace(" ", "_")
     assert os.listdir(folder) == ["diagnosis_tiny_fold1_test.json"]
+
+
+def test_the_oracle_leaves_out_what_has_no_roi(tmp_path, tiny_dataset):
+    path = os.path.join(tiny_dataset, "annotations", "fold1_test.json")
+    content = read_json(path)
+    lacking = content["images"][0]["id"]
+    content["annotations"] = [x for x in content["annotations"] if x["image_id"] != lacking]
+    write_json(path, content)
+    cfg = configuration("cnet_oracle", tmp_path)
+    ensure_registered("tiny_fold1_test")
+    evaluate_model(cfg, build_model(cfg), str(tmp_path))
+    diagnosed = read_json(tmp_path / "manual_roi" / "diagnosis_tiny_fold1_test.json")["predictions"]
+    assert {x["image_id"] for x in diagnosed} == {x["id"] for x in content["images"]} - {lacking}
 
 
 def test_the_oracle_is_the_first_stages_own(tmp_path):

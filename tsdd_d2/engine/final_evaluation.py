@@ -55,12 +55,14 @@ def evaluate(
     """Diagnosis and, where the network found the boxes itself, localisation on one data set.
 
     Args:
-        oracle: the manual ROI is diagnosed instead of D-Net's box; images without a ROI are left out.
+        oracle: the manual ROI is diagnosed instead of D-Net's box. Images without a ROI are left out here, and of a network
+            that is always given its boxes.
         output_dir: where the evaluators store their files.
     Returns:
         the results of both evaluators (empty on all ranks but the first, and where there is no image).
     """
-    dataset_dicts = [x for x in DatasetCatalog.get(dataset_name) if x["annotations"] or not oracle]
+    needs_rois = oracle or model.diagnosed_boxes == MANUAL_ROI
+    dataset_dicts = [x for x in DatasetCatalog.get(dataset_name) if x["annotations"] or not needs_rois]
     if not dataset_dicts:
         return {}
     loader = build_detection_test_loader(

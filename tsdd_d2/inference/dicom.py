@@ -162,6 +162,10 @@ def _beyond(region: Region, other: Region) -> bool:
     return region[0] < other[0] or region[1] < other[1] or region[2] > other[2] or region[3] > other[3]
 
 
+# what changes the stored levels, with the value that does not
+RESCALING = {"RescaleSlope": 1, "RescaleIntercept": 0, "ModalityLUTSequence": None}
+
+
 def _shown(frame: np.ndarray, dataset: pydicom.Dataset, path: str) -> np.ndarray:
     """(H, W, 3) uint8 RGB of a frame that :func:`pydicom.pixels.iter_pixels` decoded (YCbCr is RGB there already)."""
     photometric = dataset.PhotometricInterpretation
@@ -183,6 +187,12 @@ def _shown(frame: np.ndarray, dataset: pydicom.Dataset, path: str) -> np.ndarray
         if photometric.startswith("MONOCHROME"):
             raise InputError(f"{path}: {photometric} is stated, and the pixels have {frame.shape[2]} values each.")
         return frame
+    rescaled = [x for x in RESCALING if x in dataset and dataset[x].value != RESCALING[x]]
+    if rescaled and ("WindowCenter" in dataset or "VOILUTSequence" in dataset):
+        # of the levels as they are stored, such a window makes a black image
+        raise InputError(
+            f"{path}: a window of levels that {', '.join(rescaled)} change; ultrasound has them as they are stored."
+        )
     grey = np.clip(np.rint(apply_voi_lut(frame, dataset)), 0, 255).astype(np.uint8)
     if photometric == "MONOCHROME1":
         grey = 255 - grey

@@ -91,7 +91,7 @@ class CNetAlone(DiagnosisNetwork, PreprocessesImages, nn.Module):
 class CNetOnROI(CNetAlone):
     """C-Net on the manual ROI, in training and at test time: what it would diagnose if localisation were solved.
 
-    An image without ROI has no diagnosis: the evaluation counts it as one in which nothing was found.
+    An image without ROI has no diagnosis, and :func:`~tsdd_d2.engine.final_evaluation.evaluate` leaves it out.
     """
 
     diagnosed_boxes = MANUAL_ROI
