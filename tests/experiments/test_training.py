@@ -26,6 +26,18 @@ def predictions(run):
     return read_json(os.path.join(run.folder, "predictions.json"))
 
 
+def test_of_several_lesions_the_one_that_the_box_overlaps_counts(run, tiny_dataset):
+    path = os.path.join(tiny_dataset, "annotations", "fold1_test.json")
+    content = read_json(path)
+    first = next(x for x in content["annotations"] if x["image_id"] == 21)
+    content["annotations"].append({**first, "id": 1000, "bbox": [2, 3, 28, 50]})
+    write_json(path, content)
+    assert train_run(run, {}).error is None
+    found = {x["image_id"]: x for x in predictions(run)["predictions"]["tiny_fold1_test"]}
+    # the stand-in's box for image 21 is 1.2, 2 to 30, 123
+    assert first["bbox"] != [2, 3, 28, 50] and found[21]["roi"] == [2, 3, 30, 53]
+
+
 def test_a_finished_run_leaves_its_record_and_is_not_repeated(run):
     assert train_run(run, {}).error is None
     assert train_run(run, {}) == Outcome() and calls(run) == 1

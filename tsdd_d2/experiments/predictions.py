@@ -2,13 +2,14 @@
 
 import json
 import os
-from typing import Any, Dict, Iterable, List, Tuple
+from typing import Any, Dict, Iterable, List, Optional, Sequence, Tuple
 
 from detectron2.data import MetadataCatalog
 
 from ..data import ensure_registered
 from ..data.files import read_json, write_text
 from ..engine.run_folder import sha256_of_file
+from ..evaluation.localisation import chosen_box_iou
 from .archive import add_to_archive, read_file
 from .run import PREDICTIONS, Run
 from .schema import read_report, read_result
@@ -67,11 +68,16 @@ def keep_predictions(runs: Iterable[Run], archive: str) -> None:
 
 
 def _predictions(inference_dir: str, name: str) -> List[Dict[str, Any]]:
-    """The evaluator's record of each image, and "roi", its (first) manual box in absolute XYXY or None."""
+    """The evaluator's record of each image, and "roi", its manual box in absolute XYXY or None."""
     files = [os.path.join(inference_dir, boxes, f"diagnosis_{name}.json") for boxes in BOXES]
     report = read_report(next((path for path in files if os.path.isfile(path)), files[0]))
     rois = _manual_rois(name)
-    return [{**prediction, "roi": rois.get(prediction["image_id"])} for prediction in report["predictions"]]
+    return [{**x, "roi": _best_overlapped(rois.get(x["image_id"], ()), x["box"])} for x in report["predictions"]]
+
+
+def _best_overlapped(rois: Sequence[List[float]], box: Optional[List[float]]) -> Optional[List[float]]:
+    """Of several lesions the one that the evaluation of localisation takes; the first where no box was found."""
+    return max(rois, key=lambda roi: chosen_box_iou([box], [roi]) if box else 0.0, default=None)
 
 
 def _pseudo_boxes(metrics_file: str) -> Dict[str, List[Tuple[int, float]]]:
@@ -93,12 +99,12 @@ def _sha256(name: str) -> str:
     return sha256_of_file(MetadataCatalog.get(name).json_file)
 
 
-def _manual_rois(name: str) -> Dict[int, List[float]]:
+def _manual_rois(name: str) -> Dict[int, List[List[float]]]:
     ensure_registered(name)
-    rois: Dict[int, List[float]] = {}
+    rois: Dict[int, List[List[float]]] = {}
     for annotation in read_json(MetadataCatalog.get(name).json_file)["annotations"]:
         x, y, width, height = annotation["bbox"]
-        rois.setdefault(annotation["image_id"], [x, y, x + width, y + height])
+        rois.setdefault(annotation["image_id"], []).append([x, y, x + width, y + height])
     return rois
 
 

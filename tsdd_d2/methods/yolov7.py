@@ -514,8 +514,7 @@ register_method(
         overrides={**YOLO, "MODEL.BACKBONE.NAME": "build_yolov7_backbone"},
         profiles={
             "paper": {**YOLO_PROFILES["paper"], "SOLVER.EMA_DECAY": 0.9999},
-            # from random initialisation in both
-            "cpu": {**YOLO_PROFILES["cpu"], **ITERATIONS["scratch"], "SOLVER.WARMUP_ITERS": 100, **SMALL},
+            "cpu": {**YOLO_PROFILES["cpu"], **ITERATIONS["scratch"], **SMALL},
             "scratch": {**YOLO_PROFILES["scratch"], **SMALL},
         },
         trainer=YOLOv7Trainer,
