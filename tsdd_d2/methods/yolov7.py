@@ -501,7 +501,7 @@ class YOLOv7Trainer(YOLOTrainer):
 SMALL = {
     "MODEL.YOLOV7.WIDTH": 0.25,
     "MODEL.YOLOV7.DEPTH": 0.5,
-    # the authors' for a data set of one's own, who leave MIXUP out there
+    # the authors' for a data set of one's own; MIXUP, which they leave out there, stays
     "MODEL.YOLOV7.SCALE": (0.5, 1.6),
 }
 
