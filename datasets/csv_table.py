@@ -17,7 +17,18 @@ BOX_COLUMNS = ("x", "y", "w", "h")
 # Names of other conventions, such as xmin, bbox_x and "ROI width", whose boxes would be lost in silence.
 OTHER_BOX_COLUMNS = re.compile(
     r"(b?box|roi)?[\W_]*(x[12c]|y[12c]|c[xy]|[xy]_?(min|max|cent(er|re))|left|top|right|bottom|width|height)"
-    r"|(b?box|roi)[\W_]*([xywh]|\d)?"
+    r"|(.*[\W_])?(b?box|roi)[\W_]*([xywh]|\d)?"
+)
+# With anything before or after all four, as lesion_x.
+FOUR_COLUMNS = (
+    *(("x", "y", "w", "h"), ("x", "y", "width", "height"), ("left", "top", "width", "height")),
+    *(
+        ("x1", "y1", "x2", "y2"),
+        ("x0", "y0", "x1", "y1"),
+        ("xmin", "ymin", "xmax", "ymax"),
+        ("minx", "miny", "maxx", "maxy"),
+    ),
+    *(("left", "top", "right", "bottom"), ("cx", "cy", "w", "h"), ("cx", "cy", "width", "height")),
 )
 
 
@@ -121,7 +132,7 @@ def read_images(path: str) -> Tuple[List[SourceImage], List[str]]:
 def _check_box_columns(path: str, header: Sequence[str]) -> None:
     has_box = set(BOX_COLUMNS) & set(header)
     missing = [column for column in BOX_COLUMNS if column not in header]
-    others = [name for name in header if OTHER_BOX_COLUMNS.fullmatch(name.casefold())]
+    others = [name for name in header if OTHER_BOX_COLUMNS.fullmatch(name.casefold())] or _four_columns(header)
     if has_box and missing:
         raise BBUIError(f"{path} has no column {', '.join(missing)}. A box is x,y,w,h: left, top, width, height in pixels.")
     if others and not has_box:
@@ -129,6 +140,18 @@ def _check_box_columns(path: str, header: Sequence[str]) -> None:
             f"{path} has boxes in columns that are not known: {', '.join(others)}. A box is x,y,w,h: left, top, width and "
             "height in pixels. Rename what is something else."
         )
+
+
+def _four_columns(header: Sequence[str]) -> List[str]:
+    """The first four columns that are named as the sides of a box but for one text before or after all of them."""
+    columns = {re.sub(r"[\W_]", "", name.casefold()): name for name in header}
+    for four in FOUR_COLUMNS:
+        for name in columns:
+            before, after = name.removesuffix(four[0]), name.removeprefix(four[0])
+            for found in ([before + side for side in four], [side + after for side in four]):
+                if columns.keys() >= set(found):
+                    return [columns[x] for x in found]
+    return []
 
 
 def parse_box(values: List[str]) -> Optional[List[float]]:

@@ -1,9 +1,10 @@
 """Frames of DICOM files as PNG images."""
 
 import os
-from typing import List, Optional, Set, Tuple
+from typing import Dict, List, Optional, Tuple
 
 import cv2
+import numpy as np
 import pydicom
 from csv_table import Table
 from source_image import SourceImage, listed
@@ -11,8 +12,8 @@ from tqdm import tqdm
 
 from tsdd_d2.data.files import write_bytes
 from tsdd_d2.errors import InputError
-from tsdd_d2.inference.dicom import WithoutImage, read_dicom
-from tsdd_d2.inference.input_images import find_image_files, is_dicom_file, picture_name
+from tsdd_d2.inference.dicom import DICOM_SUFFIXES, WithoutImage, is_dicom_file, read_dicom
+from tsdd_d2.inference.input_images import find_image_files
 
 __all__ = ["read_images"]
 
@@ -22,6 +23,9 @@ def read_images(source: str, root: str, table: Optional[Table]) -> Tuple[List[So
     Writes every frame of the DICOM files below `source` to `<root>/images`, cut to its ultrasound region, and returns the
     images and the problems of all files. Reports are left out and counted.
 
+    `st1/IM7.dcm` becomes `images/st1/IM7.png`, or `images/st1/IM7_frame0001.png` and so on. A picture that is there keeps its
+    pixels, since earlier annotation files may name it: a frame that differs from it is a problem.
+
     A file is looked up in the table by its own name. Boxes there are in pixels of the whole frame; those of a file with
     several frames name theirs in the column `frame`.
     """
@@ -30,7 +34,7 @@ def read_images(source: str, root: str, table: Optional[Table]) -> Tuple[List[So
     images: List[SourceImage] = []
     problems: List[str] = []
     reports: List[str] = []
-    taken: Set[str] = set()
+    taken: Dict[str, str] = {}
     files = [path for path in find_image_files([source]) if is_dicom_file(path)]
     for path in tqdm(files, "Reading DICOM files", unit="file", disable=None):
         name = os.path.relpath(path, source).replace(os.sep, "/")
@@ -48,20 +52,26 @@ def read_images(source: str, root: str, table: Optional[Table]) -> Tuple[List[So
         print(
             "Patients are named by PatientID, which the annotation files then hold: replace it in the table if it identifies."
         )
-    print(f"{len(images)} frames of {len(files) - len(reports)} files are in {os.path.join(root, 'images')}.")
+    pictures = os.path.join(root, "images")
+    print(f"{len(images)} frames of {len(files) - len(reports)} files are in {pictures}.")
+    there = [os.path.relpath(os.path.join(x, name), root) for x, _, names in os.walk(pictures) for name in names]
+    others = sorted(x for x in there if x.replace(os.sep, "/").lower() not in taken)
+    if others:
+        print(f"{len(others)} files there are of none of them, and are left out: {listed(others)}")
     return images, problems
 
 
-def _read_file(path: str, name: str, root: str, table: Optional[Table], taken: Set[str]) -> List[SourceImage]:
+def _read_file(path: str, name: str, root: str, table: Optional[Table], taken: Dict[str, str]) -> List[SourceImage]:
     images = []
     patient = str(pydicom.dcmread(path, stop_before_pixels=True, force=True).get("PatientID") or "") or None
     boxes = table.boxes(name) if table else []
     for frame, pixels, (x0, y0, x1, y1) in read_dicom(path):
-        file_name = f"images/{picture_name(name, taken, frame)}"
-        encoded, content = cv2.imencode(".png", pixels[y0:y1, x0:x1, ::-1])
-        if not encoded:
-            raise InputError(f"{path}: its pixels cannot be written as PNG.")
-        write_bytes(os.path.join(root, file_name), content.tobytes())
+        stem = name[: -len(suffix)] if (suffix := os.path.splitext(name)[1]).lower() in DICOM_SUFFIXES else name
+        file_name = f"images/{stem}.png" if frame is None else f"images/{stem}_frame{frame:04d}.png"
+        other = taken.setdefault(file_name.lower(), path)
+        if other != path:
+            raise InputError(f"{path}: its picture would be that of {other}; rename one of them.")
+        _write_picture(os.path.join(root, file_name), pixels[y0:y1, x0:x1, ::-1], path)
         where = name if frame is None else f"{name}, frame {frame}"
         image = SourceImage(file_name, where, known_as=name, patient=patient)
         own = ("", "1") if frame is None else (str(frame),)  # as the table has it
@@ -74,3 +84,16 @@ def _read_file(path: str, name: str, root: str, table: Optional[Table], taken: S
             f"it has {len(images)} frames."
         )
     return images
+
+
+def _write_picture(picture: str, pixels: np.ndarray, source: str) -> None:
+    if os.path.exists(picture):
+        if np.array_equal(cv2.imread(picture), pixels):
+            return
+        raise InputError(
+            f"{source}: {picture} has other pixels, which earlier annotation files may mean; remove it, or choose another --root."
+        )
+    encoded, content = cv2.imencode(".png", pixels)
+    if not encoded:
+        raise InputError(f"{source}: its pixels cannot be written as PNG.")
+    write_bytes(picture, content.tobytes())

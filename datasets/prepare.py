@@ -8,7 +8,7 @@ import argparse
 import os
 import re
 import sys
-from typing import Any, Dict, Optional
+from typing import Any, Dict, List, Optional
 
 import annotation_tools
 import busbra
@@ -20,10 +20,12 @@ import round_trip
 import twins as twin_images
 from assembly import Choices, ClassNames, assemble
 from phantom import generate_phantom
+from source_image import listed
 
 from tsdd_d2.data import assign_folds, count_table, dataset_folder, patient_classes, validate_bbui, write_splits
 from tsdd_d2.data.folds import NUM_FOLDS
 from tsdd_d2.errors import InputError, reports_errors
+from tsdd_d2.inference.input_images import IMAGE_SUFFIXES
 
 EXAMPLES = """
 the data sets, each with --help of its own:
@@ -242,7 +244,20 @@ def build_bbui(args: argparse.Namespace) -> Dict[str, Any]:
     bbui = assemble(images, root, info, choices, problems)
     for warning in validate_bbui(bbui, root, decode_images=False):
         print("Warning:", warning)
+    if not bbui["annotations"]:
+        print("Warning: no image has a ROI, and D-Net learns from nothing else")
+    left_out = images_left_out(bbui, root) if name in ("coco", "csv") else []
+    if left_out:
+        print(f"{len(left_out)} image files beside these have no entry and are left out: {listed(left_out)}")
     return bbui
+
+
+def images_left_out(bbui: Dict[str, Any], root: str) -> List[str]:
+    """The image files, relative to the root, in the folders of the images of `bbui`, that are none of them."""
+    named = {os.path.normpath(image["file_name"]) for image in bbui["images"]}
+    folders = {os.path.dirname(name) for name in named}
+    there = {os.path.join(folder, name) for folder in folders for name in os.listdir(os.path.join(root, folder))}
+    return sorted(name for name in there - named if name.lower().endswith(IMAGE_SUFFIXES))
 
 
 def prepare(args: argparse.Namespace) -> None:

@@ -112,6 +112,7 @@ def evaluate(cfg, args):
 
 def set_up(cfg, args):
     """Detectron2's ``default_setup``, and this package's messages in the same ``log.txt``, those of the checks too."""
+    end_logs()
     default_setup(cfg, args)
     logger = setup_logger(cfg.OUTPUT_DIR, distributed_rank=comm.get_rank(), name="tsdd_d2")
     for name in ("detectron2", "tsdd_d2"):
@@ -121,6 +122,14 @@ def set_up(cfg, args):
     threading.excepthook = without_traceback  # nor TensorBoard's, whose thread tells this one
     for warning in dict.fromkeys(args.warnings):
         logger.warning(warning)
+
+
+def end_logs():
+    """So that the log of a run before, in this process, does not take in what follows."""
+    for name in ("detectron2", "fvcore", "tsdd_d2"):
+        for handler in list(logging.getLogger(name).handlers):
+            logging.getLogger(name).removeHandler(handler)
+    setup_logger.cache_clear()  # or a folder that had a log gets none
 
 
 def with_output_dir(cfg, output_dir):

@@ -6,6 +6,7 @@ import logging
 import re
 import sys
 import threading
+import warnings
 from typing import Callable, Dict, List, Sequence
 
 MOST_EXAMPLES = 3  # of one kind of problem in a message
@@ -67,6 +68,8 @@ def reports_errors(main: Callable[..., int]) -> Callable[..., int]:
     def wrapped(*args, **kwargs) -> int:
         if isinstance(sys.stdout, io.TextIOWrapper):
             sys.stdout.reconfigure(errors="backslashreplace")  # for names that the terminal, or any, has no characters for
+        # of Detectron2's anchors; it tells a user nothing
+        warnings.filterwarnings("ignore", "torch.meshgrid", UserWarning)
         try:
             return main(*args, **kwargs)
         except (InputError, OSError) as error:

@@ -265,7 +265,37 @@ def test_dicom(tmp_path):
     by_patient = {image["patient_id"]: image for image in images.values()}
     assert by_patient["Q3"]["boxes"] == [[2.0, 5.0, 5.0, 6.0]] and by_patient["Q0"]["boxes"] == []
     assert (by_patient["Q3"]["width"], by_patient["Q3"]["height"]) == (61, 41)
+    assert by_patient["Q3"]["file_name"] == "images/study3/a.png"
     assert cv2.imread(str(root / by_patient["Q3"]["file_name"]), 0)[0, 0] == 10 + 20
+
+
+def test_a_picture_of_a_dicom_file_never_gets_other_pixels(tmp_path):
+    """What earlier annotation files name stays what it was, whichever files are there when the data set is prepared anew."""
+    source, root = tmp_path / "archive", tmp_path / "mine"
+    for number in range(10):
+        (source / f"P{number}").mkdir(parents=True)
+        region = (number, 20, 70, 60)
+        single_frame(f"Q{number}", region).save_as(source / f"P{number}" / "IM0", enforce_file_format=True)
+    (tmp_path / "table.csv").write_text(
+        "\n".join(["file_name,class", *(f"P{i}/IM0,{('benign', 'malignant')[i % 2]}" for i in range(10))]) + "\n"
+    )
+    command = ("dicom", source, "--root", root, "--table", tmp_path / "table.csv", *FOLDS)
+    prepare(*command)
+    before = {path.name: cv2.imread(str(path)) for path in sorted((root / "images" / "P7").iterdir())}
+    (source / "P2" / "IM0").unlink()
+    printed = prepare(*command, "--output", tmp_path / "out")
+    assert "images/P2/IM0.png" in printed  # of no file any more
+    assert all(np.array_equal(cv2.imread(str(root / "images" / "P7" / name)), pixels) for name, pixels in before.items())
+    single_frame("Q7", (30, 20, 70, 60)).save_as(source / "P7" / "IM0", enforce_file_format=True)
+    assert "P7/IM0.png" in refuse("dicom", tmp_path / "other", *command[1:])
+
+
+def test_two_dicom_files_of_one_picture_are_refused(tmp_path):
+    source, root = tmp_path / "archive", tmp_path / "mine"
+    source.mkdir()
+    for name in ("a.dcm", "a"):
+        single_frame("Q", (10, 20, 70, 60)).save_as(source / name, enforce_file_format=True)
+    assert "a.dcm" in refuse("dicom", tmp_path / "out", source, "--root", root)
 
 
 def single_frame(patient, region):
@@ -377,6 +407,17 @@ def csv_table(tmp_path, header="file_name,patient_id,class,x,y,w,h", box="1,2,10
         ("file_name,patient_id,class,x1,y1,x2,y2", "1,2,10,8", "x1, y1, x2, y2"),
         ("file_name,patient_id,class,bbox_x,BBox-Y,roi width,h", "1,2,10,8", "x, y, w"),
         ("file_name,patient_id,class,bbox_x,BBox-Y,roi width,roi 4", "1,2,10,8", "bbox_x, BBox-Y, roi width, roi 4"),
+        (
+            "file_name,patient_id,class,Lesion X,Lesion Y,Lesion W,Lesion H",
+            "1,2,10,8",
+            "Lesion X, Lesion Y, Lesion W, Lesion H",
+        ),
+        (
+            "file_name,patient_id,class,xmin_mass,ymin_mass,xmax_mass,ymax_mass",
+            "1,2,10,8",
+            "xmin_mass, ymin_mass, xmax_mass",
+        ),
+        ("file_name,patient_id,class,lesion_bbox,a,b,c", "1,2,10,8", "lesion_bbox"),
         ("file_name,patient_id,class,x,y,w,h,class", "1,2,10,8,benign", "'class'"),
         ("file_name,patient_id,class,x,y,w,h,Class", "1,2,10,8,benign", "'class'"),
         ("file_name;patient_id;class;x;y;w;h", "1,2,10,8", "';'"),
@@ -387,10 +428,18 @@ def test_boxes_that_are_none_and_columns_that_are_two(header, box, words, root, 
 
 
 def test_columns_in_any_case_and_others_are_named(root, tmp_path):
-    header = "File_Name,PATIENT_ID,Class,X,Y,W,H,birads"
-    printed = prepare("csv", csv_table(tmp_path, header, "1,2,10,8,4"), "--root", root, *FOLDS)
+    header = "File_Name,PATIENT_ID,Class,X,Y,W,H,birads,spacing_x,spacing_y"
+    printed = prepare("csv", csv_table(tmp_path, header, "1,2,10,8,4,0.1,0.1"), "--root", root, *FOLDS)
     assert all(image["boxes"] == [[1.0, 2.0, 10.0, 8.0]] for image in all_images(root / "annotations").values())
     assert "not used: birads" in printed
+
+
+def test_images_without_entry_and_a_table_without_box_are_told(root, tmp_path):
+    write_image(root / "images" / "unlisted.png")
+    (root / "images" / "notes.txt").write_text("")
+    printed = prepare("csv", csv_table(tmp_path, "file_name,patient_id,class", ""), "--root", root, *FOLDS)
+    assert "1 image files beside these have no entry" in printed and "images/unlisted.png" in printed
+    assert "no image has a ROI" in printed
 
 
 def test_two_columns_of_one_name_are_refused_in_a_table_of_patients_too(root, table, tmp_path):

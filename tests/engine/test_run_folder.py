@@ -1,6 +1,8 @@
 """Reading the folder of a run, and what --overwrite removes: all that a run wrote, and nothing else."""
 
+import argparse
 import inspect
+import logging
 import os
 import re
 import runpy
@@ -102,6 +104,23 @@ def test_the_old_run_is_removed_when_all_checks_have_passed(run, tiny_dataset, m
     assert left == sorted(OTHERS)
     # hidden, or Detectron2's launch would have taken the GPU's way of talking for a training on the CPU
     assert os.environ["CUDA_VISIBLE_DEVICES"] == ""
+
+
+def test_each_of_two_runs_has_its_own_log(tiny_cfg, tmp_path, capsys):
+    """Of both stages in one process, as the training tool does them; and on the console each line stands once."""
+    module = inspect.unwrap(runpy.run_path(os.path.join(ROOT, "tools", "train_net.py"))["run"]).__globals__
+    args = argparse.Namespace(config_file="", eval_only=True, warnings=[])
+    for name in ("first", "second", "first"):
+        module["set_up"](module["with_output_dir"](tiny_cfg, str(tmp_path / name)), args)
+        for package in ("detectron2", "tsdd_d2"):
+            logging.getLogger(package).info("a line of %s's %s", name, package)
+    module["end_logs"]()
+    printed = capsys.readouterr().out
+    for package in ("detectron2", "tsdd_d2"):
+        first, second = (f"a line of {name}'s {package}" for name in ("first", "second"))
+        logs = [(tmp_path / name / "log.txt").read_text() for name in ("first", "second")]
+        assert [log.count(first) for log in logs] == [2, 0] and [log.count(second) for log in logs] == [0, 1]
+        assert (printed.count(first), printed.count(second)) == (2, 1)
 
 
 @pytest.mark.parametrize(
