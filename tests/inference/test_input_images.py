@@ -79,7 +79,7 @@ def test_files_that_are_no_image(tmp_path):
         list(read_images([tmp_path / "gone.png"]))
     with pytest.raises(InputError, match="a folder; find_image_files"):
         list(read_images([tmp_path]))
-    with pytest.raises(InputError, match="input 2: a path or a numpy array is needed, not list"):
+    with pytest.raises(InputError, match="input 2: .* not list"):
         list(read_images([np.zeros((8, 8), np.uint8), [[0]]]))
     with pytest.raises(InputError, match=r"broken\.png cannot be decoded"):
         list(read_images([tmp_path / "broken.png"]))

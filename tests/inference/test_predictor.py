@@ -91,8 +91,11 @@ def test_arrays_are_the_images_that_files_are(model_file, tmp_path):
         assert other.box == pytest.approx(of_file.box, abs=1e-3) and other.file_name is None
 
     Image.fromarray(rgb[:, :, 0]).save(tmp_path / "grey.png")
-    (of_grey,), (of_grey_file,) = predictor(rgb[:, :, 0]), predictor(tmp_path / "grey.png")
-    assert of_grey.box == pytest.approx(of_grey_file.box, abs=1e-3)
+    (of_grey_file,) = predictor(tmp_path / "grey.png")
+    of_grey = predictor([rgb[:, :, 0], rgb[:, :, :1], Image.open(tmp_path / "grey.png")])
+    assert all(x.box == pytest.approx(of_grey_file.box, abs=1e-3) for x in of_grey)
+    (of_pillow,) = predictor(Image.open(tmp_path / "colour.png"))
+    assert of_pillow.malignancy == pytest.approx(of_file.malignancy, abs=1e-5)
 
 
 def test_the_region_alone_is_seen_and_the_box_lies_in_the_whole_image(model_file, files):
@@ -200,6 +203,7 @@ def test_a_network_that_needs_a_roi_is_refused(tmp_path):
         (np.zeros((3, 4, 4), np.uint8), r"input 1: .*\(3, 4, 4\)"),
         (np.zeros((0, 4), np.uint8), r"input 1: .*\(0, 4\)"),
         (np.zeros((4, 4, 3), np.uint8), "input 1: .*channel_order RGB or BGR, not None"),
+        (Image.new("I;16", (4, 4)), "input 1 .*more than 8 bits"),
     ],
 )
 def test_arrays_that_are_no_image(model_file, array, message):

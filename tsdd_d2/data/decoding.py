@@ -13,7 +13,7 @@ from PIL import Image, ImageOps, UnidentifiedImageError
 
 from ..errors import BBUIError
 
-__all__ = ["DecodedFile", "DecodedImages", "decode_image", "in_format", "read_pixels", "transparencies"]
+__all__ = ["DecodedFile", "DecodedImages", "decode_image", "in_format", "pixels_of", "read_pixels", "transparencies"]
 
 # EXIF and TIFF: https://www.exiv2.org/tags.html
 ORIENTATION = 274
@@ -96,12 +96,32 @@ def _decode(content: bytes) -> DecodedFile:
         image.load()
         # the tag of a TIFF is gone by now, where Pillow has turned the image itself
         turned = turned or image.getexif().get(ORIENTATION, UPRIGHT) != UPRIGHT
-        pixels = np.asarray(ImageOps.exif_transpose(image).convert("RGB"))
-        if pixels.size == 0:
-            raise _Refused(f"holds an image of {pixels.shape[1]}x{pixels.shape[0]} pixels")
-        if (pixels == pixels[0, 0]).all() and len(transparencies(image)) > 1:
-            raise _Refused("has one colour, and all that it shows in its alpha channel; save it without one")
-    return DecodedFile(pixels, turned)
+        return DecodedFile(_upright_rgb(image), turned)
+
+
+def _upright_rgb(image: Image.Image) -> np.ndarray:
+    pixels = np.asarray(ImageOps.exif_transpose(image).convert("RGB"))
+    if pixels.size == 0:
+        raise _Refused(f"holds an image of {pixels.shape[1]}x{pixels.shape[0]} pixels")
+    if (pixels == pixels[0, 0]).all() and len(transparencies(image)) > 1:
+        raise _Refused("has one colour, and all that it shows in its alpha channel; save it without one")
+    return pixels
+
+
+def pixels_of(image: Image.Image, name: str) -> np.ndarray:
+    """
+    (H, W, 3) uint8 RGB of a Pillow image, upright.
+
+    Raises:
+        BBUIError: with its ``name``; it has more than 8 bits, several pages, or no pixels.
+    """
+    try:
+        against = reason_against(image)
+        if against:
+            raise _Refused(against)
+        return _upright_rgb(image)
+    except _Refused as error:
+        raise BBUIError(f"{name} {error}") from error
 
 
 def transparencies(image: Image.Image) -> np.ndarray:

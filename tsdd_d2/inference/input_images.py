@@ -6,8 +6,9 @@ from dataclasses import dataclass
 from typing import Callable, Iterable, Iterator, List, Optional, Sequence, Set, Tuple, Union
 
 import numpy as np
+from PIL import Image
 
-from ..data.decoding import decode_image
+from ..data.decoding import decode_image, pixels_of
 from ..errors import InputError
 from .dicom import DICOM_SUFFIXES, is_dicom_file, read_dicom
 
@@ -16,10 +17,10 @@ __all__ = [
     "read_pixels",
 ]  # fmt: skip
 
-ImageSource = Union[str, os.PathLike, np.ndarray]
+ImageSource = Union[str, os.PathLike, np.ndarray, Image.Image]
 
 # What is taken from a folder for an image.
-IMAGE_SUFFIXES = (".bmp", ".jpeg", ".jpg", ".png", ".tif", ".tiff", ".webp", *DICOM_SUFFIXES)
+IMAGE_SUFFIXES = (".bmp", ".gif", ".jp2", ".jpeg", ".jpg", ".png", ".tif", ".tiff", ".webp", *DICOM_SUFFIXES)
 # A table of contents, beside the images of a DICOM medium.
 DICOM_DIRECTORY = "DICOMDIR"
 
@@ -30,7 +31,7 @@ class InputImage:
 
     Attributes:
         pixels: (H, W, 3) uint8 RGB, the whole image.
-        file_name: where it comes from; None for an array.
+        file_name: where it comes from; None for an array or a Pillow image.
         frame: the number of the frame from 1 on, as DICOM counts; None where the file holds one image.
         region: (x0, y0, x1, y1) in pixels: the part ``pixels[y0:y1, x0:x1]`` is what the model is to see.
     """
@@ -50,7 +51,7 @@ def read_images(
     The images of the inputs, in their order, each read when it is asked for.
 
     Args:
-        inputs: paths of image files (DICOM too), or uint8 arrays (H, W) or (H, W, 3).
+        inputs: paths of image files (DICOM too), Pillow images, or uint8 arrays (H, W), (H, W, 1) or (H, W, 3).
         channel_order: "RGB" or "BGR", of the arrays with three channels (``cv2.imread`` gives BGR).
         on_error: if given, it is called with the error of an input that cannot be read, and the others follow;
             otherwise the error is raised.
@@ -62,10 +63,14 @@ def read_images(
         try:
             if isinstance(source, np.ndarray):
                 yield _from_array(source, channel_order, f"input {number}")
+            elif isinstance(source, Image.Image):
+                yield _whole(pixels_of(source, f"input {number}"))
             elif isinstance(source, (str, os.PathLike)):
                 yield from read_image_file(os.fspath(source))
             else:
-                raise InputError(f"input {number}: a path or a numpy array is needed, not {type(source).__name__}.")
+                raise InputError(
+                    f"input {number}: a path, a Pillow image or a numpy array is needed, not {type(source).__name__}."
+                )
         except InputError as error:
             if on_error is None:
                 raise
@@ -170,6 +175,8 @@ def _looks_like_image(path: str) -> bool:
 
 
 def _from_array(array: np.ndarray, channel_order: Optional[str], name: str) -> InputImage:
+    if array.ndim == 3 and array.shape[2] == 1:
+        array = array[:, :, 0]
     if array.dtype != np.uint8 or array.size == 0 or not (array.ndim == 2 or array.ndim == 3 and array.shape[2] == 3):
         raise InputError(
             f"{name}: an array of shape {array.shape} and type {array.dtype}; (H, W) or (H, W, 3) of uint8 is needed."

@@ -1,14 +1,12 @@
 """From an image to a box and a probability, without a data set: Detectron2's DefaultPredictor for model files."""
 
 import contextlib
-import os
 from collections import defaultdict
 from dataclasses import dataclass
 from functools import partial
 from itertools import islice
-from typing import Callable, Dict, Iterable, Iterator, List, Optional, Tuple, Union
+from typing import Callable, Dict, Iterable, Iterator, List, Optional, Tuple, Union, get_args
 
-import numpy as np
 import torch
 
 from detectron2.data import transforms as T
@@ -121,14 +119,14 @@ class Predictor:
     ) -> List[Prediction]:
         """
         Args:
-            inputs: a path or an array, or several, see :func:`~tsdd_d2.inference.input_images.read_images`.
+            inputs: a path, a Pillow image or an array, or several, see :func:`~tsdd_d2.inference.input_images.read_images`.
             channel_order: "RGB" or "BGR", of the arrays with three channels.
         Returns:
             one prediction for each image; a file with several frames gives one for each frame.
         Raises:
             InputError: an input cannot be read, or the network cannot take it.
         """
-        if isinstance(inputs, (str, os.PathLike, np.ndarray)):
+        if isinstance(inputs, get_args(ImageSource)):
             inputs = [inputs]
         return [prediction for _, prediction in self.predict(read_images(inputs, channel_order))]
 
