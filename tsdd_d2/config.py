@@ -301,6 +301,8 @@ def add_tsdd_config(cfg: CN) -> None:
     key("MODEL.YOLOV7.MIXUP", 0.15, within(0, 1))
     key("MODEL.YOLOV7.SCALE", (0.1, 2.0), a_range(within(0.01, 100)))
     key("MODEL.YOLOV7.NMS_THRESH_TEST", 0.65, within(0, 1))
+    # Whether the gain of the objectness loss falls with the area of the images, as the authors' does.
+    key("MODEL.YOLOV7.OBJECTNESS_BY_AREA", True)
 
     # ---- SPA
     # Channels of the two convolutions before the class maps.

@@ -113,6 +113,9 @@ def test_loss_of_one_box_that_is_predicted_exactly():
     assert losses["loss_box"].item() == pytest.approx(0, abs=1e-6)
     assert losses["loss_class"].item() == pytest.approx(0.3 * 2 / 80 * math.log(2))
     assert losses["loss_objectness"].item() == pytest.approx(0.7 * (64 / 640) ** 2 * 5.4 * math.log(2))
+    model.objectness_by_area = False  # the small profile
+    losses = model.losses(predictions, Targets(torch.tensor([0]), box, torch.tensor([1])))
+    assert losses["loss_objectness"].item() == pytest.approx(0.7 * 5.4 * math.log(2))
 
 
 def test_objectness_learns_the_overlap_and_an_image_without_box_is_background():

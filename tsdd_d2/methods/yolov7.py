@@ -260,8 +260,9 @@ class YOLOv7Head(nn.Module):
 class YOLOv7(YOLODetector):
     """YOLOv7 (arXiv:2207.02696), on its own backbone or another of ``BACKBONE_REGISTRY``."""
 
-    def __init__(self, *args, **kwargs):
+    def __init__(self, *args, objectness_by_area: bool = True, **kwargs):
         super().__init__(*args, **kwargs)
+        self.objectness_by_area = objectness_by_area
         for module in self.modules():
             if isinstance(module, nn.BatchNorm2d):
                 module.eps, module.momentum = 1e-3, 0.03
@@ -279,6 +280,7 @@ class YOLOv7(YOLODetector):
             depth=yolov7.DEPTH,
         )
         arguments["nms_threshold"] = yolov7.NMS_THRESH_TEST
+        arguments["objectness_by_area"] = yolov7.OBJECTNESS_BY_AREA
         return arguments
 
     def decode(self, logits: Tensor, cells: Tensor, anchors: Tensor, stride: int) -> Tensor:
@@ -301,7 +303,7 @@ class YOLOv7(YOLODetector):
         # The authors' scales: per batch, not per image; objectness by the number of cells, the class loss by that of
         # classes.
         batch = len(predictions[0]) * comm.get_world_size()
-        area = predictions[0][0, 0, ..., 0].numel() * STRIDES[0] ** 2
+        area = predictions[0][0, 0, ..., 0].numel() * STRIDES[0] ** 2 if self.objectness_by_area else REFERENCE_SIDE**2
         return {
             "loss_box": box_loss * BOX_GAIN * batch,
             "loss_objectness": objectness_loss * OBJECTNESS_GAIN * area / REFERENCE_SIDE**2 * batch,
@@ -503,6 +505,8 @@ SMALL = {
     "MODEL.YOLOV7.DEPTH": 0.5,
     # the authors' for a data set of one's own; MIXUP, which they leave out there, stays
     "MODEL.YOLOV7.SCALE": (0.5, 1.6),
+    # or few boxes in small images, all of which have a lesion, hardly teach the trunk where it is
+    "MODEL.YOLOV7.OBJECTNESS_BY_AREA": False,
 }
 
 register_method(
