@@ -12,7 +12,7 @@ from detectron2.utils.events import EventStorage
 from tsdd_d2.engine.checkpoint import load_weights
 from tsdd_d2.engine.setup import check_data, load_config, trainer_of
 from tsdd_d2.errors import InputError
-from tsdd_d2.methods.spa import SPA, enlarged, largest_part, restricted_activation, self_correlation, structure_map
+from tsdd_d2.methods.spa import SPA, at_pixels, largest_part, restricted_activation, self_correlation, structure_map
 from tsdd_d2.modeling.weights import fetch
 
 from .test_detectors import configuration
@@ -95,7 +95,7 @@ def test_negative_features_and_low_cosines_do_not_count():
 
 def test_a_value_stands_at_the_first_pixel_of_its_cell():
     values = torch.tensor([[0.0, 1.0], [0.0, 2.0]])
-    found = enlarged(values, 4, (6, 7))
+    found = at_pixels(values, 4, (6, 7))
     assert found[0].tolist() == pytest.approx([0, 0.25, 0.5, 0.75, 1, 1, 1])
     assert found[:, 6].tolist() == pytest.approx([1, 1.25, 1.5, 1.75, 2, 2])
 

@@ -193,7 +193,7 @@ class SPA(DiagnosisNetwork, PreprocessesImages, nn.Module):
         predicted = maps.mean(dim=(1, 2)).argmax()
         correlation = sum(self_correlation(x, self.first_order_min) for x in blocks)
         cells = structure_map(scaled(maps[predicted].relu()), correlation, *self.seeds)
-        return enlarged(cells, self.stride, size)
+        return at_pixels(cells, self.stride, size)
 
 
 def scaled(x: Tensor, dim: Optional[int] = None) -> Tensor:
@@ -262,7 +262,7 @@ def structure_map(class_map: Tensor, correlation: Tensor, background: float, for
     return scaled((like[0] - like[1]).relu()).view_as(class_map)
 
 
-def enlarged(values: Tensor, stride: int, size: Tuple[int, int]) -> Tensor:
+def at_pixels(values: Tensor, stride: int, size: Tuple[int, int]) -> Tensor:
     """
     Values of cells between which pixels are interpolated.
 
