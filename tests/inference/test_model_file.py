@@ -141,6 +141,11 @@ def test_a_truncated_file_is_named(path):
 def test_a_missing_file_is_named(tmp_path):
     with pytest.raises(InputError, match=r"model\.pth does not exist"):
         load_model(tmp_path / "model.pth")
+    with pytest.raises(InputError, match="is a folder.*save_model"):
+        load_model(tmp_path)
+    (tmp_path / "model.onnx").write_bytes(b"")
+    with pytest.raises(InputError, match=r"model\.onnx is an exported model"):
+        load_model(tmp_path / "model.onnx")
 
 
 def test_a_file_of_before_the_patients_were_kept_is_read(path):

@@ -289,14 +289,18 @@ def _build_model(cfg: CfgNode, source: str) -> nn.Module:
 
 
 def _read(path: str) -> Dict[str, Any]:
+    hint = "tools/save_model.py makes a model file from a training run."
+    if os.path.isdir(path):
+        raise InputError(f"{path} is a folder, not a model file. {hint}")
     if not os.path.isfile(path):
         raise InputError(f"The model file {path} does not exist.")
+    if path.lower().endswith(".onnx"):
+        raise InputError(f"{path} is an exported model, which onnxruntime runs, see docs/onnx.md. {hint}")
     try:
         content = torch.load(path, map_location="cpu", weights_only=True)
     except Exception as error:  # see read_checkpoint
         reason = str(error).partition("\n")[0]
         raise InputError(f"{path} is no model file, or a damaged one: {type(error).__name__}: {reason}") from error
-    hint = "tools/save_model.py makes a model file from a training run."
     if not isinstance(content, dict) or "format_version" not in content:
         raise InputError(f"{path} is no model file; perhaps it is a checkpoint. {hint}")
     if content["format_version"] != FORMAT_VERSION:
