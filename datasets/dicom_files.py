@@ -34,6 +34,7 @@ def read_images(source: str, root: str, table: Optional[Table]) -> Tuple[List[So
     images: List[SourceImage] = []
     problems: List[str] = []
     reports: List[str] = []
+    cines: List[str] = []
     taken: Dict[str, str] = {}
     files = [path for path in find_image_files([source]) if is_dicom_file(path)]
     for path in tqdm(files, "Reading DICOM files", unit="file", disable=None):
@@ -46,8 +47,11 @@ def read_images(source: str, root: str, table: Optional[Table]) -> Tuple[List[So
             problems.append(str(error))
         else:
             images += found
+            cines += [f"{name} ({len(found)})"] * (len(found) > 1)
     if reports:
         print(f"{len(reports)} DICOM files without image, such as reports, are left out: {listed(reports)}")
+    if cines:
+        print(f"{len(cines)} files have several frames, each of which is an image: {listed(cines)}")
     if any(image.patient for image in images):
         print(
             "Patients are named by PatientID, which the annotation files then hold: replace it in the table if it identifies."

@@ -269,6 +269,23 @@ def test_dicom(tmp_path):
     assert cv2.imread(str(root / by_patient["Q3"]["file_name"]), 0)[0, 0] == 10 + 20
 
 
+def test_a_cine_gives_an_image_for_each_frame_and_a_box_is_that_of_its_frame(tmp_path):
+    source, root = tmp_path / "archive", tmp_path / "mine"
+    source.mkdir()
+    rows = ["file_name,class,frame,x,y,w,h"]
+    for number in range(8):
+        cine = single_frame(f"Q{number}", (10, 20, 70, 60))
+        cine.NumberOfFrames, cine.PixelData = 2, 2 * cine.PixelData
+        cine.save_as(source / f"{number}.dcm", enforce_file_format=True)
+        rows.append(f"{number}.dcm,{('benign', 'malignant')[number % 2]},2,12,25,5,6")
+    (tmp_path / "table.csv").write_text("\n".join(rows) + "\n")
+    printed = prepare("dicom", source, "--root", root, "--table", tmp_path / "table.csv", *FOLDS)
+    assert "8 files have several frames" in printed and "0.dcm (2)" in printed
+    boxes = {image["file_name"]: image["boxes"] for image in all_images(root / "annotations").values()}
+    assert len(boxes) == 16
+    assert boxes["images/3_frame0001.png"] == [] and boxes["images/3_frame0002.png"] == [[2.0, 5.0, 5.0, 6.0]]
+
+
 def test_a_picture_of_a_dicom_file_never_gets_other_pixels(tmp_path):
     """What earlier annotation files name stays what it was, whichever files are there when the data set is prepared anew."""
     source, root = tmp_path / "archive", tmp_path / "mine"
