@@ -88,7 +88,7 @@ def read_run(folder: str, data: Optional[str]) -> Tested:
     """
     content = read_result(os.path.join(folder, PREDICTIONS), {})
     if content is None:
-        raise InputError(f"{folder} holds no {PREDICTIONS} of a finished run.")
+        raise InputError(f"{folder} holds no {PREDICTIONS}, which a run of tools/reproduce.py has when it is finished.")
     own, fold = content.get("data"), content.get("fold")
     test_set = f"{data or own}_fold{fold}_test"
     records = content["predictions"].get(test_set)
