@@ -219,7 +219,9 @@ class Table:
                 problems.append(f"line {row.line}: {error}")
                 continue
             if box:
-                self._boxes[name].append(((row.fields.get(by_name.get("frame")) or "").strip(), box))
+                frame = (row.fields.get(by_name.get("frame")) or "").strip()
+                # spreadsheets make 2.0 of a number in a column with gaps
+                self._boxes[name].append((frame.removesuffix(".0"), box))
         if problems:
             raise BBUIError(f"{path} cannot be used; correct these rows:", problems)
         for name in self._rows:

@@ -277,7 +277,7 @@ def test_a_cine_gives_an_image_for_each_frame_and_a_box_is_that_of_its_frame(tmp
         cine = single_frame(f"Q{number}", (10, 20, 70, 60))
         cine.NumberOfFrames, cine.PixelData = 2, 2 * cine.PixelData
         cine.save_as(source / f"{number}.dcm", enforce_file_format=True)
-        rows.append(f"{number}.dcm,{('benign', 'malignant')[number % 2]},2,12,25,5,6")
+        rows.append(f"{number}.dcm,{('benign', 'malignant')[number % 2]},{('2', '2.0')[number % 2]},12,25,5,6")
     (tmp_path / "table.csv").write_text("\n".join(rows) + "\n")
     printed = prepare("dicom", source, "--root", root, "--table", tmp_path / "table.csv", *FOLDS)
     assert "8 files have several frames" in printed and "0.dcm (2)" in printed
