@@ -6,6 +6,7 @@ import pytest
 import torch
 from torch import nn
 
+from detectron2.modeling import build_model
 from tsdd_d2.engine.checkpoint import TSDDCheckpointer
 from tsdd_d2.engine.setup import load_config
 from tsdd_d2.errors import InputError
@@ -116,6 +117,12 @@ def test_loss_of_one_box_that_is_predicted_exactly():
     model.objectness_by_area = False  # the small profile
     losses = model.losses(predictions, Targets(torch.tensor([0]), box, torch.tensor([1])))
     assert losses["loss_objectness"].item() == pytest.approx(0.7 * 5.4 * math.log(2))
+
+
+@pytest.mark.parametrize("profile, by_area", [("paper", True), ("cpu", False)])
+def test_the_profile_decides_whether_objectness_falls_with_the_area(profile, by_area):
+    cfg = load_config(opts=["MODEL.YOLOV7.WIDTH", "0.0625", "MODEL.DEVICE", "cpu"], method="yolov7", profile=profile)
+    assert build_model(cfg).objectness_by_area == by_area
 
 
 def test_objectness_learns_the_overlap_and_an_image_without_box_is_background():

@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 from torchvision.ops import box_iou
 
+from detectron2.config import configurable
 from detectron2.layers import Conv2d, ShapeSpec
 from detectron2.modeling import BACKBONE_REGISTRY, META_ARCH_REGISTRY
 from detectron2.modeling.backbone import Backbone
@@ -259,8 +260,14 @@ class YOLOv7Head(nn.Module):
 class YOLOv7(YOLODetector):
     """YOLOv7 (arXiv:2207.02696), on its own backbone or another of ``BACKBONE_REGISTRY``."""
 
-    def __init__(self, *args, objectness_by_area: bool = True, **kwargs):
-        super().__init__(*args, **kwargs)
+    @configurable
+    def __init__(self, *, objectness_by_area: bool = True, **detector):
+        """
+        Args:
+            objectness_by_area: whether the gain of the objectness loss falls with the area of the images.
+            detector: see :class:`~tsdd_d2.methods.yolo.YOLODetector`.
+        """
+        super().__init__(**detector)
         self.objectness_by_area = objectness_by_area
         for module in self.modules():
             if isinstance(module, nn.BatchNorm2d):
