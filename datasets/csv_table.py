@@ -21,14 +21,16 @@ OTHER_BOX_COLUMNS = re.compile(
 )
 # With anything before or after all four, as lesion_x.
 FOUR_COLUMNS = (
-    *(("x", "y", "w", "h"), ("x", "y", "width", "height"), ("left", "top", "width", "height")),
-    *(
-        ("x1", "y1", "x2", "y2"),
-        ("x0", "y0", "x1", "y1"),
-        ("xmin", "ymin", "xmax", "ymax"),
-        ("minx", "miny", "maxx", "maxy"),
-    ),
-    *(("left", "top", "right", "bottom"), ("cx", "cy", "w", "h"), ("cx", "cy", "width", "height")),
+    ("x", "y", "w", "h"),
+    ("x", "y", "width", "height"),
+    ("left", "top", "width", "height"),
+    ("x1", "y1", "x2", "y2"),
+    ("x0", "y0", "x1", "y1"),
+    ("xmin", "ymin", "xmax", "ymax"),
+    ("minx", "miny", "maxx", "maxy"),
+    ("left", "top", "right", "bottom"),
+    ("cx", "cy", "w", "h"),
+    ("cx", "cy", "width", "height"),
 )
 
 

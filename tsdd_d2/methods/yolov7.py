@@ -37,10 +37,8 @@ from .yolo import (
     scaled_channels,
     xyxy,
 )
-from .yolov7_weights import take_authors_weights
+from .yolov7_weights import CONVS, take_authors_weights
 
-# 3x3 convolutions of an E-ELAN block
-CONVS = 4
 # A box is offered to the anchors that are at most this many times larger or smaller in either side.
 ANCHOR_RATIO = 4.0
 # The IoUs whose sum is the number of positives of a box.
