@@ -38,6 +38,14 @@ def test_a_data_set_that_is_not_there_names_path_variable_and_command(name, comm
         DatasetCatalog.get(name)
 
 
+def test_a_fold_that_is_not_there_names_those_that_are(bbui, tmp_path, monkeypatch):
+    monkeypatch.setenv("DETECTRON2_DATASETS", str(tmp_path))
+    for split in ("fold1_train", "fold1_test", "all_train"):
+        write_json(tmp_path / f"clinic/annotations/{split}.json", bbui)
+    with pytest.raises(BBUIError, match="There are clinic_all_train, clinic_fold1_train"):
+        ensure_registered("clinic_fold6_train")
+
+
 def test_a_name_without_convention_is_refused():
     with pytest.raises(BBUIError, match="'unheard_of' is not registered"):
         ensure_registered("unheard_of")

@@ -62,6 +62,23 @@ def test_single_frame(grey, tmp_path):
     assert image.file_name == str(tmp_path / "a.dcm") and image.frame is None
 
 
+@pytest.mark.parametrize("compressed", [False, True])
+def test_a_data_set_that_was_read_before(tmp_path, compressed):
+    colours = np.random.RandomState(0).randint(0, 256, (2, 20, 30, 3), dtype=np.uint8)
+    dataset = pydicom.dcmread(save_dicom(tmp_path / "a.dcm", colours, "RGB", regions=[(2, 3, 11, 9)]))
+    if compressed:
+        dataset.compress(RLELossless)
+    dataset.PlanarConfiguration = 1 if compressed else 0  # which a decoder need not follow
+    before = dataset.to_json()
+    images = list(read_images([dataset]))
+    assert all((x.pixels == y).all() for x, y in zip(images, colours))
+    assert [(x.frame, x.file_name, x.region) for x in images] == [(n, None, (2, 3, 12, 10)) for n in (1, 2)]
+    assert dataset.to_json() == before
+    del dataset.Rows
+    with pytest.raises(InputError, match="input 2"):
+        list(read_images([colours[0], dataset], channel_order="RGB"))
+
+
 def test_each_frame_is_an_image(grey, tmp_path):
     images = read(save_dicom(tmp_path / "a.dcm", np.stack([grey, grey // 2, grey // 4]), regions=[(2, 3, 11, 9)]))
     assert [x.frame for x in images] == [1, 2, 3]

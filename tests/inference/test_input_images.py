@@ -38,6 +38,13 @@ def test_files_of_patterns_and_folders(folder, patterns, files):
     assert find_image_files(patterns) == files
 
 
+def test_videos_in_a_folder_are_told(folder, tmp_path, caplog):
+    for name in ("b.avi", "a.MP4"):
+        (tmp_path / name).touch()
+    assert len(find_image_files(["."])) == 3
+    assert "2 videos" in caplog.text and "a.MP4" in caplog.text
+
+
 def test_a_name_with_brackets_is_no_pattern(folder):
     os.rename("a.png", "a[1].png")
     assert find_image_files(["a[1].png"]) == ["a[1].png"]

@@ -241,6 +241,8 @@ def test_the_pretrained_layers_have_their_own_learning_rate():
     # a method whose backbone has no FPN
     cfg = load_config(opts=["MODEL.BACKBONE.FREEZE_AT", "0", *RATES], method="spa")
     assert_rates(cfg, {"backbone.network.conv_stem.weight": 0.25, "classifier.0.weight": 0.5})
+    # Detectron2's own ResNet without one
+    assert_rates(load_config(opts=RATES, method="yolov4", profile="scratch"), {"backbone.res5.1.conv2.weight": 0.25})
 
 
 def assert_rates(cfg, expected):

@@ -7,6 +7,7 @@ The variable is read whenever a data set is loaded or looked up, so it may be se
 """
 
 import functools
+import glob
 import os
 import re
 from typing import Any, Dict, List, Tuple
@@ -91,7 +92,12 @@ def _require_annotation_file(name: str) -> None:
     json_file, folder = _locate(name)
     if os.path.isfile(json_file):
         return
-    dataset = _CONVENTION.fullmatch(name)["dataset"]
+    match = _CONVENTION.fullmatch(name)
+    dataset, part = match["dataset"], match["split"].rsplit("_")[-1]
+    others = glob.glob(os.path.join(glob.escape(os.path.dirname(json_file)), f"*_{part}.json"))
+    if others:
+        there = ", ".join(sorted(f"{dataset}_{os.path.basename(x)[:-5]}" for x in others))
+        raise BBUIError(f"The data set {name!r} is not there: {json_file} does not exist. There are {there}.")
     if dataset in BUILTIN_DATASETS:
         command = f"python datasets/prepare.py {dataset}"
     else:

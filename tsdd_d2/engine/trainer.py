@@ -1,7 +1,6 @@
 """The one trainer: a run as a pure function of its configuration, on Detectron2's ``DefaultTrainer``."""
 
 import os
-import re
 import weakref
 from typing import Callable, Dict, List, Optional, Tuple
 
@@ -26,6 +25,7 @@ from ..errors import InputError
 from ..memory import PERIOD, give_back_freed_memory
 from ..method import method_of
 from ..modeling.network import share_buffers
+from ..modeling.weights import pretrained_parameters
 from ..refinement import ROIBank
 from .checkpoint import TSDDCheckpointer, load_weights
 from .hooks import ResumableBestCheckpointer, ResumableWriter, WeightAveraging
@@ -35,9 +35,6 @@ OPTIMIZER_REGISTRY = Registry("OPTIMIZER")
 OPTIMIZER_REGISTRY.__doc__ = "Optimisers, called like torch's with parameter groups, learning rate and ``fused=True``."
 OPTIMIZER_REGISTRY.register(torch.optim.Adam)
 OPTIMIZER_REGISTRY.register(torch.optim.AdamW)
-
-# The names of the parameters that pretrained weights are for.
-PRETRAINED = re.compile(r"(^|\.)(bottom_up|cnet\.resnet|backbone\.network)\.")
 
 
 class Trainer(DefaultTrainer):
@@ -257,6 +254,7 @@ class Trainer(DefaultTrainer):
 
     @classmethod
     def build_optimizer(cls, cfg, model):
+        pretrained = pretrained_parameters(model)
         parameters = get_default_optimizer_params(
             model,
             base_lr=cfg.SOLVER.BASE_LR,
@@ -265,7 +263,7 @@ class Trainer(DefaultTrainer):
             bias_lr_factor=cfg.SOLVER.BIAS_LR_FACTOR,
             weight_decay_bias=cfg.SOLVER.WEIGHT_DECAY_BIAS,
             overrides={name: {"weight_decay": 0.0} for name in cls.without_decay},
-            lr_factor_func=lambda name: cfg.SOLVER.BACKBONE_MULTIPLIER if PRETRAINED.search(name) else 1.0,
+            lr_factor_func=lambda name: cfg.SOLVER.BACKBONE_MULTIPLIER if name in pretrained else 1.0,
         )
         optimizer = OPTIMIZER_REGISTRY.get(cfg.SOLVER.OPTIMIZER)(parameters, cfg.SOLVER.BASE_LR, fused=True)
         return maybe_add_gradient_clipping(cfg, optimizer)

@@ -40,10 +40,12 @@ def is_dicom_file(path: str) -> bool:
         return False
 
 
-def read_dicom(path: str) -> Iterator[Tuple[Optional[int], np.ndarray, Region]]:
+def read_dicom(path: str, dataset: Optional[pydicom.Dataset] = None) -> Iterator[Tuple[Optional[int], np.ndarray, Region]]:
     """
     The frames of a DICOM file, each decoded when it is asked for.
 
+    Args:
+        dataset: what the file holds, where it was read before; ``path`` is then a name for messages. It is not changed.
     Yields:
         the number of the frame from 1 on (None in a file with one frame), its pixels (H, W, 3) uint8 RGB, and the
         region, see :func:`ultrasound_region`.
@@ -55,8 +57,9 @@ def read_dicom(path: str) -> Iterator[Tuple[Optional[int], np.ndarray, Region]]:
             region; the message names the file.
     """
     try:
-        # Whole, though not decoded: pydicom compares stated and found pixels of a data set, not of a path.
-        dataset = pydicom.dcmread(path)
+        if dataset is None:
+            # Whole, though not decoded: pydicom compares stated and found pixels of a data set, not of a path.
+            dataset = pydicom.dcmread(path)
         if not any(dataset.get(keyword) for keyword in PIXELS):
             kind = getattr(dataset.get("SOPClassUID"), "name", None)
             if kind is None or "Image Storage" in kind:
@@ -65,9 +68,9 @@ def read_dicom(path: str) -> Iterator[Tuple[Optional[int], np.ndarray, Region]]:
         region = ultrasound_region(dataset, path)
         stated = int(dataset.get("NumberOfFrames") or 1)
         _compare_pixels(dataset, stated, path)
-        if dataset.file_meta.TransferSyntaxUID.is_encapsulated:
-            dataset.PlanarConfiguration = 0  # as decoders give it, whatever the header states, which pydicom would believe
-        for number, frame in enumerate(iter_pixels(dataset), start=1):
+        # as decoders give it, whatever the header states, which pydicom would believe
+        order = {"planar_configuration": 0} if dataset.file_meta.TransferSyntaxUID.is_encapsulated else {}
+        for number, frame in enumerate(iter_pixels(dataset, **order), start=1):
             yield number if stated > 1 else None, _shown(frame, dataset, path), region
     except InputError:
         raise

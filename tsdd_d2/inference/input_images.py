@@ -1,11 +1,13 @@
 """Images from outside any data set: files and arrays, one at a time."""
 
 import glob
+import logging
 import os
 from dataclasses import dataclass
 from typing import Callable, Iterable, Iterator, List, Optional, Sequence, Set, Tuple, Union
 
 import numpy as np
+import pydicom
 from PIL import Image
 
 from ..data.decoding import decode_image, pixels_of
@@ -17,10 +19,14 @@ __all__ = [
     "read_pixels",
 ]  # fmt: skip
 
-ImageSource = Union[str, os.PathLike, np.ndarray, Image.Image]
+logger = logging.getLogger(__name__)
+
+ImageSource = Union[str, os.PathLike, np.ndarray, Image.Image, pydicom.Dataset]
 
 # What is taken from a folder for an image.
 IMAGE_SUFFIXES = (".bmp", ".gif", ".jp2", ".jpeg", ".jpg", ".png", ".tif", ".tiff", ".webp", *DICOM_SUFFIXES)
+# What a folder may hold besides, of which no frame is read.
+VIDEO_SUFFIXES = (".avi", ".mkv", ".mov", ".mp4", ".mpeg", ".mpg", ".wmv")
 # A table of contents, beside the images of a DICOM medium.
 DICOM_DIRECTORY = "DICOMDIR"
 
@@ -31,7 +37,7 @@ class InputImage:
 
     Attributes:
         pixels: (H, W, 3) uint8 RGB, the whole image.
-        file_name: where it comes from; None for an array or a Pillow image.
+        file_name: where it comes from; None for an array, a Pillow image or a pydicom data set.
         frame: the number of the frame from 1 on, as DICOM counts; None where the file holds one image.
         region: (x0, y0, x1, y1) in pixels: the part ``pixels[y0:y1, x0:x1]`` is what the model is to see.
     """
@@ -51,7 +57,8 @@ def read_images(
     The images of the inputs, in their order, each read when it is asked for.
 
     Args:
-        inputs: paths of image files (DICOM too), Pillow images, or uint8 arrays (H, W), (H, W, 1) or (H, W, 3).
+        inputs: paths of image files (DICOM too), pydicom data sets, Pillow images, or uint8 arrays (H, W), (H, W, 1) or
+            (H, W, 3).
         channel_order: "RGB" or "BGR", of the arrays with three channels (``cv2.imread`` gives BGR).
         on_error: if given, it is called with the error of an input that cannot be read, and the others follow;
             otherwise the error is raised.
@@ -65,11 +72,15 @@ def read_images(
                 yield _from_array(source, channel_order, f"input {number}")
             elif isinstance(source, Image.Image):
                 yield _whole(pixels_of(source, f"input {number}"))
+            elif isinstance(source, pydicom.Dataset):
+                for frame, pixels, region in read_dicom(f"input {number}", source):
+                    yield InputImage(pixels, region, frame=frame)
             elif isinstance(source, (str, os.PathLike)):
                 yield from read_image_file(os.fspath(source))
             else:
                 raise InputError(
-                    f"input {number}: a path, a Pillow image or a numpy array is needed, not {type(source).__name__}."
+                    f"input {number}: a path, a pydicom data set, a Pillow image or a numpy array is needed, not "
+                    f"{type(source).__name__}."
                 )
         except InputError as error:
             if on_error is None:
@@ -163,8 +174,13 @@ def picture_name(path: str, taken: Set[str], frame: Optional[int] = None) -> str
 
 
 def _images_below(folder: str) -> List[str]:
-    files = [os.path.join(root, name) for root, _, names in os.walk(folder) for name in names]
-    return sorted(x for x in files if _looks_like_image(x))
+    files = sorted(os.path.join(root, name) for root, _, names in os.walk(folder) for name in names)
+    videos = [x for x in files if x.lower().endswith(VIDEO_SUFFIXES)]
+    if videos:
+        logger.warning(
+            "%s: %d videos, such as %s, are left out: save their frames as images.", folder, len(videos), videos[0]
+        )
+    return [x for x in files if _looks_like_image(x)]
 
 
 def _looks_like_image(path: str) -> bool:

@@ -119,7 +119,7 @@ class Predictor:
     ) -> List[Prediction]:
         """
         Args:
-            inputs: a path, a Pillow image or an array, or several, see :func:`~tsdd_d2.inference.input_images.read_images`.
+            inputs: a path, a pydicom data set, a Pillow image or an array, or several, see :func:`~tsdd_d2.inference.input_images.read_images`.
             channel_order: "RGB" or "BGR", of the arrays with three channels.
         Returns:
             one prediction for each image; a file with several frames gives one for each frame.

@@ -10,7 +10,7 @@ An address also says how the images are normalised that the weights were trained
 import hashlib
 import importlib.util
 import os
-from typing import Dict, List, NamedTuple, Tuple
+from typing import Dict, List, NamedTuple, Set, Tuple
 from urllib.error import URLError
 from urllib.parse import urlparse
 
@@ -22,6 +22,7 @@ from detectron2.modeling.backbone.resnet import ResNet
 
 from ..errors import InputError
 from .backbones import TimmBackbone, create
+from .cnet import CNet
 
 TORCHVISION, TIMM, PACKAGE = "torchvision://", "timm://", "package://"
 # What a random initialisation needs: its layers must not stay frozen.
@@ -225,6 +226,13 @@ def load_detector_backbone(detector: nn.Module, address: str) -> None:
 def load_cnet(cnet: nn.Module, address: str) -> None:
     """Loads pretrained weights into C-Net; every key but the classifier's must find its place."""
     load_part(cnet.resnet, fetch(address), "MODEL.CNET.WEIGHTS", address)
+
+
+def pretrained_parameters(model: nn.Module) -> Set[str]:
+    """The names of the parameters that pretrained weights are for: of backbones and of C-Net without its classifier."""
+    parts = [m.resnet if isinstance(m, CNet) else m for m in model.modules() if isinstance(m, (CNet, ResNet, TimmBackbone))]
+    of_parts = {parameter for part in parts for parameter in part.parameters()}
+    return {name for name, parameter in model.named_parameters() if parameter in of_parts}
 
 
 # What a network of features does without, of torchvision's ResNets and of timm's networks.
