@@ -30,6 +30,7 @@ from tsdd_d2.data import ensure_registered
 from tsdd_d2.data.files import read_json
 from tsdd_d2.engine.final_evaluation import evaluated_sets
 from tsdd_d2.engine.setup import load_config
+from tsdd_d2.engine.trainer import decoded_training_images
 from tsdd_d2.errors import InputError, reports_errors
 from tsdd_d2.inference.export import to_onnx
 from tsdd_d2.inference.input_images import read_images
@@ -37,7 +38,7 @@ from tsdd_d2.memory import keep_freed_memory
 from tsdd_d2.method import METHODS
 from tsdd_d2.modeling.network import rois_in_tensor
 from tsdd_d2.refinement import build_selection_rule, refine_rois, score_all_candidates
-from tsdd_d2.refinement.round_loader import round_loader, round_mapper
+from tsdd_d2.refinement.round_loader import round_loader
 
 EPILOG = """
 Examples:
@@ -92,7 +93,7 @@ def report(first_name, first, second_name, second, ratios):
 def benchmark_round(args) -> None:
     """A whole round (loading, both networks, ranking, crops, selection) over the bare forwards of both networks.
 
-    Twice: the first round of a run, which decodes and resizes the images, and any later one, which finds them in memory.
+    Twice: the first round of a run, which decodes the images, and any later one, which finds them in memory.
     """
     cfg = load_config(args.config_file or "configs/tsdd_stage1_cpu.yaml", random_weights(args.opts))
     name = cfg.DATASETS.TRAIN[0]
@@ -114,8 +115,8 @@ def benchmark_round(args) -> None:
             boxes = [torch.cat([x.pred_boxes.tensor, roi]) for x, roi in zip(proposals, rois_in_tensor(batch, images))]
             batches.append((images, model.cnet.crop(images.tensor, boxes)))
 
-    def one_round(mapper):
-        scored = score_all_candidates(model, round_loader(cfg, dataset_dicts, mapper), k)
+    def one_round(read_pixels):
+        scored = score_all_candidates(model, round_loader(cfg, dataset_dicts, read_pixels), k)
         refine_rois(bbui, scored, rule, round_number=1, num_candidates=k)
 
     @torch.no_grad()
@@ -124,10 +125,10 @@ def benchmark_round(args) -> None:
             model.dnet.head(model.dnet.extract_features(images))
             model.cnet.classifier(model.cnet.resnet(crops))
 
-    mapper = round_mapper(cfg, dataset_dicts)
+    decoded = decoded_training_images(cfg)
     rounds = {
-        "first round": lambda: one_round(round_mapper(cfg, dataset_dicts)),
-        "round": lambda: one_round(mapper),
+        "first round": lambda: one_round(decoded_training_images(cfg)),
+        "round": lambda: one_round(decoded),
     }
     for title, whole_round in rounds.items():
         timings = alternate(whole_round, bare_forwards, args.repeats, f"{title}, {len(ids)} images")

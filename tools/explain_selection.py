@@ -32,7 +32,7 @@ from tsdd_d2.errors import InputError, reports_errors
 from tsdd_d2.evaluation.tables import explanation_tables
 from tsdd_d2.inference.model_file import load_model_of_run
 from tsdd_d2.modeling.cnet import jitter_boxes
-from tsdd_d2.modeling.contract import ScoresCandidates, supports
+from tsdd_d2.modeling.contract import ScoredBoxes, ScoresCandidates, supports
 from tsdd_d2.refinement import score_all_candidates
 from tsdd_d2.refinement.explanation import candidate_quality, incumbent_advantage, replacement
 from tsdd_d2.refinement.round_loader import round_loader
@@ -91,7 +91,11 @@ def explain(cfg, model, run: str, num_candidates: int, nms_thresholds: List[floa
     for threshold in nms_thresholds:
         model.dnet.nms_thresh = threshold
         for title, dataset_dicts in groups.items():
-            boxes = score_boxes(cfg, model, dataset_dicts, num_candidates, title)
+            scored = score_all_candidates(model, round_loader(cfg, dataset_dicts), num_candidates, title)
+            dataset_dicts = [x for x in dataset_dicts if len(scored[x["image_id"]].candidate_boxes)]
+            if not dataset_dicts:
+                raise InputError(f"{run}: D-Net finds no box in any of the images for {title}.")
+            boxes = boxes_of_images(dataset_dicts, scored)
             row = {"images_of": title, "images": len(dataset_dicts)}
             figures = figures_of(boxes, with_rois=title != "validation")
             candidates.append({**row, "candidates": f"NMS {threshold:g}", **figures})
@@ -160,8 +164,8 @@ class BoxesOfImages(NamedTuple):
         return (self.roi_scores, self.roi_overlaps, *first)
 
 
-def score_boxes(cfg, model, dataset_dicts: List[Dict], num_candidates: int, title: str) -> BoxesOfImages:
-    scored = score_all_candidates(model, round_loader(cfg, dataset_dicts), num_candidates, title)
+def boxes_of_images(dataset_dicts: List[Dict], scored: Dict[int, ScoredBoxes]) -> BoxesOfImages:
+    """Of images with a candidate each."""
     scores, overlaps, rois, first = [], [], [], []
     for x in dataset_dicts:
         boxes, true_class = scored[x["image_id"]], x["category_id"]

@@ -105,7 +105,7 @@ def model_facts(path: str):
     """What a model file says of itself, as the rows of a table."""
     content = load_model(path, device="cpu")
     cfg = content.cfg
-    networks = [cfg.MODEL.BACKBONE.MODEL or f"ResNet-{cfg.MODEL.RESNETS.DEPTH}"]
+    networks = [cfg.MODEL.BACKBONE.MODEL if "timm" in cfg.MODEL.BACKBONE.NAME else f"ResNet-{cfg.MODEL.RESNETS.DEPTH}"]
     networks.append(cfg.MODEL.CNET.BACKBONE or f"ResNet-{cfg.MODEL.CNET.DEPTH}")
     facts = {
         "file": f"`{path}`, {os.path.getsize(path) / 1e6:.1f} MB, SHA-256 `{sha256_of_file(path)}`",

@@ -223,8 +223,7 @@ def add_tsdd_config(cfg: CN) -> None:
     key("INPUT.RANDOM_SHIFT", 0.0, within(0, 1))
 
     # The training set's images stay decoded in memory (grey ones, a byte for each pixel; once for a process and its
-    # loader's workers) if all of them fit into this many MB, and so do those that the rounds see in the size of
-    # MIN_SIZE_TEST; 0: they are decoded every time.
+    # loader's workers) if all of them fit into this many MB; 0: they are decoded every time.
     key("DATALOADER.DECODED_IMAGES_MB", 1024, at_least(0))
 
     # ---- backbones
@@ -345,7 +344,7 @@ def add_tsdd_config(cfg: CN) -> None:
     key("REFINEMENT.RULE", "class_guided", A_NAME)
     # The weight of D-Net's box in the mean of the rule averaged; the manual ROI has the rest.
     key("REFINEMENT.WEIGHT_OF_DNET", 0.5, within(0, 1))
-    # A refined ROI must overlap the manual one at least this much (IoU); 0 is the paper.
+    # With class_guided a refined ROI must overlap the manual one at least this much (IoU); 0 is the paper.
     key("REFINEMENT.MIN_IOU_WITH_MANUAL", 0.0, within(0, 1))
     # Images in one forward pass of a round.
     key("REFINEMENT.IMS_PER_BATCH", 16, at_least(0))

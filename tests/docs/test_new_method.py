@@ -18,6 +18,7 @@ from tsdd_d2.errors import InputError
 from tsdd_d2.experiments.run import Run
 from tsdd_d2.method import METHODS, register_method
 from tsdd_d2.refinement import SELECTION_RULE_REGISTRY, build_selection_rule
+from tsdd_d2.refinement.selection import decide
 
 from ..conftest import ROOT
 from ..methods.tiny import tiny_overrides
@@ -121,7 +122,7 @@ def test_the_pages_rule_keeps_a_roi_by_its_margin(monkeypatch):
     slots = rows(2, current_scores=[0.5, -float("inf")], candidate_scores=[[0.4, 0.6]] * 2)
     for margin, replaced in ((0.05, [True, True]), (0.2, [False, True])):
         cfg.REFINEMENT.MARGIN = margin
-        selection = build_selection_rule(cfg)(slots)
+        selection = decide(build_selection_rule(cfg), slots)
         assert selection.replaced.tolist() == replaced
         assert selection.scores.tolist() == pytest.approx([0.6 if replaced[0] else 0.5, 0.6])
 

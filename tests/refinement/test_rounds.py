@@ -130,13 +130,12 @@ def test_without_a_candidate_an_image_goes_on_as_it_was(name, build, tiny_cfg):
 
 
 def test_a_box_of_a_rule_ends_at_the_image(tiny_cfg):
-    """D-Net's box of the second image becomes as large as the manual ROI of the first, twice as wide and high."""
+    """D-Net's box of the second image grows as the manual ROI of the first is larger, by a quarter."""
     data = bbui([image(1, 2), image(2, 2)], [roi(1, 1, 2, [10, 10, 20, 20])])
-    results = {1: scored([[15, 15, 25, 25]], [0.5], [0.5]), 2: scored([[0, 2, 20, 22]], [0.5])}
-    tiny_cfg.REFINEMENT.RULE, tiny_cfg.REFINEMENT.MIN_IOU_WITH_MANUAL = "averaged", 0.0
+    results = {1: scored([[12, 12, 28, 28]], [0.5], [0.5]), 2: scored([[0, 4, 16, 20]], [0.5])}
     rule = SELECTION_RULE_REGISTRY.get("averaged")(tiny_cfg)
     refined, _ = refine_rois(data, results, rule, round_number=1, num_candidates=1)
-    assert refined["annotations"][1]["bbox"] == [0, 0, 30, 32]
+    assert refined["annotations"][1]["bbox"] == [0, 2, 18, 20]
 
 
 def test_a_candidate_competes_with_the_roi_it_overlaps_most():

@@ -1,7 +1,17 @@
+from functools import partial
+
 import pytest
 import torch
 
-from tsdd_d2.refinement.selection import ROISlots, averaged_rois, build_selection_rule, pseudo_label_rois, select_rois
+from tsdd_d2.refinement.selection import (
+    ROISlots,
+    Selection,
+    averaged_rois,
+    build_selection_rule,
+    decide,
+    pseudo_label_rois,
+    select_rois,
+)
 
 NAN = float("nan")
 NONE = -float("inf")
@@ -20,8 +30,19 @@ def rows(n, **changes):
     return slots._replace(**{k: torch.as_tensor(v) for k, v in changes.items()})
 
 
+@pytest.mark.parametrize("locked, score", [(False, 0.1), (True, 0.9), (False, NONE), (False, NAN)])
+def test_whatever_a_rule_says_locked_rois_and_places_without_a_candidate_stay(locked, score):
+    slots = rows(1, locked=[locked])
+    new = torch.tensor([[1.0, 2.0, 3.0, 4.0]])
+    selection = decide(lambda _: Selection(new, torch.tensor([score]), torch.tensor([True])), slots)
+    replaced = (locked, score) == (False, 0.1)
+    assert selection.replaced.tolist() == [replaced]
+    assert torch.equal(selection.boxes, new if replaced else slots.current_boxes)
+    assert selection.scores.tolist() == pytest.approx([score if replaced else 0.5])
+
+
 def test_a_higher_score_replaces_a_lower_one():
-    selection = select_rois(rows(3, candidate_scores=[[0.6, 0.7], [0.6, 0.1], [0.4, 0.3]]))
+    selection = decide(select_rois, rows(3, candidate_scores=[[0.6, 0.7], [0.6, 0.1], [0.4, 0.3]]))
     assert selection.replaced.tolist() == [True, True, False]
     assert selection.boxes.tolist() == [[2, 0, 12, 10], [0, 0, 10, 8], [0, 0, 10, 10]]
     assert selection.scores.tolist() == pytest.approx([0.7, 0.6, 0.5])
@@ -41,11 +62,6 @@ def test_without_any_candidate_nothing_happens():
     assert selection.replaced.tolist() == [False]
 
 
-def test_a_locked_roi_stays():
-    selection = select_rois(rows(2, candidate_scores=[[0.9, 0.9]] * 2, locked=[True, False]))
-    assert selection.replaced.tolist() == [True, False][::-1]
-
-
 def test_drift_from_the_manual_roi_is_bounded():
     """IoU with the manual box: 0.8 for the first candidate, 80 / 120 for the second."""
     slots = rows(2, candidate_scores=[[0.6, 0.9]] * 2, manual_boxes=[[0.0, 0.0, 10.0, 10.0], [NAN] * 4])
@@ -63,7 +79,7 @@ def test_the_rule_is_the_same_image_by_image():
         candidate_scores=torch.rand(n, k, generator=generator),
         candidate_boxes=torch.rand(n, k, 4, generator=generator).cumsum(dim=2) * 10,
     )
-    selection = select_rois(slots)
+    selection = decide(select_rois, slots)
     for i in range(n):
         scores = slots.candidate_scores[i].tolist()
         best = scores.index(max(scores))
@@ -73,10 +89,8 @@ def test_the_rule_is_the_same_image_by_image():
 
 
 def test_pseudo_labels_follow_dnet_and_leave_manual_rois():
-    selection = pseudo_label_rois(
-        rows(3, manual_boxes=[[0.0, 0.0, 10.0, 10.0], [NAN] * 4, [NAN] * 4], locked=[False, False, True])
-    )
-    assert selection.replaced.tolist() == [False, True, False]
+    selection = pseudo_label_rois(rows(2, manual_boxes=[[0.0, 0.0, 10.0, 10.0], [NAN] * 4]))
+    assert selection.replaced.tolist() == [False, True]
     assert selection.boxes[1].tolist() == [0, 0, 10, 8]  # the first candidate, whatever its class score
 
 
@@ -84,41 +98,45 @@ def test_the_mean_of_the_manual_roi_and_dnets_first_box():
     """Manual 10 x 10 about (5, 5); D-Net 5 x 20 about (5, 4), as large, and in the third image of another lesion."""
     first = [2.5, -6.0, 7.5, 14.0]
     slots = rows(
-        5,
-        manual_boxes=[[0.0, 0.0, 10.0, 10.0], [NAN] * 4, *[[0.0, 0.0, 10.0, 10.0]] * 3],
-        current_boxes=[[50.0, 50.0, 60.0, 60.0]] * 5,  # of an earlier round, which counts for nothing
-        candidate_boxes=[[first, first], [first, first], [[30.0, 30.0, 70.0, 70.0]] * 2, [first, first], [first, first]],
-        candidate_scores=[[0.4, 0.9], [0.4, 0.9], [0.4, 0.9], [0.4, 0.9], [NONE, 0.9]],
-        locked=[False, False, False, True, False],
+        4,
+        manual_boxes=[[0.0, 0.0, 10.0, 10.0], [NAN] * 4, *[[0.0, 0.0, 10.0, 10.0]] * 2],
+        current_boxes=[[50.0, 50.0, 60.0, 60.0]] * 4,  # of an earlier round, which counts for nothing
+        candidate_boxes=[[first, first], [first, first], [[30.0, 30.0, 70.0, 70.0]] * 2, [first, first]],
+        candidate_scores=[[0.4, 0.9], [0.4, 0.9], [0.4, 0.9], [NONE, 0.9]],
     )
-    selection = averaged_rois(slots, weight_of_dnet=0.5)
-    assert selection.replaced.tolist() == [True, True, False, False, False]
+    selection = decide(partial(averaged_rois, weight_of_dnet=0.5), slots)
+    assert selection.replaced.tolist() == [True, True, False, False]
     # half way between: centre (5, 4.5), sides of the square roots of 10 x 5 and of 10 x 20
     width, height = 50**0.5, 200**0.5
     assert selection.boxes[0].tolist() == pytest.approx(
         [5 - width / 2, 4.5 - height / 2, 5 + width / 2, 4.5 + height / 2], abs=1e-5
     )
     assert selection.boxes[1].tolist() == pytest.approx(first, abs=1e-5)  # nobody drew one: D-Net's
-    assert selection.boxes[2:].tolist() == [[50, 50, 60, 60]] * 3
-    assert selection.scores.tolist() == pytest.approx([0.4, 0.4, 0.5, 0.5, 0.5])
-    # the IoU of D-Net's box with the manual ROI is 50 of 150
-    assert averaged_rois(slots, 0.5, min_iou_with_manual=0.33).replaced[0]
-    assert not averaged_rois(slots, 0.5, min_iou_with_manual=0.34).replaced[0]
+    assert selection.boxes[2:].tolist() == [[50, 50, 60, 60]] * 2
+    assert selection.scores.tolist() == pytest.approx([0.4, 0.4, 0.5, 0.5])
+
+
+def test_a_box_of_something_else_leaves_the_manual_roi():
+    """Beside 10 x 10 from the corner: 10 x 10 that shares 5 x 10 of 150, and 4 x 10 of 160."""
+    slots = rows(
+        2, manual_boxes=[[0.0, 0.0, 10.0, 10.0]] * 2, candidate_boxes=[[[x, 0.0, x + 10, 10.0]] * 2 for x in (5.0, 6.0)]
+    )
+    assert averaged_rois(slots, 0.5).replaced.tolist() == [True, False]
 
 
 def test_dnets_boxes_become_as_large_as_the_manual_rois():
-    """20 x 20 where 10 x 10 was drawn, and 10 x 10 where nothing was: both are halved about their centres."""
+    """20 x 20 where 12 x 12 was drawn, and 10 x 10 where nothing was: both are 0.6 times as wide about their centres."""
     slots = rows(
         2,
-        manual_boxes=[[5.0, 5.0, 15.0, 15.0], [NAN] * 4],
+        manual_boxes=[[4.0, 4.0, 16.0, 16.0], [NAN] * 4],
         candidate_boxes=[[[0.0, 0.0, 20.0, 20.0]] * 2, [[0.0, 0.0, 10.0, 10.0]] * 2],
     )
-    assert averaged_rois(slots, 1.0).boxes.tolist() == [[5, 5, 15, 15], [2.5, 2.5, 7.5, 7.5]]
+    expected = [4, 4, 16, 16, 2, 2, 8, 8]
+    assert averaged_rois(slots, 1.0).boxes.flatten().tolist() == pytest.approx(expected, abs=1e-5)
 
 
 def test_a_configuration_names_the_weight_of_the_mean(tiny_cfg):
     tiny_cfg.REFINEMENT.RULE, tiny_cfg.REFINEMENT.WEIGHT_OF_DNET = "averaged", 1.0
-    tiny_cfg.REFINEMENT.MIN_IOU_WITH_MANUAL = 0.0
     box = [1.0, 1.0, 11.0, 11.0]
     slots = rows(1, manual_boxes=[[0.0, 0.0, 10.0, 10.0]], candidate_boxes=[[box, box]])
     assert build_selection_rule(tiny_cfg)(slots).boxes[0].tolist() == pytest.approx(box)

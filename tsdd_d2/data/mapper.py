@@ -83,20 +83,3 @@ class BBUIMapper(DatasetMapper):
         aug_input = T.AugInput(pixels)
         transforms = self.augmentations(aug_input)
         return aug_input.image, transforms
-
-
-class MappedOnce:
-    """Keeps what :class:`BBUIMapper` made of an image at inference; its ROIs are those of the dict given.
-
-    It works in one process: what a loader's worker keeps ends with the worker.
-    """
-
-    def __init__(self, mapper: BBUIMapper):
-        self.mapper = mapper
-        self._images: Dict[int, Dict] = {}
-
-    def __call__(self, dataset_dict: Dict) -> Dict:
-        image_id = dataset_dict["image_id"]
-        if image_id not in self._images:
-            self._images[image_id] = self.mapper(dataset_dict)
-        return {**self._images[image_id], "rois": torch.from_numpy(rois_xyxy(dataset_dict))}

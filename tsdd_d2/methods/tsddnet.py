@@ -5,7 +5,6 @@ from typing import Dict, List
 from torch import nn
 from torch.utils.data import DataLoader
 
-from detectron2.data import DatasetCatalog
 from detectron2.engine import hooks
 from detectron2.utils import comm
 
@@ -17,7 +16,7 @@ from ..engine.run_folder import read_refined_rois
 from ..engine.trainer import Trainer
 from ..method import EVERYTHING, Method, paper_row, register_method
 from ..refinement import CandidateSelectionHook, RoundSchedule
-from ..refinement.round_loader import round_loader, round_mapper
+from ..refinement.round_loader import round_loader
 
 
 class Stage1Trainer(Trainer):
@@ -30,8 +29,6 @@ class Stage1Trainer(Trainer):
     def __init__(self, cfg):
         self.schedule = RoundSchedule.of(cfg)
         super().__init__(cfg)
-        # one for all rounds
-        self.round_mapper = round_mapper(cfg, DatasetCatalog.get(cfg.DATASETS.TRAIN[0]), self.read_pixels)
 
     def streams(self, images: List[Dict]) -> List[Stream]:
         return fa_and_pa(self.cfg, images)
@@ -63,7 +60,7 @@ class Stage1Trainer(Trainer):
 
     def build_round_loader(self, dataset_dicts: List[Dict]) -> DataLoader:
         """Batches for one pass of candidate selection: this rank's share of all training images."""
-        return round_loader(self.cfg, dataset_dicts, self.round_mapper)
+        return round_loader(self.cfg, dataset_dicts, self.read_pixels)
 
 
 def _mix(seed: int, round_number: int) -> int:

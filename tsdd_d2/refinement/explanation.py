@@ -14,7 +14,7 @@ SATURATION = 0.01
 def candidate_quality(scores: List[Tensor], overlaps: List[Tensor]) -> Dict[str, float]:
     """
     Args:
-        scores: of each image (Ki,) C-Net's probabilities of the true class for D-Net's candidates, best-ranked first.
+        scores: of each image (Ki,), Ki > 0, C-Net's probabilities of the true class for D-Net's candidates, best-ranked first.
         overlaps: of each image (Ki,) their IoU with the true box.
     Returns:
         mean over the images of the IoU of D-Net's first candidate ("iou_first"), of the one with the highest score

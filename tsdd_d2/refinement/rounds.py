@@ -16,7 +16,7 @@ from ..memory import PERIOD, give_back_freed_memory
 from ..modeling.boxes import elementwise_iou
 from ..modeling.contract import ScoredBoxes
 from ..modeling.network import share_buffers
-from .selection import ROISlots, Selection, SelectionRule
+from .selection import ROISlots, Selection, SelectionRule, decide
 
 
 class RoundStatistics(NamedTuple):
@@ -166,7 +166,7 @@ def refine_rois(
     """
     slots = _collect_slots(bbui, scored, num_candidates)
     stacked = _stack(slots)
-    selection = rule(stacked)
+    selection = decide(rule, stacked)
     refined = copy.copy(bbui)
     refined["annotations"] = []
     next_id = max((a["id"] for a in bbui["annotations"]), default=0) + 1

@@ -46,8 +46,13 @@ class ROISlots(NamedTuple):
 
 
 class Selection(NamedTuple):
-    """boxes: (N, 4) the new ROIs, which are clipped to their images later; scores: (N,) their class scores; replaced: (N,) bool,
-    the candidate won."""
+    """What a rule decides; :func:`decide` sees to it that locked ROIs stay.
+
+    Attributes:
+        replaced: (N,) bool, a new ROI takes the place.
+        boxes: (N, 4) the new ROIs, which are clipped to their images later; ignored where nothing is replaced.
+        scores: (N,) their class scores, likewise.
+    """
 
     boxes: Tensor
     scores: Tensor
@@ -62,6 +67,18 @@ def build_selection_rule(cfg) -> SelectionRule:
     return SELECTION_RULE_REGISTRY.get(cfg.REFINEMENT.RULE)(cfg)
 
 
+def decide(rule: SelectionRule, slots: ROISlots) -> Selection:
+    """The selection of a rule without locked places and boxes that do not exist, and with what stays where nothing is
+    replaced."""
+    selection = rule(slots)
+    replaced = selection.replaced & ~slots.locked & selection.scores.isfinite()
+    return Selection(
+        torch.where(replaced[:, None], selection.boxes, slots.current_boxes),
+        torch.where(replaced, selection.scores, slots.current_scores),
+        replaced,
+    )
+
+
 def select_rois(slots: ROISlots, min_iou_with_manual: float = 0.0) -> Selection:
     """Class-guided candidate selection: "the ROI with high score will replace the previous one with low score".
 
@@ -73,15 +90,9 @@ def select_rois(slots: ROISlots, min_iou_with_manual: float = 0.0) -> Selection:
     """
     drift_allowed = elementwise_iou(slots.candidate_boxes, slots.manual_boxes[:, None]) >= min_iou_with_manual
     drift_allowed |= slots.manual_boxes.isnan().any(dim=1)[:, None]
-    eligible = slots.candidate_scores.masked_fill(~drift_allowed | slots.locked[:, None], -torch.inf)
-    best_scores, best = eligible.max(dim=1)
+    best_scores, best = slots.candidate_scores.masked_fill(~drift_allowed, -torch.inf).max(dim=1)
     best_boxes = slots.candidate_boxes[torch.arange(len(best)), best]
-    replaced = best_scores > slots.current_scores
-    return Selection(
-        torch.where(replaced[:, None], best_boxes, slots.current_boxes),
-        torch.where(replaced, best_scores, slots.current_scores),
-        replaced,
-    )
+    return Selection(best_boxes, best_scores, best_scores > slots.current_scores)
 
 
 @SELECTION_RULE_REGISTRY.register()
@@ -95,13 +106,7 @@ def pseudo_label_rois(slots: ROISlots) -> Selection:
 
     The class scores decide nothing.
     """
-    available = slots.candidate_scores[:, 0] > -torch.inf
-    replaced = slots.manual_boxes.isnan().any(dim=1) & available & ~slots.locked
-    return Selection(
-        torch.where(replaced[:, None], slots.candidate_boxes[:, 0], slots.current_boxes),
-        torch.where(replaced, slots.candidate_scores[:, 0], slots.current_scores),
-        replaced,
-    )
+    return Selection(slots.candidate_boxes[:, 0], slots.candidate_scores[:, 0], slots.manual_boxes.isnan().any(dim=1))
 
 
 @SELECTION_RULE_REGISTRY.register()
@@ -110,38 +115,33 @@ def pseudo_label(cfg) -> SelectionRule:
     return pseudo_label_rois
 
 
-def averaged_rois(slots: ROISlots, weight_of_dnet: float, min_iou_with_manual: float = 0.0) -> Selection:
+# A box of D-Net's that overlaps a manual ROI less (IoU) shows something else.
+SAME_LESION = 0.3
+
+
+def averaged_rois(slots: ROISlots, weight_of_dnet: float) -> Selection:
     """Not the paper's: the mean of the manual ROI and D-Net's first box, whose errors are independent where manual ROIs are
     coarse, since D-Net has averaged over those of all images. An image without a manual ROI takes D-Net's first box.
 
     Before, D-Net's boxes are scaled to be as large as the manual ROIs in the geometric mean over all images. The class scores
-    decide nothing; a new ROI has that of D-Net's box.
+    decide nothing; a new ROI has that of D-Net's box. A manual ROI stays where D-Net's box overlaps it by less than
+    :data:`SAME_LESION`.
 
     Args:
         weight_of_dnet: in [0, 1], see :func:`~tsdd_d2.modeling.boxes.mean_boxes`.
-        min_iou_with_manual: a box of D-Net's that overlaps the manual ROI less shows something else, and is out.
     """
     first = slots.candidate_boxes[:, 0]
     available = slots.candidate_scores[:, 0] > -torch.inf
     is_pa = slots.manual_boxes.isnan().any(dim=1)
-    near = elementwise_iou(first, slots.manual_boxes) >= max(min_iou_with_manual, 1e-6)  # never of a NaN
+    near = elementwise_iou(first, slots.manual_boxes) >= SAME_LESION  # never of a NaN
     if (both := near & available).any():
         ratios = (slots.manual_boxes[both, 2:] - slots.manual_boxes[both, :2]) / (first[both, 2:] - first[both, :2])
         first = enlarge_boxes(first, ratios.log().mean().exp())
     boxes = torch.where(is_pa[:, None], first, mean_boxes(slots.manual_boxes, first, weight_of_dnet))
-    replaced = available & (is_pa | near) & ~slots.locked
-    return Selection(
-        torch.where(replaced[:, None], boxes, slots.current_boxes),
-        torch.where(replaced, slots.candidate_scores[:, 0], slots.current_scores),
-        replaced,
-    )
+    return Selection(boxes, slots.candidate_scores[:, 0], is_pa | near)
 
 
 @SELECTION_RULE_REGISTRY.register()
 def averaged(cfg) -> SelectionRule:
-    """:func:`averaged_rois` with ``REFINEMENT.WEIGHT_OF_DNET`` and the bound ``REFINEMENT.MIN_IOU_WITH_MANUAL``."""
-    return partial(
-        averaged_rois,
-        weight_of_dnet=cfg.REFINEMENT.WEIGHT_OF_DNET,
-        min_iou_with_manual=cfg.REFINEMENT.MIN_IOU_WITH_MANUAL,
-    )
+    """:func:`averaged_rois` with ``REFINEMENT.WEIGHT_OF_DNET``."""
+    return partial(averaged_rois, weight_of_dnet=cfg.REFINEMENT.WEIGHT_OF_DNET)
