@@ -83,16 +83,17 @@ def test_the_page_adds_a_method(package, tiny_environment, tmp_path):
     assert "SHARPNESS: 2.0" in (folder / "config.yaml").read_text()
 
 
-def test_the_page_adds_a_semi_supervised_method(package, tiny_environment, tmp_path):
+@pytest.mark.parametrize("p", [0.5, 1.0])
+def test_the_page_adds_a_semi_supervised_method(package, tiny_environment, tmp_path, p):
     train = blocks("bash")[0].splitlines()[2].replace("--data busbra", "--data tiny")
-    run(train.replace("output/self_training", str(tmp_path / "run")), *SIZES)
+    run(train.replace("output/self_training", str(tmp_path / "run")), *SIZES, "DATASETS.P", str(p))
     record = read_json(tmp_path / "run" / "run.json")
-    assert (record["method"], record["status"], record["p"]) == ("self_training", "finished", 0.5)
+    assert (record["method"], record["status"], record["p"]) == ("self_training", "finished", p)
 
 
 def test_what_the_pages_table_names_is_there():
     names = re.findall(r"^\|.*?`(tsdd_d2[\w.]+)", page(), flags=re.MULTILINE)
-    assert len(names) == 6
+    assert len(names) == 7
     for module, name in (x.rsplit(".", 1) for x in names):
         assert hasattr(importlib.import_module(module), name), name
 

@@ -130,6 +130,8 @@ def _notes_on_other_schedules(view: View) -> Iterator[str]:
             f"{title('yolov7')} has no pretrained weights: it starts from random initialisation, and draws as many images as "
             "all methods do from there."
         )
+    if "stac" in shown:
+        yield f"{title('stac')} draws twice as many images: its student as many as the others, and before it its teacher."
 
 
 def _notes_on_fewer_rois(groups: Sequence[Group]) -> Iterator[str]:
