@@ -155,12 +155,3 @@ def test_bilinear_crop_is_roi_align():
     boxes = [torch.tensor([[5.0, 6.0, 30.0, 31.5], [8.2, 3.3, 20.7, 35.1]]), torch.tensor([over_the_border])]
     expected = roi_align(images, boxes, output_size=8, sampling_ratio=1, aligned=True)
     torch.testing.assert_close(bilinear_crop(images, boxes, 8), expected, atol=1e-5, rtol=1e-4)
-
-
-def test_gradient_of_the_bilinear_crop_to_the_box():
-    """Against finite differences, in double precision; the image is smooth at the samples' positions."""
-    torch.manual_seed(0)
-    images = torch.rand(1, 1, 20, 20, dtype=torch.float64)
-    box = torch.tensor([[4.3, 5.1, 14.9, 16.2]], dtype=torch.float64, requires_grad=True)
-    weights = torch.rand(1, 1, 4, 4, dtype=torch.float64)
-    assert torch.autograd.gradcheck(lambda b: (bilinear_crop(images, [b], 4) * weights).sum(), box)

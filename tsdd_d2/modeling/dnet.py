@@ -338,11 +338,6 @@ class DNet(PreprocessesImages, DenseDetector):
     # --------------------------------------------------------------- inference
 
     @torch.no_grad()
-    def _rank(self, predictions: DensePredictions, boxes: Tensor, image_sizes: Tensor) -> Tensor:
-        """(N, R) scores of the regressed boxes by the ranking of the configuration."""
-        return self.rank(boxes, predictions.quality_logits, predictions.anchors, image_sizes)
-
-    @torch.no_grad()
     def propose(
         self, predictions: DensePredictions, image_sizes: List[Tuple[int, int]], max_per_image: int
     ) -> List[Instances]:
@@ -354,7 +349,7 @@ class DNet(PreprocessesImages, DenseDetector):
         """
         boxes = self.decode(predictions)
         sizes = sizes_as_tensor(image_sizes, like=boxes)
-        scores = self._rank(predictions, boxes, sizes)
+        scores = self.rank(boxes, predictions.quality_logits, predictions.anchors, sizes)
         # the single best box needs no NMS
         num_candidates = 1 if max_per_image == 1 else min(self.topk_candidates, scores.shape[1])
         scores, top = scores.topk(num_candidates, dim=1)
@@ -375,17 +370,6 @@ class DNet(PreprocessesImages, DenseDetector):
         keep[0] = True
         ranked = ranked[keep]
         return ranked[nms(ranked.pred_boxes.tensor, ranked.scores, self.nms_thresh)[:max_per_image]]
-
-    def best_boxes(self, predictions: DensePredictions, image_sizes: List[Tuple[int, int]]) -> Tensor:
-        """The best-ranked box of each image, clipped to it, as :meth:`propose` gives it, with a gradient to the box.
-
-        Returns:
-            (N, 4) absolute XYXY in the image tensor.
-        """
-        boxes = self.decode(predictions)
-        sizes = sizes_as_tensor(image_sizes, like=boxes)
-        best = self._rank(predictions, boxes, sizes).argmax(dim=1)
-        return clip_boxes(boxes[torch.arange(len(best)), best][:, None], sizes)[:, 0]
 
     def forward_inference(self, images, features, predictions) -> List[Instances]:
         dense = self.predict(features, predictions)
