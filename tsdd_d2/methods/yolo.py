@@ -270,16 +270,6 @@ def cells_of(prediction: Tensor) -> Tensor:
     return torch.stack([columns, rows], dim=-1)
 
 
-def xyxy(centres: Tensor, sizes: Tensor) -> Tensor:
-    """(..., 2) centres and (..., 2) sizes -> (..., 4) XYXY."""
-    return torch.cat([centres - sizes / 2, centres + sizes / 2], dim=-1)
-
-
-def centres_and_sizes(boxes: Tensor) -> Tuple[Tensor, Tensor]:
-    """(..., 4) XYXY -> (..., 2) and (..., 2)."""
-    return (boxes[..., :2] + boxes[..., 2:]) / 2, boxes[..., 2:] - boxes[..., :2]
-
-
 def complete_iou(boxes: Tensor, other: Tensor) -> Tensor:
     """CIoU of corresponding boxes (arXiv:1911.08287): two (P, 4) XYXY -> (P,), 1 for equal ones, below 0 for far ones."""
     return 1 - ciou_loss(boxes, other)

@@ -16,6 +16,7 @@ from detectron2.modeling import ROI_HEADS_REGISTRY
 from detectron2.structures import ImageList, Instances
 
 from .backbones import create, freeze_first
+from .boxes import enlarge_boxes, jitter_boxes, square_boxes
 from .groups import fa_and_pa_terms
 
 NUM_CLASSES = 2  # benign, malignant
@@ -269,28 +270,6 @@ def add_diagnoses(proposals: List[Instances], probabilities: List[Tensor]) -> No
     for instances, p in zip(proposals, probabilities):
         instances.pred_classes = p.argmax(dim=1)
         instances.malignancy = p[:, MALIGNANT]
-
-
-def enlarge_boxes(boxes: Tensor, factor: float) -> Tensor:
-    """Scales (R, 4) XYXY boxes about their centres."""
-    if factor == 1.0:
-        return boxes
-    centres = (boxes[:, :2] + boxes[:, 2:]) / 2
-    half_sides = (boxes[:, 2:] - boxes[:, :2]) / 2 * factor
-    return torch.cat([centres - half_sides, centres + half_sides], dim=1)
-
-
-def square_boxes(boxes: Tensor) -> Tensor:
-    """(R, 4) XYXY boxes -> squares about their centres with the longer of their sides."""
-    centres = (boxes[:, :2] + boxes[:, 2:]) / 2
-    half_sides = (boxes[:, 2:] - boxes[:, :2]).amax(dim=1, keepdim=True) / 2
-    return torch.cat([centres - half_sides, centres + half_sides], dim=1)
-
-
-def jitter_boxes(boxes: Tensor, amount: float) -> Tensor:
-    """Moves each side of (R, 4) XYXY boxes by a uniform share in [-amount, amount] of the box's width or height."""
-    sides = (boxes[:, 2:] - boxes[:, :2]).repeat(1, 2)
-    return boxes + (torch.rand_like(boxes) * 2 - 1) * amount * sides
 
 
 def bilinear_crop(images: Tensor, boxes: List[Tensor], size: int) -> Tensor:
