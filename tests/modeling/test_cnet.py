@@ -2,9 +2,7 @@ import pytest
 import torch
 from torchvision.ops import roi_align
 
-from detectron2.modeling import build_model
 from detectron2.structures import Boxes, Instances
-from detectron2.utils.events import EventStorage
 from tsdd_d2.modeling.cnet import CNet, bilinear_crop
 
 
@@ -115,28 +113,6 @@ def test_eq_3_and_4_by_hand(cnet):
     assert losses["loss_cnet_fa"].item() == pytest.approx(0.693147, rel=1e-5)  # -log 1/2
     # -log(e^2/(e^2+1)) = 0.126928, -log(1/(1+e)) = 1.313262; their mean, times beta
     assert losses["loss_cnet_pa"].item() == pytest.approx(0.5 * (0.126928 + 1.313262) / 2, rel=1e-5)
-
-
-def test_it_is_a_roi_head_of_detectron2(tiny_cfg):
-    """Behind the RPN of its GeneralizedRCNN."""
-    tiny_cfg.MODEL.META_ARCHITECTURE = "GeneralizedRCNN"
-    tiny_cfg.MODEL.RPN.IN_FEATURES = ["p3", "p4", "p5"]
-    tiny_cfg.MODEL.RPN.POST_NMS_TOPK_TEST = 3
-    tiny_cfg.MODEL.CNET.INPUT_SIZE = 64  # one ROI, and several values for batch normalisation
-    torch.manual_seed(0)
-    model = build_model(tiny_cfg)
-    image = {"image": torch.rand(3, 64, 64) * 255, "height": 128, "width": 128}
-    target = Instances((64, 64), gt_boxes=Boxes(torch.tensor([[8.0, 8, 40, 40]])), gt_classes=torch.tensor([1]))
-    with EventStorage():
-        losses = model.train()([{**image, "instances": target}])
-    assert {"loss_rpn_loc", "loss_cnet_fa", "loss_cnet_pa"} <= set(losses) and losses["loss_cnet_fa"] > 0
-    with torch.no_grad():
-        (output,) = model.eval()([image])
-    found = output["instances"]
-    assert 1 <= len(found) <= 3 and found.image_size == (128, 128)
-    assert found.pred_boxes.tensor.max() > 64  # in pixels of the output
-    assert ((found.malignancy > 0.5) == (found.pred_classes == 1)).all()
-    assert (found.scores.diff() <= 0).all()
 
 
 def test_bilinear_crop_is_roi_align():
