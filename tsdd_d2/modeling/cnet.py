@@ -181,7 +181,7 @@ class CNet(nn.Module):
         return self.classifier(self.features(images, boxes)).float()
 
     def class_probabilities(self, images: Tensor, boxes: List[Tensor]) -> List[Tensor]:
-        """Class probabilities of arbitrary boxes: the one function that scores candidates and diagnoses.
+        """Class probabilities of arbitrary boxes.
 
         Args:
             images: (N, C, H, W), normalised.
