@@ -31,7 +31,7 @@ from tsdd_d2.engine.run_folder import read_rounds
 from tsdd_d2.errors import InputError, reports_errors
 from tsdd_d2.evaluation.tables import explanation_tables
 from tsdd_d2.inference.model_file import load_model_of_run
-from tsdd_d2.modeling.cnet import jitter_boxes
+from tsdd_d2.modeling.boxes import jitter_boxes
 from tsdd_d2.modeling.contract import ScoredBoxes, ScoresCandidates, supports
 from tsdd_d2.refinement import score_all_candidates
 from tsdd_d2.refinement.explanation import candidate_quality, incumbent_advantage, replacement

@@ -191,7 +191,8 @@ def add_tsdd_config(cfg: CN) -> None:
     """Adds the keys of TSDDNet to a Detectron2 config, in place.
 
     Keys of Detectron2 keep their meaning: the anchors, the matching thresholds, the box subnet and NMS of D-Net are
-    those of ``MODEL.RETINANET`` and ``MODEL.ANCHOR_GENERATOR``; what is there for classes and scores D-Net does not use.
+    those of ``MODEL.RETINANET`` and ``MODEL.ANCHOR_GENERATOR``. Of the keys for classes and scores that are there D-Net uses
+    ``PRIOR_PROB`` alone, for its quality channel.
     Our trainers draw the images themselves, without ``DATALOADER.SAMPLER_TRAIN``, ``ASPECT_RATIO_GROUPING``,
     ``REPEAT_THRESHOLD`` and ``FILTER_EMPTY_ANNOTATIONS``; ``SOLVER.AMP.ENABLED`` is autocast to bfloat16, also on the CPU;
     ``SOLVER.OPTIMIZER`` has no ``MOMENTUM`` and ``NESTEROV``.

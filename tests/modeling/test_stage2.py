@@ -112,16 +112,6 @@ def test_auxiliary_classifiers_have_no_part_in_the_diagnosis(stage2_cfg, pooling
     assert before["instances"].image_size == (128, 144) and len(before["instances"]) == 1
 
 
-def test_training_crops_the_box_of_inference(stage2_cfg):
-    """D-Net's best box with gradient is the one that inference proposes."""
-    model = build(stage2_cfg).eval()
-    images = model.dnet.preprocess_image([image(), image((64, 96))])
-    features = model.dnet.extract_features(images)
-    proposed = torch.cat([x.pred_boxes.tensor for x in model.propose(images, features, 1)])
-    best = model.dnet.best_boxes(model.dnet.predict(features), images.image_sizes)
-    torch.testing.assert_close(best, proposed)
-
-
 def test_diagnosis_trains_the_features_and_not_the_box(stage2_cfg):
     model = build(stage2_cfg).train()
     losses = model(training_batch())

@@ -24,6 +24,8 @@ class CNetAlone(DiagnosisNetwork, PreprocessesImages, nn.Module):
     A kind of box defines :meth:`training_boxes` and :meth:`inference_boxes`.
     """
 
+    size_divisibility = 0  # there are no feature levels to fit
+
     @configurable
     def __init__(self, *, cnet: CNet, pixel_mean: List[float], pixel_std: List[float], bfloat16: bool):
         """
@@ -34,8 +36,7 @@ class CNetAlone(DiagnosisNetwork, PreprocessesImages, nn.Module):
         super().__init__()
         self.cnet = cnet
         self.bfloat16 = bfloat16
-        self.register_buffer("pixel_mean", torch.tensor(pixel_mean).view(-1, 1, 1), False)
-        self.register_buffer("pixel_std", torch.tensor(pixel_std).view(-1, 1, 1), False)
+        self.register_pixel_statistics(pixel_mean, pixel_std)
 
     @classmethod
     def from_config(cls, cfg):

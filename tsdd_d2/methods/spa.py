@@ -39,7 +39,7 @@ from ..evaluation.detections import MALIGNANT
 from ..method import CLASSES, Method, paper_row, register_method
 from ..modeling.contract import DiagnosisNetwork
 from ..modeling.network import output_size
-from ..modeling.preprocessing import PreprocessesImages, pad_to_multiple
+from ..modeling.preprocessing import PreprocessesImages
 from .detectors import ONE_STAGE
 
 # The last two, which have one stride as in the authors' VGG: the last one is dilated.
@@ -116,8 +116,7 @@ class SPA(DiagnosisNetwork, PreprocessesImages, nn.Module):
         self.first_order_min = first_order_min
         self.threshold = threshold
         self.bfloat16 = bfloat16
-        self.register_buffer("pixel_mean", torch.tensor(pixel_mean).view(-1, 1, 1), False)
-        self.register_buffer("pixel_std", torch.tensor(pixel_std).view(-1, 1, 1), False)
+        self.register_pixel_statistics(pixel_mean, pixel_std)
         self.to(memory_format=torch.channels_last)
 
     @classmethod
@@ -142,6 +141,10 @@ class SPA(DiagnosisNetwork, PreprocessesImages, nn.Module):
     def device(self):
         return self.pixel_mean.device
 
+    @property
+    def size_divisibility(self) -> int:
+        return self.stride
+
     def training_losses(self, batched_inputs: List[Dict]) -> Dict[str, Tensor]:
         """Of the classes of the images alone: boxes are not looked at."""
         maps, _ = self.class_maps(batched_inputs)
@@ -156,7 +159,7 @@ class SPA(DiagnosisNetwork, PreprocessesImages, nn.Module):
         """For each of N images the class maps (K, h, w), logits, and the features (Ci, h, w) of the last two blocks; without
         the padding."""
         images = self.preprocess_image(batched_inputs)
-        features = self.backbone(pad_to_multiple(images.tensor, self.stride))
+        features = self.backbone(images.tensor)
         blocks = [features[name] for name in BLOCKS]
         maps = [x.float() for x in (self.classifier(blocks[-1]), *blocks)]
         cells = [tuple(math.ceil(side / self.stride) for side in size) for size in images.image_sizes]

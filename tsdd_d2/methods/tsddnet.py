@@ -102,7 +102,7 @@ def fa_and_pa(cfg, images: List[Dict]) -> List[Stream]:
     return [Stream(fa, share, name="fa"), Stream(pa, size - share, name="pa")]
 
 
-# Both leave the first stage without candidate selection: the manual ROIs stay, the others follow D-Net.
+# The first stage without candidate selection: the manual ROIs stay, the others follow D-Net.
 NO_SELECTION = {"REFINEMENT.RULE": "pseudo_label"}
 NO_DISTILLATION = {"MODEL.FNET.SELF_DISTILLATION": False}
 

@@ -16,7 +16,7 @@ from detectron2.layers import Conv2d, batched_nms, ciou_loss, get_norm
 from detectron2.modeling import build_backbone
 from detectron2.modeling.backbone import Backbone
 from detectron2.modeling.postprocessing import detector_postprocess
-from detectron2.structures import Boxes, ImageList, Instances
+from detectron2.structures import Boxes, Instances
 
 from ..data.categories import CLASS_NAMES
 from ..data.draws import Stream
@@ -26,7 +26,7 @@ from ..engine.trainer import Trainer
 from ..evaluation.detections import MALIGNANT, diagnose_detections
 from ..modeling.contract import DiagnosisNetwork
 from ..modeling.network import output_size
-from ..modeling.preprocessing import PreprocessesImages, pad_to_multiple
+from ..modeling.preprocessing import PreprocessesImages
 from .detectors import ONE_STAGE
 
 # Those of both originals for COCO; a run replaces them with those of its training set.
@@ -112,8 +112,7 @@ class YOLODetector(DiagnosisNetwork, PreprocessesImages, nn.Module):
         self.nms_threshold = nms_threshold
         self.max_detections_per_class = max(1, max_detections_per_image // num_classes)
         self.register_buffer("anchors", torch.tensor(COCO_ANCHORS, dtype=torch.float32).view(len(STRIDES), -1, 2))
-        self.register_buffer("pixel_mean", torch.tensor(pixel_mean).view(-1, 1, 1), False)
-        self.register_buffer("pixel_std", torch.tensor(pixel_std).view(-1, 1, 1), False)
+        self.register_pixel_statistics(pixel_mean, pixel_std)
         self.to(memory_format=torch.channels_last)
 
     @classmethod
@@ -154,12 +153,10 @@ class YOLODetector(DiagnosisNetwork, PreprocessesImages, nn.Module):
         """
         raise NotImplementedError
 
-    def preprocess_image(self, batched_inputs: List[Dict[str, Tensor]]) -> ImageList:
-        return _padded(super().preprocess_image(batched_inputs))
-
-    def preprocess_tensor(self, images: Tensor) -> ImageList:
-        normalised = (images.float() - self.pixel_mean) / self.pixel_std
-        return _padded(ImageList(normalised, [tuple(images.shape[-2:])] * len(images)))
+    @property
+    def size_divisibility(self) -> int:
+        # the levels are joined, so that all strides must divide the sides, whatever the backbone alone asks for
+        return max(STRIDES)
 
     def training_losses(self, batched_inputs: List[Dict]) -> Dict[str, Tensor]:
         predictions = self.predict(self.preprocess_image(batched_inputs).tensor)
@@ -228,11 +225,6 @@ class YOLODetector(DiagnosisNetwork, PreprocessesImages, nn.Module):
         return Instances(image_size, pred_boxes=Boxes(boxes[keep]), scores=top[keep], pred_classes=classes[keep])
 
 
-def _padded(images: ImageList) -> ImageList:
-    """The levels are joined, so that the coarsest stride must divide the sides, whatever the backbone alone asks for."""
-    return ImageList(pad_to_multiple(images.tensor, max(STRIDES)), images.image_sizes)
-
-
 def conv_block(in_channels: int, out_channels: int, kernel: int, stride: int = 1, activation: nn.Module = None) -> Conv2d:
     """A convolution that keeps the size at stride 1, batch normalisation and an activation."""
     return Conv2d(
@@ -276,16 +268,6 @@ def cells_of(prediction: Tensor) -> Tensor:
         torch.arange(height, device=prediction.device), torch.arange(width, device=prediction.device), indexing="ij"
     )
     return torch.stack([columns, rows], dim=-1)
-
-
-def xyxy(centres: Tensor, sizes: Tensor) -> Tensor:
-    """(..., 2) centres and (..., 2) sizes -> (..., 4) XYXY."""
-    return torch.cat([centres - sizes / 2, centres + sizes / 2], dim=-1)
-
-
-def centres_and_sizes(boxes: Tensor) -> Tuple[Tensor, Tensor]:
-    """(..., 4) XYXY -> (..., 2) and (..., 2)."""
-    return (boxes[..., :2] + boxes[..., 2:]) / 2, boxes[..., 2:] - boxes[..., :2]
 
 
 def complete_iou(boxes: Tensor, other: Tensor) -> Tensor:

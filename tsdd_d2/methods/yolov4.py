@@ -9,7 +9,7 @@ from typing import Dict, List, Sequence, Tuple
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
-from torchvision.ops import box_iou
+from torchvision.ops import box_convert, box_iou
 
 from detectron2.layers import Conv2d
 from detectron2.modeling import META_ARCH_REGISTRY
@@ -24,14 +24,12 @@ from .yolo import (
     Targets,
     YOLODetector,
     YOLOTrainer,
-    centres_and_sizes,
     complete_iou,
     conv_block,
     enlarged,
     levels_of,
     scaled_channels,
     shape_iou,
-    xyxy,
 )
 
 # scale_x_y of stride 8, 16 and 32: a centre reaches the border of its cell
@@ -128,7 +126,8 @@ class YOLOv4(YOLODetector):
     def decode(self, logits: Tensor, cells: Tensor, anchors: Tensor, stride: int) -> Tensor:
         scale = CENTRE_SCALES[stride]
         centres = logits[..., :2].sigmoid() * scale - (scale - 1) / 2 + cells
-        return xyxy(centres * stride, logits[..., 2:].clamp(max=MAX_LOG_SCALE).exp() * anchors)
+        sizes = logits[..., 2:].clamp(max=MAX_LOG_SCALE).exp() * anchors
+        return box_convert(torch.cat([centres * stride, sizes], dim=-1), "cxcywh", "xyxy")
 
     def losses(self, predictions: List[Tensor], targets: Targets) -> Dict[str, Tensor]:
         grids = [tuple(p.shape[2:4]) for p in predictions]
@@ -167,7 +166,7 @@ def assign(targets: Targets, anchors: Tensor, grids: Sequence[Tuple[int, int]]) 
     Returns:
         for each level.
     """
-    centres, sizes = centres_and_sizes(targets.boxes)
+    centres, sizes = box_convert(targets.boxes, "xyxy", "cxcywh").split(2, dim=1)
     ious = shape_iou(sizes, anchors.flatten(0, 1))
     positive = ious > POSITIVE_IOU
     positive[torch.arange(len(ious), device=ious.device), ious.argmax(dim=1)] = True

@@ -10,7 +10,7 @@ from typing import Dict, List, Sequence, Tuple
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
-from torchvision.ops import box_iou
+from torchvision.ops import box_convert, box_iou
 
 from detectron2.config import configurable
 from detectron2.layers import Conv2d, ShapeSpec
@@ -29,13 +29,11 @@ from .yolo import (
     Targets,
     YOLODetector,
     YOLOTrainer,
-    centres_and_sizes,
     complete_iou,
     conv_block,
     enlarged,
     levels_of,
     scaled_channels,
-    xyxy,
 )
 from .yolov7_weights import CONVS, take_authors_weights
 
@@ -289,7 +287,9 @@ class YOLOv7(YOLODetector):
 
     def decode(self, logits: Tensor, cells: Tensor, anchors: Tensor, stride: int) -> Tensor:
         shares = logits.sigmoid()
-        return xyxy((shares[..., :2] * 2 - 0.5 + cells) * stride, (shares[..., 2:] * 2) ** 2 * anchors)
+        centres = (shares[..., :2] * 2 - 0.5 + cells) * stride
+        sizes = (shares[..., 2:] * 2) ** 2 * anchors
+        return box_convert(torch.cat([centres, sizes], dim=-1), "cxcywh", "xyxy")
 
     def losses(self, predictions: List[Tensor], targets: Targets) -> Dict[str, Tensor]:
         box_loss = objectness_loss = class_loss = sum(p.sum() for p in predictions) * 0
@@ -347,7 +347,7 @@ def candidate_cells(targets: Targets, anchors: Tensor, stride: int, grid: Tuple[
         anchors: (A, 2) in pixels.
         grid: rows and columns of the level.
     """
-    centres, sizes = centres_and_sizes(targets.boxes)
+    centres, sizes = box_convert(targets.boxes, "xyxy", "cxcywh").split(2, dim=1)
     ratio = sizes[:, None] / anchors
     box, anchor = (torch.maximum(ratio, 1 / ratio).amax(dim=-1) < ANCHOR_RATIO).nonzero(as_tuple=True)
     centre, limit = (centres / stride)[box], centres.new_tensor([grid[1], grid[0]])

@@ -4,6 +4,7 @@ from typing import List, Tuple
 
 import torch
 from torch import Tensor
+from torchvision.ops import box_convert
 
 
 def elementwise_iou(boxes: Tensor, other: Tensor) -> Tensor:
@@ -25,11 +26,33 @@ def mean_boxes(boxes: Tensor, other: Tensor, weight_of_other) -> Tensor:
     Args:
         weight_of_other: in [0, 1]; a number, or (N, 1).
     """
+    # without box_convert: on a CPU powers of its strided sides have another last digit
     centres, sides = (boxes[:, :2] + boxes[:, 2:]) / 2, boxes[:, 2:] - boxes[:, :2]
     other_centres, other_sides = (other[:, :2] + other[:, 2:]) / 2, other[:, 2:] - other[:, :2]
     centres = centres + weight_of_other * (other_centres - centres)
     half_sides = sides ** (1 - weight_of_other) * other_sides**weight_of_other / 2
     return torch.cat([centres - half_sides, centres + half_sides], dim=1)
+
+
+def enlarge_boxes(boxes: Tensor, factor: float) -> Tensor:
+    """Scales (R, 4) XYXY boxes about their centres."""
+    if factor == 1.0:
+        return boxes
+    centres, sides = box_convert(boxes, "xyxy", "cxcywh").split(2, dim=1)
+    return box_convert(torch.cat([centres, sides * factor], dim=1), "cxcywh", "xyxy")
+
+
+def square_boxes(boxes: Tensor) -> Tensor:
+    """(R, 4) XYXY boxes -> squares about their centres with the longer of their sides."""
+    centres, sides = box_convert(boxes, "xyxy", "cxcywh").split(2, dim=1)
+    sides = sides.amax(dim=1, keepdim=True).expand_as(centres)
+    return box_convert(torch.cat([centres, sides], dim=1), "cxcywh", "xyxy")
+
+
+def jitter_boxes(boxes: Tensor, amount: float) -> Tensor:
+    """Moves each side of (R, 4) XYXY boxes by a uniform share in [-amount, amount] of the box's width or height."""
+    sides = (boxes[:, 2:] - boxes[:, :2]).repeat(1, 2)
+    return boxes + (torch.rand_like(boxes) * 2 - 1) * amount * sides
 
 
 def clip_boxes(boxes: Tensor, image_sizes: Tensor) -> Tensor:

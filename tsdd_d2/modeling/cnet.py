@@ -1,7 +1,7 @@
 """C-Net: the ROI classifier (paper III.A)."""
 
 import contextlib
-from typing import Callable, Dict, Iterator, List, NamedTuple, Optional, Sequence, Tuple
+from typing import Callable, Dict, Iterator, List, NamedTuple, Sequence, Tuple
 
 import torch
 import torchvision
@@ -13,9 +13,10 @@ from torchvision.ops import roi_align
 from detectron2.config import configurable
 from detectron2.layers import get_norm
 from detectron2.modeling import ROI_HEADS_REGISTRY
-from detectron2.structures import ImageList, Instances
+from detectron2.structures import Instances
 
 from .backbones import create, freeze_first
+from .boxes import enlarge_boxes, jitter_boxes, square_boxes
 from .groups import fa_and_pa_terms
 
 NUM_CLASSES = 2  # benign, malignant
@@ -41,8 +42,9 @@ def views_of(scales: Sequence[float], mirror: bool) -> Tuple[View, ...]:
 class CNet(nn.Module):
     """ResNet on the ROI crop, softmax over benign and malignant.
 
-    Unlike Detectron2's ROI heads it crops from the *image* tensor and not from a feature map, so ``features`` of
-    the ROI-head signature is unused.
+    ``MODEL.ROI_HEADS.NAME`` names it, but unlike Detectron2's ROI heads it crops from the *image* tensor and not from a
+    feature map. A classifier in its place has :meth:`losses`, :meth:`class_probabilities`, :meth:`test_time_augmentation`,
+    and for the second stage :meth:`features`, ``num_features``, ``classifier``, ``beta`` and ``label_smoothing``.
     """
 
     @configurable
@@ -179,7 +181,7 @@ class CNet(nn.Module):
         return self.classifier(self.features(images, boxes)).float()
 
     def class_probabilities(self, images: Tensor, boxes: List[Tensor]) -> List[Tensor]:
-        """Class probabilities of arbitrary boxes: the one function that scores candidates and diagnoses.
+        """Class probabilities of arbitrary boxes.
 
         Args:
             images: (N, C, H, W), normalised.
@@ -219,30 +221,6 @@ class CNet(nn.Module):
         # Eq. (3): L(fa) + beta L(pa)
         return fa_and_pa_terms("loss_cnet", loss_per_roi, partially_annotated.repeat_interleave(counts), self.beta)
 
-    def forward(
-        self,
-        images: ImageList,
-        features: Optional[Dict[str, Tensor]],
-        proposals: List[Instances],
-        targets: Optional[List[Instances]] = None,
-    ) -> Tuple[List[Instances], Dict[str, Tensor]]:
-        """Detectron2's ROI-head contract, for example in its ``GeneralizedRCNN``; our networks call the methods above.
-
-        In training it returns the losses on the ROIs of ``targets`` (``gt_boxes``, ``gt_classes``), all images as fully
-        annotated: the contract does not tell the group of an image. At inference the RPN's proposals, best first, become
-        detections: ``pred_boxes``, ``scores`` (objectness), ``pred_classes`` and ``malignancy`` (Ri,).
-        """
-        if self.training:
-            boxes = [x.gt_boxes.tensor for x in targets]
-            partially_annotated = torch.zeros(len(targets), dtype=torch.bool, device=images.tensor.device)
-            return proposals, self.losses(images.tensor, boxes, targets, partially_annotated)
-        detections = [
-            Instances(x.image_size, pred_boxes=x.proposal_boxes, scores=x.objectness_logits.sigmoid()) for x in proposals
-        ]
-        boxes = [x.pred_boxes.tensor for x in detections]
-        add_diagnoses(detections, self.class_probabilities(images.tensor, boxes))
-        return detections, {}
-
 
 def probabilities_of_boxes(class_logits: Callable[[List[Tensor]], Tensor], boxes: List[Tensor]) -> List[Tensor]:
     """Class probabilities of the boxes of N images, in as few calls as :data:`MAX_BOXES` allows.
@@ -269,28 +247,6 @@ def add_diagnoses(proposals: List[Instances], probabilities: List[Tensor]) -> No
     for instances, p in zip(proposals, probabilities):
         instances.pred_classes = p.argmax(dim=1)
         instances.malignancy = p[:, MALIGNANT]
-
-
-def enlarge_boxes(boxes: Tensor, factor: float) -> Tensor:
-    """Scales (R, 4) XYXY boxes about their centres."""
-    if factor == 1.0:
-        return boxes
-    centres = (boxes[:, :2] + boxes[:, 2:]) / 2
-    half_sides = (boxes[:, 2:] - boxes[:, :2]) / 2 * factor
-    return torch.cat([centres - half_sides, centres + half_sides], dim=1)
-
-
-def square_boxes(boxes: Tensor) -> Tensor:
-    """(R, 4) XYXY boxes -> squares about their centres with the longer of their sides."""
-    centres = (boxes[:, :2] + boxes[:, 2:]) / 2
-    half_sides = (boxes[:, 2:] - boxes[:, :2]).amax(dim=1, keepdim=True) / 2
-    return torch.cat([centres - half_sides, centres + half_sides], dim=1)
-
-
-def jitter_boxes(boxes: Tensor, amount: float) -> Tensor:
-    """Moves each side of (R, 4) XYXY boxes by a uniform share in [-amount, amount] of the box's width or height."""
-    sides = (boxes[:, 2:] - boxes[:, :2]).repeat(1, 2)
-    return boxes + (torch.rand_like(boxes) * 2 - 1) * amount * sides
 
 
 def bilinear_crop(images: Tensor, boxes: List[Tensor], size: int) -> Tensor:

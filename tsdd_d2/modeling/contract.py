@@ -153,6 +153,3 @@ class Localiser(Protocol):
 
     def propose(self, predictions: Any, image_sizes: List[Tuple[int, int]], max_per_image: int) -> List[Instances]:
         """The best boxes of each image, at least one, best first: ``pred_boxes``, ``scores``, ``pred_classes`` (zeros)."""
-
-    def best_boxes(self, predictions: Any, image_sizes: List[Tuple[int, int]]) -> Tensor:
-        """(N, 4): the best box of each image."""

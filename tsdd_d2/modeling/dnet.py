@@ -17,7 +17,7 @@ from detectron2.modeling.meta_arch.dense_detector import DenseDetector
 from detectron2.structures import Boxes, ImageList, Instances, pairwise_iou
 
 from .boxes import clip_boxes, elementwise_iou, sizes_as_tensor
-from .groups import group_size, partially_annotated_images
+from .groups import fa_and_pa_terms, group_sizes, partially_annotated_images
 from .preprocessing import PreprocessesImages
 from .ranking import RANKING_REGISTRY, needs_quality
 
@@ -298,17 +298,13 @@ class DNet(PreprocessesImages, DenseDetector):
             gt_boxes[image_index, anchor_index],
         )
 
-        groups = {"fa": (~partially_annotated, 1.0), "pa": (partially_annotated, self.alpha)}
-        num_positive = {group: group_size(in_group[image_index]) for group, (in_group, _) in groups.items()}
+        is_pa = partially_annotated[image_index]
+        num_positive = group_sizes(is_pa)
         # Eq. (1): L(fa) + alpha L(pa)
-        losses = {
-            f"loss_dnet_{group}": weight * (loss_per_anchor * in_group[image_index]).sum() / num_positive[group]
-            for group, (in_group, weight) in groups.items()
-        }
+        losses = fa_and_pa_terms("loss_dnet", loss_per_anchor, is_pa, self.alpha, num_positive)
         if predictions.quality_logits is not None:
             loss_per_image = self._quality_loss(predictions, labels, gt_boxes)
-            for group, (in_group, weight) in groups.items():
-                losses[f"loss_quality_{group}"] = weight * (loss_per_image * in_group).sum() / num_positive[group]
+            losses.update(fa_and_pa_terms("loss_quality", loss_per_image, partially_annotated, self.alpha, num_positive))
         return losses
 
     def _box_loss(self, deltas: Tensor, anchors: Tensor, gt_boxes: Tensor) -> Tensor:
@@ -338,11 +334,6 @@ class DNet(PreprocessesImages, DenseDetector):
     # --------------------------------------------------------------- inference
 
     @torch.no_grad()
-    def _rank(self, predictions: DensePredictions, boxes: Tensor, image_sizes: Tensor) -> Tensor:
-        """(N, R) scores of the regressed boxes by the ranking of the configuration."""
-        return self.rank(boxes, predictions.quality_logits, predictions.anchors, image_sizes)
-
-    @torch.no_grad()
     def propose(
         self, predictions: DensePredictions, image_sizes: List[Tuple[int, int]], max_per_image: int
     ) -> List[Instances]:
@@ -354,7 +345,7 @@ class DNet(PreprocessesImages, DenseDetector):
         """
         boxes = self.decode(predictions)
         sizes = sizes_as_tensor(image_sizes, like=boxes)
-        scores = self._rank(predictions, boxes, sizes)
+        scores = self.rank(boxes, predictions.quality_logits, predictions.anchors, sizes)
         # the single best box needs no NMS
         num_candidates = 1 if max_per_image == 1 else min(self.topk_candidates, scores.shape[1])
         scores, top = scores.topk(num_candidates, dim=1)
@@ -375,17 +366,6 @@ class DNet(PreprocessesImages, DenseDetector):
         keep[0] = True
         ranked = ranked[keep]
         return ranked[nms(ranked.pred_boxes.tensor, ranked.scores, self.nms_thresh)[:max_per_image]]
-
-    def best_boxes(self, predictions: DensePredictions, image_sizes: List[Tuple[int, int]]) -> Tensor:
-        """The best-ranked box of each image, clipped to it, as :meth:`propose` gives it, with a gradient to the box.
-
-        Returns:
-            (N, 4) absolute XYXY in the image tensor.
-        """
-        boxes = self.decode(predictions)
-        sizes = sizes_as_tensor(image_sizes, like=boxes)
-        best = self._rank(predictions, boxes, sizes).argmax(dim=1)
-        return clip_boxes(boxes[torch.arange(len(best)), best][:, None], sizes)[:, 0]
 
     def forward_inference(self, images, features, predictions) -> List[Instances]:
         dense = self.predict(features, predictions)

@@ -1,6 +1,6 @@
 """From pixels to the image tensor, in one way for every network: moved, padded, normalised."""
 
-from typing import Dict, List
+from typing import Dict, List, Sequence
 
 import torch
 from torch import Tensor
@@ -13,23 +13,30 @@ from detectron2.structures import ImageList
 class PreprocessesImages:
     """Mixed into a network that has the buffers ``pixel_mean`` and ``pixel_std`` (C, 1, 1), in 0-255; it replaces the
     ``preprocess_image`` of Detectron2's detectors.
-
-    The images are padded as far as the network's ``backbone`` needs it, if it has one.
     """
 
     pixel_mean: Tensor
     pixel_std: Tensor
+
+    def register_pixel_statistics(self, mean: Sequence[float], std: Sequence[float]) -> None:
+        """Makes the buffers of a network that is no detector of Detectron2; as theirs, they are in no checkpoint."""
+        self.register_buffer("pixel_mean", torch.tensor(mean).view(-1, 1, 1), False)
+        self.register_buffer("pixel_std", torch.tensor(std).view(-1, 1, 1), False)
+
+    @property
+    def size_divisibility(self) -> int:
+        """The sides of the image tensor are multiples of it; 0: they are those of the largest image."""
+        return self.backbone.size_divisibility
 
     def preprocess_image(self, batched_inputs: List[Dict[str, Tensor]]) -> ImageList:
         """Pads, batches and normalises the images, in the memory format of the weights; the padding is zero.
 
         Detectron2 normalises each image and pads after it; here bytes are padded, and floats are written once.
         """
-        backbone = getattr(self, "backbone", None)
         padded = ImageList.from_tensors(
             [move_device_like(x["image"], self.pixel_mean) for x in batched_inputs],
-            backbone.size_divisibility if backbone is not None else 0,
-            padding_constraints=backbone.padding_constraints if backbone is not None else None,
+            self.size_divisibility,
+            padding_constraints=self.backbone.padding_constraints if hasattr(self, "backbone") else None,
         )
         normalised = torch.zeros_like(padded.tensor, dtype=self.pixel_mean.dtype)
         for x, image, (height, width) in zip(padded.tensor, normalised, padded.image_sizes):
@@ -40,7 +47,7 @@ class PreprocessesImages:
     def preprocess_tensor(self, images: Tensor) -> ImageList:
         """The same of (N, C, H, W) images of one size, without loops and writing in place, for export."""
         normalised = (images.float() - self.pixel_mean) / self.pixel_std
-        padded = pad_to_multiple(normalised, self.backbone.size_divisibility)
+        padded = pad_to_multiple(normalised, max(1, self.size_divisibility))
         return ImageList(padded, [tuple(images.shape[-2:])] * len(images))
 
 

@@ -54,7 +54,7 @@ class TSDDStage1(TSDDNetwork):
         losses = self.dnet.losses(predictions, gt_instances, partially_annotated)
         boxes = [x.gt_boxes.tensor for x in gt_instances]
         if self.dnet_box_probability > 0:
-            found = self.dnet.best_boxes(predictions, images.image_sizes).detach()
+            found = torch.cat([x.pred_boxes.tensor for x in self.dnet.propose(predictions, images.image_sizes, 1)])
             boxes = mix_in_dnet_boxes(boxes, found, self.dnet_box_probability)
         losses.update(self.cnet.losses(images.tensor, boxes, gt_instances, partially_annotated))
         return losses

@@ -81,7 +81,7 @@ class TSDDStage2(TSDDNetwork):
         losses = self.dnet.losses(predictions, gt_instances, is_pa)
 
         # the crop is of D-Net's top-1 box, in training too
-        boxes = list(self.dnet.best_boxes(predictions, images.image_sizes).split(1))
+        boxes = [x.pred_boxes.tensor for x in self.dnet.propose(predictions, images.image_sizes, 1)]
         dnet_features = self.pool(features, self.dnet_strides, boxes, images.image_sizes)
         cnet_features = self.cnet.features(images.tensor, boxes)
         logits = {"fnet": self.fnet(dnet_features, cnet_features).float()}

@@ -15,8 +15,7 @@ from torch import Tensor
 
 from detectron2.utils.registry import Registry
 
-from ..modeling.boxes import elementwise_iou, mean_boxes
-from ..modeling.cnet import enlarge_boxes
+from ..modeling.boxes import elementwise_iou, enlarge_boxes, mean_boxes
 
 SELECTION_RULE_REGISTRY = Registry("SELECTION_RULE")
 SELECTION_RULE_REGISTRY.__doc__ = "From a configuration to its selection rule; see :mod:`tsdd_d2.refinement.selection`."
