@@ -243,6 +243,10 @@ def test_all_patients_have_no_test_set():
     assert cfg.OUTPUT_DIR == os.path.join("output", "tsddnet_clinic_all")
 
 
+def test_the_first_fold_is_the_default():
+    assert load_config(data="clinic").DATASETS.TRAIN == ("clinic_fold1_train",)
+
+
 def test_without_cuda_the_cpu_takes_over_with_a_warning(monkeypatch, caplog):
     monkeypatch.setattr("torch.cuda.is_available", lambda: False)
     cfg = load_config("", ["MODEL.DEVICE", "cuda:1"])

@@ -80,7 +80,7 @@ def load_config(
     method: Optional[str] = None,
     profile: str = "cpu",
     data: Optional[str] = None,
-    fold: Union[int, str, None] = None,
+    fold: Union[int, str] = 1,
 ) -> CfgNode:
     """Reads a configuration, the later part before the earlier one: a file (with its ``_BASE_``, by the safe YAML loader),
     the overrides of a method, the splits of a data set's fold, ``KEY VALUE`` overrides.
