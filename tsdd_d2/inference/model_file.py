@@ -13,14 +13,14 @@ import tsdd_d2
 from detectron2.config import CfgNode
 from detectron2.modeling import build_model
 
-from ..config import get_tsdd_cfg, without_retired_keys
-from ..config_values import PLACE_DEPENDENT, merge, reason_against_device, value_problems
+from ..config import get_tsdd_cfg, stored_config
+from ..config_values import reason_against_device
 from ..data import CLASS_NAMES
 from ..data.files import parse_yaml, read_json
 from ..engine.checkpoint import TSDDCheckpointer, are_weights, require_finite
 from ..engine.run_folder import RunRecord, read_run_config, run_files
 from ..engine.seen_patients import seen_patients_of_run
-from ..errors import BBUIError, InputError
+from ..errors import InputError
 from ..evaluation import load_youden_threshold
 from ..evaluation.statistics import threshold_for_sensitivity
 
@@ -134,7 +134,8 @@ def load_model(path: Optional[str] = None, device: Optional[str] = None) -> Mode
     device = _usable(device)
     content = _read(path)
     source = f"{path} (written by tsdd_d2 {content['package_version']})"
-    cfg = _config(content["config"], source)
+    its_config = f"{source}: its configuration"
+    cfg = stored_config(parse_yaml(content["config"], its_config), its_config)
     if content["preprocessing"] != _preprocessing(cfg):
         raise InputError(f"{path} is a damaged model file: its preprocessing is not that of its configuration.")
     cfg.MODEL.DEVICE = device
@@ -260,19 +261,6 @@ def _preprocessing(cfg: CfgNode) -> Dict[str, Any]:
         "pixel_mean": list(cfg.MODEL.PIXEL_MEAN),
         "pixel_std": list(cfg.MODEL.PIXEL_STD),
     }
-
-
-def _config(text: str, source: str) -> CfgNode:
-    """The configuration in a YAML text, with the defaults of the keys that did not exist yet when it was written."""
-    values = parse_yaml(text, f"{source}: its configuration")
-    if not isinstance(values, dict):
-        raise InputError(f"{source}: its configuration cannot be read: it holds no keys with values.")
-    cfg = get_tsdd_cfg()
-    merge(cfg, without_retired_keys(values, source), f"{source}: its configuration, for tsdd_d2 {tsdd_d2.__version__},")
-    problems = value_problems(cfg, except_for=PLACE_DEPENDENT)
-    if problems:
-        raise BBUIError(f"{source}: its configuration is damaged:", problems)
-    return cfg
 
 
 def _build_model(cfg: CfgNode, source: str) -> nn.Module:
