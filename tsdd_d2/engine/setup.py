@@ -27,7 +27,7 @@ from ..data.files import read_json, read_yaml
 from ..data.folds import ALL, fold_name
 from ..data.image_sizes import is_too_narrow
 from ..data.mapper import BBUIMapper
-from ..data.roi import is_fully_annotated
+from ..data.roi import drawn_by_hand
 from ..data.validation import read_valid_bbui
 from ..errors import BBUIError, InputError
 from ..method import METHODS, PROFILES, method_of
@@ -316,10 +316,10 @@ def check_data(cfg, training: bool = True) -> None:
         _warn_of_known_patients(cfg, splits)
         return
     # round 0 trains on fully annotated images alone: a pseudo ROI makes none
-    drawn = [x for x in initial_annotation(cfg)["annotations"] if is_fully_annotated([x])]
+    drawn = [x for x in initial_annotation(cfg)["annotations"] if drawn_by_hand(x)]
     if not drawn:
         file = splits[cfg.DATASETS.TRAIN[0]][0]
-        num_drawn = sum(is_fully_annotated([x]) for x in read_json(file)["annotations"])
+        num_drawn = sum(drawn_by_hand(x) for x in read_json(file)["annotations"])
         raise InputError(
             f"{file}: no image keeps a ROI with DATASETS.P = {cfg.DATASETS.P}, so there is nothing to start from. "
             f"The file has {num_drawn} ROIs, pseudo ROIs aside; raise DATASETS.P or annotate some images."
