@@ -77,6 +77,7 @@ def save_model(
     threshold: float,
     training_set: Dict[str, str],
     patients: Optional[Iterable[str]] = None,
+    validation_patients: Iterable[str] = (),
     half: bool = False,
 ) -> None:
     """
@@ -89,6 +90,7 @@ def save_model(
         training_set: ``name`` and ``sha256``, of its annotation file.
         patients: the keys of the patients of the training set, see :mod:`tsdd_d2.engine.seen_patients`, by which an
             evaluation tells whether it is independent; None: unknown.
+        validation_patients: those of the validation set.
         half: keep the kernels of convolutions and linear layers in float16, which halves the file; the network that is
             loaded computes in float32 all the same.
 
@@ -114,6 +116,7 @@ def save_model(
             threshold=float(threshold),
             training_set=dict(training_set),
             patients=None if patients is None else sorted(patients),
+            validation_patients=sorted(validation_patients),
             package_version=tsdd_d2.__version__,
         )
 
@@ -223,8 +226,8 @@ def save_model_of_run(
     record = RunRecord.read(run)
     training_set = {"name": record.dataset, "sha256": record.annotation_sha256}
     seen = seen_patients_of_run(run)
-    patients = seen and seen.keys
-    save_model(path, cfg, model, threshold=threshold, training_set=training_set, patients=patients, half=half)
+    patients = {} if seen is None else {"patients": seen.keys, "validation_patients": seen.validation_keys}
+    save_model(path, cfg, model, threshold=threshold, training_set=training_set, half=half, **patients)
     return threshold
 
 
