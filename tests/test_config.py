@@ -108,6 +108,15 @@ def test_a_file_lies_over_its_bases_in_their_order(tmp_path):
     assert (cfg.SEED, cfg.SOLVER.MAX_ITER, cfg.SOLVER.BASE_LR, cfg.TEST.BOOTSTRAP) == (2, 6, 1.0, 7)
 
 
+def test_a_retired_key_of_a_runs_own_file_is_left_out(tmp_path):
+    path = tmp_path / "config.yaml"
+    path.write_text("SEED: 3\nMODEL: {CNET: {DIFFERENTIABLE_CROP: false}}")
+    assert load_config(str(path)).SEED == 3
+    path.write_text("MODEL: {CNET: {DIFFERENTIABLE_CROP: true}}")
+    with pytest.raises(InputError, match=r"config\.yaml.*DIFFERENTIABLE_CROP"):
+        load_config(str(path))
+
+
 def test_a_plugin_declares_its_keys_in_the_same_way():
     cfg = CfgNode()
     try:

@@ -26,7 +26,7 @@ from detectron2.data import DatasetCatalog, MetadataCatalog
 from detectron2.structures import Boxes, BoxMode
 from tsdd_d2.data import ensure_registered
 from tsdd_d2.data.files import read_json, write_json
-from tsdd_d2.data.roi import is_fully_annotated, rois_xyxy, to_xyxy
+from tsdd_d2.data.roi import drawn_by_hand, rois_xyxy, to_xyxy
 from tsdd_d2.engine.run_folder import read_rounds
 from tsdd_d2.errors import InputError, reports_errors
 from tsdd_d2.evaluation.tables import explanation_tables
@@ -120,7 +120,7 @@ def groups_of_images(cfg, run: str) -> Dict[str, List[Dict]]:
             if roi:
                 # scored in the same pass
                 dataset_dict["annotations"] = [{**roi, "bbox_mode": BoxMode.XYWH_ABS}]
-            withheld = name == train and not (roi and is_fully_annotated([roi]))
+            withheld = name == train and not (roi and drawn_by_hand(roi))
             title = "validation" if name == val else "training, pa" if withheld else "training, fa"
             groups[title].append(dataset_dict)
     return groups

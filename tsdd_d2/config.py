@@ -1,11 +1,11 @@
 """Every configuration key of ours. Departures from the paper are off by default, but for what it leaves open (the ranking
 of D-Net's boxes); its hyperparameters are in configs/tsdd_stage1.yaml and tsdd_stage2.yaml."""
 
-import copy
 import functools
 import os
-from typing import Any, Mapping
+from typing import Any
 
+import tsdd_d2
 from detectron2.config import CfgNode as CN
 from detectron2.config import get_cfg
 
@@ -14,6 +14,7 @@ from .config_values import (
     A_NAME,
     A_TEXT,
     NOTHING,
+    PLACE_DEPENDENT,
     RANGES,
     RISING,
     a_range,
@@ -22,11 +23,14 @@ from .config_values import (
     at_least,
     each,
     from_to_below,
+    merge,
     none_or,
     one_of,
+    value_problems,
     within,
+    without_retired_keys,
 )
-from .errors import InputError
+from .errors import BBUIError, InputError
 from .plugins import load_plugins
 
 # What Detectron2's own keys may be, of those that we use and that nothing else refuses before a training.
@@ -144,35 +148,24 @@ def get_tsdd_cfg() -> CN:
     return cfg
 
 
-# Keys that older versions had, with the value that changed nothing: a configuration of a run or in a model file may have them.
-RETIRED = {
-    "MODEL.CNET.DIFFERENTIABLE_CROP": False,
-    "MODEL.FNET.SOFT_TARGET_WEIGHT": 0.0,
-    "MODEL.FNET.TEMPERATURE": 3.0,
-    "MODEL.FNET.ROI_LABEL_ITERS": 0,
-}
-
-
-def without_retired_keys(values: Mapping[str, Any], source: str) -> Mapping[str, Any]:
-    """The values of a configuration that an older version wrote, less the keys that are gone.
+def stored_config(values: Any, source: str, ignore_unknown: bool = False) -> CN:
+    """The configuration that a run was started with, from what its YAML holds, and the defaults of the keys that are newer.
 
     Args:
         source: names its file, in errors.
+        ignore_unknown: see :func:`~tsdd_d2.config_values.merge`.
     Raises:
-        InputError: a key that is gone has a value that mattered.
+        InputError: it is damaged, or has keys that are not known here.
     """
-    values = copy.deepcopy(values)
-    for key, harmless in RETIRED.items():
-        *path, name = key.split(".")
-        node: Any = values
-        for part in path:
-            node = node.get(part) if isinstance(node, Mapping) else None
-        if not isinstance(node, Mapping) or name not in node:
-            continue
-        value = node.pop(name)
-        if value != harmless:
-            raise InputError(f"{source}: {key} {value} is an option that tsdd_d2 no longer has.")
-    return values
+    if not isinstance(values, dict):
+        raise InputError(f"{source} cannot be read: it holds no keys with values.")
+    cfg = get_tsdd_cfg()
+    values = without_retired_keys(values, source)
+    merge(cfg, values, f"{source}, for tsdd_d2 {tsdd_d2.__version__},", ignore_unknown)
+    problems = value_problems(cfg, except_for=PLACE_DEPENDENT)
+    if problems:
+        raise BBUIError(f"{source} is damaged:", problems)
+    return cfg
 
 
 def config_file(name: str) -> str:

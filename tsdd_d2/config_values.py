@@ -1,6 +1,7 @@
 """What the values of a configuration may be, and how they come from files and the command line: all problems at once."""
 
 import ast
+import copy
 import difflib
 import math
 import os
@@ -146,13 +147,44 @@ def reason_against_device(device: Any) -> Any:
     return None
 
 
+# Keys that older versions had, with the value that changed nothing: a configuration of a run or in a model file may have them.
+RETIRED = {
+    "MODEL.CNET.DIFFERENTIABLE_CROP": False,
+    "MODEL.FNET.SOFT_TARGET_WEIGHT": 0.0,
+    "MODEL.FNET.TEMPERATURE": 3.0,
+    "MODEL.FNET.ROI_LABEL_ITERS": 0,
+}
+
+
+def without_retired_keys(values: Mapping[str, Any], source: str) -> Mapping[str, Any]:
+    """The values of a configuration that an older version wrote, less the keys that are gone.
+
+    Args:
+        source: names its file, in errors.
+    Raises:
+        InputError: a key that is gone has a value that mattered.
+    """
+    values = copy.deepcopy(values)
+    for key, harmless in RETIRED.items():
+        *path, name = key.split(".")
+        node: Any = values
+        for part in path:
+            node = node.get(part) if isinstance(node, Mapping) else None
+        if not isinstance(node, Mapping) or name not in node:
+            continue
+        value = node.pop(name)
+        if value != harmless:
+            raise InputError(f"{source}: {key} {value} is an option that tsdd_d2 no longer has.")
+    return values
+
+
 def merge_file(cfg: CfgNode, path: str) -> None:
     """Puts the values of a configuration file, and of those that it names as ``_BASE_``, into a configuration.
 
     Raises:
-        InputError: a file is missing or malformed; with all keys that do not exist or have a value of another kind.
+        InputError: a file is missing or malformed, or has a retired key with a value that mattered; with all keys that do not exist or have a value of another kind.
     """
-    values = read_config_file(path)
+    values = without_retired_keys(read_config_file(path), path)
     version = values.pop("VERSION", VERSION)
     if version != VERSION:
         raise InputError(f"{path}: VERSION must be {VERSION}, not {version!r}.")

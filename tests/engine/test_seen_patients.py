@@ -58,6 +58,11 @@ def test_the_record_of_a_run_is_asked(weights, tiny_environment, tmp_path, caplo
                 check_network(cfg, training)
 
 
+def test_patients_of_the_validation_are_no_independent_test(weights, tiny_environment, caplog):
+    check_independence(weights, ["tiny_fold1_val"])
+    assert "tiny_fold1_val: 2 of its 2 patients validated the training" in caplog.text
+
+
 def test_what_the_initial_weights_have_seen_counts(weights, finished_run, tiny_environment, tmp_path):
     """Those of a checkpoint, or of a first stage, however far back; where the checkpoint is gone nobody knows."""
     run = tmp_path / "run"

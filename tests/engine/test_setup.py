@@ -243,6 +243,10 @@ def test_all_patients_have_no_test_set():
     assert cfg.OUTPUT_DIR == os.path.join("output", "tsddnet_clinic_all")
 
 
+def test_the_first_fold_is_the_default():
+    assert load_config(data="clinic").DATASETS.TRAIN == ("clinic_fold1_train",)
+
+
 def test_without_cuda_the_cpu_takes_over_with_a_warning(monkeypatch, caplog):
     monkeypatch.setattr("torch.cuda.is_available", lambda: False)
     cfg = load_config("", ["MODEL.DEVICE", "cuda:1"])
@@ -328,26 +332,6 @@ def test_evaluation_reads_the_validation_set_for_the_threshold_alone(tiny_cfg, t
     tiny_cfg.TEST.YOUDEN_THRESHOLD = True
     with pytest.raises(InputError, match="tiny_fold1_val"):
         check_data(tiny_cfg, training=False)
-
-
-def test_evaluation_is_warned_of_patients_that_training_knew(tiny_cfg, tiny_dataset, caplog):
-    check_data(tiny_cfg, training=False)
-    assert "patients are in" not in caplog.text
-    path = tiny_dataset / "annotations" / "fold1_test.json"
-    bbui = read_json(path)
-    for image in bbui["images"][:2]:
-        image["patient_id"] = "p1"
-    bbui["images"][2]["patient_id"] = "p9"
-    write_json(path, bbui)
-    check_data(tiny_cfg, training=False)
-    # p10 became p1, and one of the two images of p11 became one of p9
-    assert "tiny_fold1_test: 1 of its 5 patients are in DATASETS.TRAIN tiny_fold1_train" in caplog.text
-    assert "tiny_fold1_test: 1 of its 5 patients are in DATASETS.VAL tiny_fold1_val" in caplog.text
-    caplog.clear()
-    for split in ("train", "val"):
-        (tiny_dataset / "annotations" / f"fold1_{split}.json").unlink()
-    check_data(tiny_cfg, training=False)
-    assert "patients are in" not in caplog.text
 
 
 def test_a_data_set_of_detectron2s_usual_kind_is_told_how_to_register(tiny_cfg, tiny_dataset):

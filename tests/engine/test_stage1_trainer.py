@@ -137,12 +137,13 @@ def test_a_run_is_not_resumed_with_another_share_of_rois(finished_run, tmp_path)
 
 
 def test_detectron2s_evaluator_and_visualizer_take_the_output(finished_run, tmp_path):
-    from detectron2.data import DatasetCatalog, MetadataCatalog
+    from detectron2.data import DatasetCatalog, MetadataCatalog, build_detection_test_loader
     from detectron2.evaluation import COCOEvaluator, inference_on_dataset
     from detectron2.modeling import build_model
     from detectron2.utils.visualizer import Visualizer
     from tsdd_d2.data import ensure_registered
-    from tsdd_d2.engine import Trainer, load_weights
+    from tsdd_d2.data.mapper import BBUIMapper
+    from tsdd_d2.engine import load_weights
     from tsdd_d2.engine.setup import load_config
 
     weights = ["MODEL.WEIGHTS", str(finished_run / "model_final.pth")]
@@ -150,7 +151,7 @@ def test_detectron2s_evaluator_and_visualizer_take_the_output(finished_run, tmp_
     ensure_registered("tiny_fold1_test")
     model = build_model(cfg).eval()
     load_weights(model, cfg)
-    loader = Trainer.build_test_loader(cfg, "tiny_fold1_test")
+    loader = build_detection_test_loader(cfg, "tiny_fold1_test", mapper=BBUIMapper(cfg, is_train=False))
     results = inference_on_dataset(model, loader, COCOEvaluator("tiny_fold1_test", output_dir=str(tmp_path)))
     assert {"AP", "AP50", "AP-benign", "AP-malignant"} <= set(results["bbox"])
     inputs = next(iter(loader))

@@ -8,16 +8,16 @@ from detectron2.config import CfgNode
 from detectron2.engine import launch
 from detectron2.utils import comm
 from tsdd_d2.data.files import read_json, write_json
-from tsdd_d2.engine import Trainer
+from tsdd_d2.engine import Trainer, final_evaluation
 
 
 def validate_on_a_rank(folder):
     """Validates a network whose statistics are those of its rank: a mean of 3 on rank 0, of 4 on rank 1."""
     network = nn.BatchNorm1d(1)
     network.running_mean.fill_(3.0 + comm.get_rank())
-    seen = lambda cfg, network: network.running_mean.tolist()  # noqa: E731
-    cfg = CfgNode({"DATASETS": {"VAL": ("val",), "TEST": ()}, "TEST": {"BOOTSTRAP": 9}})
-    trainer = types.SimpleNamespace(cfg=cfg, network=network, test=seen)
+    final_evaluation.evaluate = lambda cfg, network, name, output_dir: {name: network.running_mean.tolist()}
+    cfg = CfgNode({"DATASETS": {"VAL": ("val",)}, "TEST": {"BOOTSTRAP": 9}, "OUTPUT_DIR": folder})
+    trainer = types.SimpleNamespace(cfg=cfg, network=network)
     write_json(f"{folder}/{comm.get_rank()}.json", Trainer.validate(trainer))
 
 
@@ -31,4 +31,4 @@ def test_detectron2s_keys_for_biases_hold(tiny_cfg):
 
 def test_all_ranks_validate_with_the_statistics_of_rank_0(tmp_path):
     launch(validate_on_a_rank, 2, dist_url="auto", args=(str(tmp_path),))
-    assert [read_json(tmp_path / f"{rank}.json") for rank in (0, 1)] == [[3.0], [3.0]]
+    assert [read_json(tmp_path / f"{rank}.json") for rank in (0, 1)] == [{"val": [3.0]}, {"val": [3.0]}]

@@ -51,7 +51,7 @@ def spoil(path, **changes):
 def test_one_file_holds_it_all(saved):
     content = torch.load(saved, weights_only=True)
     assert os.listdir(saved.parent) == ["model.pth"]
-    assert content.keys() == {"format_version", "patients", *FIELDS}
+    assert content.keys() == {"format_version", "patients", "validation_patients", *FIELDS}
     assert content["config"] == load_config(TINY_CONFIG).dump()
     assert content["preprocessing"] == {
         "format": "RGB",

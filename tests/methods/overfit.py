@@ -16,6 +16,7 @@ from detectron2.data import DatasetCatalog, MetadataCatalog
 from tsdd_d2 import register_bbui_instances
 from tsdd_d2.data import ensure_registered
 from tsdd_d2.data.files import read_json, write_json
+from tsdd_d2.engine.final_evaluation import evaluate
 from tsdd_d2.engine.setup import load_config, trainer_of
 
 SOURCE, NAME = "busbra_fold1_train", "eight"
@@ -71,7 +72,7 @@ def ap50(method: str, steps: int, options: list) -> float:
         trainer = trainer_of(cfg)(cfg)
         trainer.resume_or_load(resume=False)
         trainer.train()
-        return trainer.test(cfg, trainer.network)["localisation"]["AP50"]
+        return evaluate(cfg, trainer.network, NAME)["localisation"]["AP50"]
 
 
 if __name__ == "__main__":

@@ -9,7 +9,7 @@ from detectron2.modeling import build_model
 from detectron2.structures import ImageList
 from tsdd_d2.data import ensure_registered
 from tsdd_d2.data.files import read_json, write_json
-from tsdd_d2.engine.final_evaluation import evaluate_model
+from tsdd_d2.engine.final_evaluation import evaluate, evaluate_model
 from tsdd_d2.engine.setup import load_config, trainer_of
 from tsdd_d2.modeling.network import TSDDNetwork
 
@@ -65,17 +65,34 @@ def test_what_it_was_given_is_no_localisation(method, boxes, tmp_path, tiny_data
     assert os.listdir(folder) == ["diagnosis_tiny_fold1_test.json"]
 
 
-def test_the_oracle_leaves_out_what_has_no_roi(tmp_path, tiny_dataset):
-    path = os.path.join(tiny_dataset, "annotations", "fold1_test.json")
+def without_first_roi(path):
+    """The ids of the images of a file that still have a ROI."""
     content = read_json(path)
-    lacking = content["images"][0]["id"]
-    content["annotations"] = [x for x in content["annotations"] if x["image_id"] != lacking]
+    del content["annotations"][0]
     write_json(path, content)
+    return {x["image_id"] for x in content["annotations"]}
+
+
+def test_the_oracle_leaves_out_what_has_no_roi(tmp_path, tiny_dataset):
+    with_roi = without_first_roi(tiny_dataset / "annotations" / "fold1_test.json")
     cfg = configuration("cnet_oracle", tmp_path)
     ensure_registered("tiny_fold1_test")
     evaluate_model(cfg, build_model(cfg), str(tmp_path))
     diagnosed = read_json(tmp_path / "manual_roi" / "diagnosis_tiny_fold1_test.json")["predictions"]
-    assert {x["image_id"] for x in diagnosed} == {x["id"] for x in content["images"]} - {lacking}
+    assert {x["image_id"] for x in diagnosed} == with_roi
+
+
+def test_the_oracle_is_validated_as_it_is_evaluated(tmp_path, tiny_dataset):
+    """What has no ROI has no diagnosis, which would move the AUC that chooses model_best."""
+    with_roi = without_first_roi(tiny_dataset / "annotations" / "fold1_val.json")
+    cfg = configuration("cnet_oracle", tmp_path)
+    for name in ("tiny_fold1_train", "tiny_fold1_val"):
+        ensure_registered(name)
+    trainer = trainer_of(cfg)(cfg)
+    validation = trainer.validate()
+    assert read_json(tmp_path / "inference" / "diagnosis_tiny_fold1_val.json")["num_images"] == len(with_roi) == 3
+    evaluation = evaluate(cfg, trainer.network, "tiny_fold1_val")
+    assert validation["diagnosis"]["AUC"] == evaluation["diagnosis"]["AUC"]
 
 
 def test_the_oracle_is_the_first_stages_own(tmp_path):

@@ -6,7 +6,8 @@ import torch
 from detectron2.modeling import META_ARCH_REGISTRY, build_model
 from detectron2.structures import Boxes, Instances
 from detectron2.utils.events import EventStorage
-from tsdd_d2.config import RETIRED, get_tsdd_cfg, without_retired_keys
+from tsdd_d2.config import get_tsdd_cfg
+from tsdd_d2.config_values import RETIRED, without_retired_keys
 from tsdd_d2.errors import InputError
 from tsdd_d2.modeling.contract import (
     FOUND_BOX,

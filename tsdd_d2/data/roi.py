@@ -28,13 +28,18 @@ def manual_annotation(number: int, image: Mapping[str, Any], bbox: List[float]) 
     }
 
 
-def is_fully_annotated(annotations: List[Dict]) -> bool:
+def drawn_by_hand(annotation: Mapping[str, Any]) -> bool:
+    """Whether a ROI is one that a sonologist drew, or a refined one in its place; one without ``roi_source`` is."""
+    return annotation.get("roi_source", MANUAL) != PSEUDO
+
+
+def is_fully_annotated(annotations: Sequence[Mapping[str, Any]]) -> bool:
     """Whether an image belongs to the fully annotated group (fa): a sonologist drew a ROI on it.
 
     A refined ROI replaced a manual one, so the image stays fa; a pseudo ROI leaves its image partially annotated
-    (pa) in every round. An annotation without ``roi_source`` is manual.
+    (pa) in every round.
     """
-    return any(x.get("roi_source", MANUAL) != PSEUDO for x in annotations)
+    return any(map(drawn_by_hand, annotations))
 
 
 def to_xyxy(box: Sequence[float]) -> List[float]:

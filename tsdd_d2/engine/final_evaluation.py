@@ -15,6 +15,7 @@ from ..data.files import write_json, write_text
 from ..data.mapper import BBUIMapper
 from ..evaluation import DiagnosisEvaluator, LocalisationEvaluator, load_youden_threshold
 from ..evaluation.tables import results_table
+from ..memory import give_back_freed_memory
 from ..modeling.contract import FOUND_BOX, MANUAL_ROI, DiagnosesROIs
 from .checkpoint import TSDDCheckpointer
 from .hooks import WeightsBeforeRefinement
@@ -65,6 +66,7 @@ def evaluate(
     dataset_dicts = [x for x in DatasetCatalog.get(dataset_name) if x["annotations"] or not needs_rois]
     if not dataset_dicts:
         return {}
+    give_back_freed_memory()  # the loader forks
     loader = build_detection_test_loader(
         dataset_dicts, mapper=BBUIMapper(cfg, is_train=False), num_workers=cfg.DATALOADER.NUM_WORKERS
     )

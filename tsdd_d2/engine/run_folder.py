@@ -9,12 +9,11 @@ from detectron2.config import CfgNode
 from detectron2.data import MetadataCatalog
 from detectron2.modeling import META_ARCH_REGISTRY
 
-from ..config import get_tsdd_cfg, without_retired_keys
-from ..config_values import PLACE_DEPENDENT, merge, value_problems
+from ..config import stored_config
 from ..data import ensure_registered
 from ..data.files import TEMPORARY, read_json, read_yaml, write_json
 from ..data.folds import keep_rois
-from ..errors import BBUIError, InputError
+from ..errors import InputError
 from ..method import METHODS, Method, method_of
 from ..modeling.contract import ScoresCandidates, supports
 from ..refinement import ROIBank, apply_veto_file
@@ -236,15 +235,7 @@ def read_run_config(run: str, strict: bool = False) -> CfgNode:
     path = os.path.join(run, CONFIG_FILE)
     if not os.path.isfile(path):
         raise InputError(f"{run} is no OUTPUT_DIR of tools/train_net.py: it has no config.yaml.")
-    values = read_yaml(path)
-    if not isinstance(values, dict):
-        raise InputError(f"{path} cannot be read: it holds no keys with values.")
-    cfg = get_tsdd_cfg()
-    merge(cfg, without_retired_keys(values, path), path, ignore_unknown=not strict)
-    problems = value_problems(cfg, except_for=PLACE_DEPENDENT)
-    if problems:
-        raise BBUIError(f"{path} is damaged:", problems)
-    return cfg
+    return stored_config(read_yaml(path), path, ignore_unknown=not strict)
 
 
 def read_rounds(run: str) -> List[Dict]:

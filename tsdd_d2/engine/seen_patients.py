@@ -1,4 +1,4 @@
-"""Which patients a network was trained on: asked of what was stored with its weights, not of today's configuration."""
+"""Which patients a network has seen: asked of what was stored with its weights, not of today's configuration."""
 
 import hashlib
 import logging
@@ -9,6 +9,7 @@ from typing import Any, Dict, FrozenSet, Iterable, Mapping, NamedTuple, Optional
 from detectron2.data import MetadataCatalog
 
 from ..data import ensure_registered
+from ..data.files import read_json
 from ..data.folds import SPLIT
 from ..data.validation import read_valid_bbui
 from ..errors import InputError
@@ -16,7 +17,14 @@ from ..refinement import ROIBank
 from .checkpoint import read_checkpoint
 from .run_folder import CONFIG_FILE, RECORD, WRITTEN, RunRecord, read_run_config
 
-__all__ = ["SeenPatients", "check_independence", "patient_keys", "seen_patients", "seen_patients_of_run"]
+__all__ = [
+    "SeenPatients",
+    "check_independence",
+    "patient_keys",
+    "patients_of_data_set",
+    "seen_patients",
+    "seen_patients_of_run",
+]
 
 logger = logging.getLogger(__name__)
 
@@ -28,10 +36,12 @@ class SeenPatients(NamedTuple):
     Attributes:
         dataset: name of the training set.
         keys: those of :func:`patient_keys` of all its patients.
+        validation_keys: of the patients by whom checkpoints and thresholds are chosen.
     """
 
     dataset: str
     keys: FrozenSet[str]
+    validation_keys: FrozenSet[str] = frozenset()
 
 
 def patient_keys(dataset: str, images: Iterable[Mapping[str, Any]]) -> Dict[str, FrozenSet[str]]:
@@ -53,13 +63,19 @@ def patient_keys(dataset: str, images: Iterable[Mapping[str, Any]]) -> Dict[str,
     return {patient: frozenset(found) for patient, found in keys.items()}
 
 
+def patients_of_data_set(name: str) -> Dict[str, FrozenSet[str]]:
+    """:func:`patient_keys` of a data set on this machine."""
+    ensure_registered(name)
+    return patient_keys(name, read_valid_bbui(MetadataCatalog.get(name).json_file)["images"])
+
+
 def _key(*parts: str) -> str:
     return hashlib.sha256("\0".join(parts).encode()).hexdigest()[:16]
 
 
 def seen_patients(weights: str, later: Tuple[str, ...] = ()) -> Optional[SeenPatients]:
     """
-    The patients that weights were trained on, from the model file itself, or from the run that a checkpoint lies in.
+    The patients that weights have seen in training and validation, from the model file itself, or from the run that a checkpoint lies in.
 
     Args:
         later: see :func:`seen_patients_of_run`.
@@ -73,14 +89,15 @@ def seen_patients(weights: str, later: Tuple[str, ...] = ()) -> Optional[SeenPat
         return seen_patients_of_run(run, later)
     content = read_checkpoint(weights)
     keys, training_set = content.get("patients"), content.get("training_set")
-    if isinstance(keys, list) and isinstance(training_set, dict):
-        return SeenPatients(str(training_set.get("name")), frozenset(map(str, keys)))
+    validation = content.get("validation_patients", [])  # older files have none
+    if isinstance(keys, list) and isinstance(validation, list) and isinstance(training_set, dict):
+        return SeenPatients(str(training_set.get("name")), *(frozenset(map(str, x)) for x in (keys, validation)))
     return None
 
 
 def seen_patients_of_run(run: str, later: Tuple[str, ...] = ()) -> Optional[SeenPatients]:
-    """See :func:`seen_patients`; round 0 of a run holds all images of its training set. What its initial weights were
-    trained on counts too, where these were a checkpoint.
+    """See :func:`seen_patients`; round 0 of a run holds all images of its training set, and its last validation those of
+    DATASETS.VAL. What its initial weights have seen counts too, where these were a checkpoint.
 
     Args:
         later: the runs that went on from this one.
@@ -93,20 +110,35 @@ def seen_patients_of_run(run: str, later: Tuple[str, ...] = ()) -> Optional[Seen
         return None
     dataset = RunRecord.read(run).dataset
     keys = frozenset().union(*patient_keys(dataset, images).values())
-    weights = read_run_config(run).MODEL.WEIGHTS if os.path.isfile(os.path.join(run, CONFIG_FILE)) else ""
+    weights, validation = "", frozenset()
+    if os.path.isfile(os.path.join(run, CONFIG_FILE)):
+        cfg = read_run_config(run)
+        weights = cfg.MODEL.WEIGHTS
+        validation = validation.union(*(_validation_keys(run, name) for name in cfg.DATASETS.VAL))
     later = (*later, os.path.realpath(run))
     before: Optional[SeenPatients] = SeenPatients("", frozenset())
     if os.path.isdir(weights):
         before = seen_patients_of_run(weights, later)
     elif weights.endswith(".pth"):
         before = seen_patients(weights, later) if os.path.isfile(weights) else None
-    return before and SeenPatients(dataset, keys | before.keys)
+    return before and SeenPatients(dataset, keys | before.keys, validation | before.validation_keys)
+
+
+def _validation_keys(run: str, dataset: str) -> FrozenSet[str]:
+    path = os.path.join(run, "inference", f"diagnosis_{dataset}.json")
+    if not os.path.isfile(path):  # training has not come so far
+        return frozenset()
+    report = read_json(path)
+    try:
+        return frozenset().union(*patient_keys(dataset, report["predictions"]).values())
+    except (KeyError, TypeError, ValueError) as error:
+        raise InputError(f"{path} is no report of a validation: {error!r}") from error
 
 
 def check_independence(weights: str, datasets: Iterable[str]) -> None:
     """
-    Compares the patients that weights were trained on with those of the sets that they are to be tested on. A test on the
-    training set itself is worth a warning, and so are weights without a record.
+    Compares the patients that weights have seen with those of the sets that they are to be tested on. A test on the training
+    set itself or on patients of the validation is worth a warning, and so are weights without a record.
 
     Raises:
         InputError: another set has some of the patients.
@@ -117,14 +149,19 @@ def check_independence(weights: str, datasets: Iterable[str]) -> None:
         return
     problems = []
     for name in datasets:
-        ensure_registered(name)
-        keys = patient_keys(name, read_valid_bbui(MetadataCatalog.get(name).json_file)["images"])
+        keys = patients_of_data_set(name)
         known = sorted(patient for patient, found in keys.items() if found & seen.keys)
         if name == seen.dataset:
             logger.warning("%s is what %s was trained on: this is no test.", name, weights)
         elif known:
             listed = ", ".join(known[:3]) + ", ..." * (len(known) > 3)
             problems.append(f"{name}: {len(known)} of its {len(keys)} patients ({listed})")
+        validated = sum(bool(found & seen.validation_keys) for found in keys.values())
+        if validated:
+            logger.warning(
+                "%s: %d of its %d patients validated the training of %s: it is no independent test.",
+                name, validated, len(keys), weights,
+            )  # fmt: skip
     if problems:
         raise InputError(
             f"{weights} was trained on {seen.dataset}, with patients of the sets that it is to be tested on:\n  "

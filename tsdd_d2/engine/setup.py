@@ -6,7 +6,7 @@ import os
 import re
 import tempfile
 import traceback
-from typing import Any, Dict, Iterator, List, Mapping, Optional, Sequence, Set, Tuple, Type, Union
+from typing import Any, Dict, Iterator, List, Mapping, Optional, Sequence, Tuple, Type, Union
 
 import torch
 import yaml
@@ -27,8 +27,7 @@ from ..data.files import read_json, read_yaml
 from ..data.folds import ALL, fold_name
 from ..data.image_sizes import is_too_narrow
 from ..data.mapper import BBUIMapper
-from ..data.roi import is_fully_annotated
-from ..data.validation import read_valid_bbui
+from ..data.roi import drawn_by_hand
 from ..errors import BBUIError, InputError
 from ..method import METHODS, PROFILES, method_of
 from ..modeling.cnet import CNet
@@ -80,7 +79,7 @@ def load_config(
     method: Optional[str] = None,
     profile: str = "cpu",
     data: Optional[str] = None,
-    fold: Union[int, str, None] = None,
+    fold: Union[int, str] = 1,
 ) -> CfgNode:
     """Reads a configuration, the later part before the earlier one: a file (with its ``_BASE_``, by the safe YAML loader),
     the overrides of a method, the splits of a data set's fold, ``KEY VALUE`` overrides.
@@ -298,8 +297,8 @@ def data_sets(cfg, training: bool = True) -> List[str]:
 
 
 def check_data(cfg, training: bool = True) -> None:
-    """Validates every data set that the run will read, and logs what is dubious: images with the same pixels in two of
-    them, and, in an evaluation, test patients that training knew.
+    """Validates every data set that the run will read, and logs what is dubious, such as images with the same pixels in
+    two of them. Whether the test patients are new to the weights is asked by :func:`check_network`.
 
     Raises:
         InputError, BBUIError: with all problems of all files; images that are too narrow to be resized; a training set
@@ -313,13 +312,12 @@ def check_data(cfg, training: bool = True) -> None:
     _check_widths(cfg, files, images, training)
     _check_classes(cfg, files, images, training)
     if not training:
-        _warn_of_known_patients(cfg, splits)
         return
     # round 0 trains on fully annotated images alone: a pseudo ROI makes none
-    drawn = [x for x in initial_annotation(cfg)["annotations"] if is_fully_annotated([x])]
+    drawn = [x for x in initial_annotation(cfg)["annotations"] if drawn_by_hand(x)]
     if not drawn:
         file = splits[cfg.DATASETS.TRAIN[0]][0]
-        num_drawn = sum(is_fully_annotated([x]) for x in read_json(file)["annotations"])
+        num_drawn = sum(drawn_by_hand(x) for x in read_json(file)["annotations"])
         raise InputError(
             f"{file}: no image keeps a ROI with DATASETS.P = {cfg.DATASETS.P}, so there is nothing to start from. "
             f"The file has {num_drawn} ROIs, pseudo ROIs aside; raise DATASETS.P or annotate some images."
@@ -374,29 +372,6 @@ def _check_classes(cfg, files: Mapping[str, str], images: Mapping[str, List[Dict
             )
     if problems:
         raise InputError("\n".join(problems))
-
-
-def _warn_of_known_patients(cfg, splits: Mapping[str, Tuple[str, str]]) -> None:
-    for key in ("TRAIN", "VAL") if cfg.DATASETS.TEST else ("TRAIN",):
-        for known in cfg.DATASETS[key]:
-            try:
-                known_patients = _patients(*_files_of(known))
-            except InputError:  # not on this machine, or not in order: evaluation does without
-                continue
-            for name in evaluated_sets(cfg):
-                patients = _patients(*splits[name])
-                shared = len(patients & known_patients)
-                if shared:
-                    logger.warning(
-                        "%s: %d of its %d patients are in DATASETS.%s %s: it is no independent test.",
-                        name, shared, len(patients), key, known,
-                    )  # fmt: skip
-
-
-def _patients(json_file: str, image_root: str) -> Set[Tuple[str, str]]:
-    """Image root and id: unrelated data sets may both have a patient "1"."""
-    root = os.path.realpath(image_root)
-    return {(root, image["patient_id"]) for image in read_valid_bbui(json_file)["images"]}
 
 
 def _files_of(name: str) -> Tuple[str, str]:

@@ -7,9 +7,9 @@ from typing import Callable, Dict, List, Optional, Tuple
 import torch
 from torch import Tensor, nn
 
-from detectron2.data import DatasetCatalog, MetadataCatalog, build_detection_test_loader, build_detection_train_loader
+from detectron2.data import DatasetCatalog, MetadataCatalog, build_detection_train_loader
 from detectron2.engine import DefaultTrainer, SimpleTrainer, TrainerBase, create_ddp_model, hooks
-from detectron2.evaluation import DatasetEvaluators
+from detectron2.evaluation import print_csv_format
 from detectron2.solver.build import get_default_optimizer_params, maybe_add_gradient_clipping
 from detectron2.utils import comm
 from detectron2.utils.events import CommonMetricPrinter, EventWriter, JSONWriter, TensorboardXWriter
@@ -207,13 +207,17 @@ class Trainer(DefaultTrainer):
         super().run_step()
 
     def validate(self) -> Dict:
-        """Results on DATASETS.VAL, without intervals."""
+        """Results on DATASETS.VAL as in the final evaluation, without intervals."""
+        # with scikit-learn, which whoever only registers data does without
+        from .final_evaluation import evaluate
+
         cfg = self.cfg.clone()
         cfg.defrost()
-        cfg.DATASETS.TEST = cfg.DATASETS.VAL
         cfg.TEST.BOOTSTRAP = 0
         share_buffers(self.network)
-        return self.test(cfg, self.network)
+        results = evaluate(cfg, self.network, cfg.DATASETS.VAL[0], output_dir=os.path.join(cfg.OUTPUT_DIR, "inference"))
+        print_csv_format(results)
+        return results
 
     def train_on(self, dataset_dicts: List[Dict], first_iter: int, end_iter: int, seed: int) -> None:
         """Rebuilds the train loader, which goes on at the current iteration.
@@ -267,24 +271,6 @@ class Trainer(DefaultTrainer):
         )
         optimizer = OPTIMIZER_REGISTRY.get(cfg.SOLVER.OPTIMIZER)(parameters, cfg.SOLVER.BASE_LR, fused=True)
         return maybe_add_gradient_clipping(cfg, optimizer)
-
-    @classmethod
-    def build_test_loader(cls, cfg, dataset_name):
-        give_back_freed_memory()  # the loader forks
-        return build_detection_test_loader(cfg, dataset_name, mapper=BBUIMapper(cfg, is_train=False))
-
-    @classmethod
-    def build_evaluator(cls, cfg, dataset_name):
-        # with scikit-learn, which whoever only registers data does without
-        from ..evaluation import DiagnosisEvaluator, LocalisationEvaluator
-
-        output_dir = os.path.join(cfg.OUTPUT_DIR, "inference")
-        return DatasetEvaluators(
-            [
-                DiagnosisEvaluator(dataset_name, output_dir, bootstrap=cfg.TEST.BOOTSTRAP, seed=cfg.SEED),
-                LocalisationEvaluator(dataset_name, output_dir, bootstrap=cfg.TEST.BOOTSTRAP, seed=cfg.SEED),
-            ]
-        )
 
 
 class Step(nn.Module):

@@ -2,7 +2,7 @@
 
 import logging
 import os
-from typing import Dict, Iterable, Iterator, List, Sequence, Tuple
+from typing import Dict, Iterable, Iterator, List, Sequence
 
 import yaml
 
@@ -10,9 +10,9 @@ from detectron2.data import MetadataCatalog
 
 from ..data import ensure_registered
 from ..data.files import parse_yaml
-from ..data.validation import read_valid_bbui
 from ..engine.run_folder import CONFIG_FILE, RunRecord, describe_difference, sha256_of_file
 from ..engine.run_folder import RECORD as RUN_RECORD
+from ..engine.seen_patients import patients_of_data_set
 from ..engine.setup import ABSENT, check_config, config_differences, load_config
 from ..errors import InputError
 from .archive import read_file
@@ -156,15 +156,15 @@ def _leaks(runs: Sequence[Run], test_data: Sequence[str]) -> Iterator[str]:
             ensure_registered(split)
         except InputError:
             unknown.append(split)
-    known = {name: _patient_of_file(name) for name in dict.fromkeys((*users, *test_data)) if name not in unknown}
+    known = {name: patients_of_data_set(name) for name in dict.fromkeys((*users, *test_data)) if name not in unknown}
     for split in (x for x in users if x not in unknown):
-        files, patients = known[split], set(known[split].values())
+        seen = frozenset().union(*known[split].values())
         for name in test_data:
-            shared = {patient for file, patient in known[name].items() if file in files or patient in patients}
+            shared = sum(bool(found & seen) for found in known[name].values())
             if shared:
                 first, *others = users[split]
                 yield (
-                    f"--test-data {name}: {len(shared)} of its {len(set(known[name].values()))} patients are in {split}, "
+                    f"--test-data {name}: {shared} of its {len(known[name])} patients are in {split}, "
                     f"which belongs to the training of {first.id}{f' and {len(others)} more' if others else ''}: it is no "
                     "external data set. Name another one, or --folds that do not know it."
                 )
@@ -174,11 +174,3 @@ def _leaks(runs: Sequence[Run], test_data: Sequence[str]) -> Iterator[str]:
             ", ".join(test_data),
             ", ".join(unknown),
         )
-
-
-def _patient_of_file(name: str) -> Dict[str, Tuple[str, str]]:
-    """Absolute image file -> image root and patient: unrelated data sets may both have a patient "1"."""
-    metadata = MetadataCatalog.get(name)
-    root = os.path.realpath(metadata.image_root)
-    images = read_valid_bbui(metadata.json_file)["images"]
-    return {os.path.realpath(os.path.join(root, x["file_name"])): (root, x["patient_id"]) for x in images}

@@ -29,13 +29,6 @@ PSEUDO_BOXES = {
 # more would hide the curves
 MOST_BANDS = 4
 LINES = ("-", "--", ":", "-.", (0, (5, 1, 1, 1, 1, 1)))
-METRIC_LABELS = {
-    "accuracy": "accuracy",
-    "sensitivity": "sensitivity",
-    "specificity": "specificity",
-    "youden_index": "YI",
-    "AUC": "AUC",
-}
 
 
 class ROCCurve(NamedTuple):
@@ -134,7 +127,7 @@ def stages_figure(rows: Sequence[Tuple[int, str, MethodRow]]) -> Figure:
                 positions, means, np.abs(bounds - means), fmt="os"[number % 2], color=style["color"], capsize=3,
                 label=title(method) + row.group.remark,
             )  # fmt: skip
-        panel.set_xticks(range(len(METRICS)), [METRIC_LABELS[x] for x in METRICS])
+        panel.set_xticks(range(len(METRICS)), [x.label for x in METRICS.values()])
         panel.set_title(STAGES[stage], fontsize=10, loc="left")
         panel.set_ylabel("fraction")
         panel.grid(axis="y", color="0.9")

@@ -16,9 +16,36 @@ from ..evaluation.localisation import average_precision_of_one_box
 from ..evaluation.statistics import diagnosis_metrics, patient_bootstrap, sensitivity_at
 from .groups import Cases, Entry, Group, cases
 
-METRICS = ("accuracy", "sensitivity", "specificity", "youden_index", "AUC")
+
+class Metric(NamedTuple):
+    """How a fraction is shown.
+
+    Attributes:
+        label: in figures; in_percent: in tables, otherwise as the fraction that it is.
+    """
+
+    label: str
+    in_percent: bool = False
+
+    @property
+    def title(self) -> str:
+        """Of its column."""
+        return f"{self.label} (%)" if self.in_percent else self.label
+
+
+# Name in diagnosis_metrics -> how it is shown, in the order of the paper's tables.
+METRICS = {
+    "accuracy": Metric("accuracy", in_percent=True),
+    "sensitivity": Metric("sensitivity", in_percent=True),
+    "specificity": Metric("specificity", in_percent=True),
+    "youden_index": Metric("YI", in_percent=True),
+    "AUC": Metric("AUC"),
+}
 # of what finds boxes; AP50 is that of the one box of each image
-DETECTOR_METRICS = ("AUC", "accuracy", "AP50", "mean IoU", "IoU ≥ 0.5")
+DETECTOR_METRICS = {
+    **{x: METRICS[x] for x in ("AUC", "accuracy")},
+    **{x: Metric(x) for x in ("AP50", "mean IoU", "IoU ≥ 0.5")},
+}
 
 
 class Estimate(NamedTuple):

@@ -1,6 +1,6 @@
 """The tables: the paper's I to III with its own numbers beside ours, and the tests between methods."""
 
-from typing import Dict, List, Mapping, NamedTuple, Sequence, Tuple
+from typing import Dict, Iterable, List, Mapping, NamedTuple, Sequence, Tuple
 
 import numpy as np
 import pandas as pd
@@ -8,16 +8,9 @@ import pandas as pd
 from ..evaluation.tables import markdown_table
 from ..method import PAPER_METRICS, PaperRow
 from .groups import Group
-from .metrics import DETECTOR_METRICS, METRICS, Comparison, Estimate, Gain
+from .metrics import DETECTOR_METRICS, METRICS, Comparison, Estimate, Gain, Metric
 from .paper import MARK, STAGE_GAINS, position, title
 
-TITLES = {
-    "accuracy": "accuracy (%)",
-    "sensitivity": "sensitivity (%)",
-    "specificity": "specificity (%)",
-    "youden_index": "YI (%)",
-    "AUC": "AUC",
-}
 STAGES = {1: "first stage", 2: "second stage"}
 # the source of a number that MARK is not
 SOFTWARE = "this software"
@@ -128,11 +121,13 @@ def stages_table(
         if last_of[stage, p] != number:
             continue
         if (stage, p) in gains:
-            texts = {TITLES[x]: _estimate_text(gains[stage, p][x], x, sign="+") for x in METRICS}
+            texts = _texts(gains[stage, p], sign="+")
             add(stage, p, "difference", "difference", {**texts, "folds": ""}, _numbers(SOFTWARE, gains[stage, p]))
         if p == 1.0 and stage in STAGE_GAINS:
             gain = {x: Estimate(v / 100, None, np.nan, np.nan) for x, v in STAGE_GAINS[stage].items()}
-            texts = {TITLES[x]: f"{100 * gain[x].mean:+.2f}" if x in gain else NOT_MEASURED for x in METRICS}
+            texts = {
+                x.title: f"{100 * gain[name].mean:+.2f}" if name in gain else NOT_MEASURED for name, x in METRICS.items()
+            }
             add(stage, p, f"difference [{MARK}]", "difference", {**texts, "folds": "5 folds"}, _numbers(MARK, gain))
     notes = [
         "Differences are TSDDNet less TSDDNet-B+SD, in percentage points (AUC: as a fraction), on the folds that both "
@@ -154,7 +149,7 @@ def comparisons_table(name: str, caption: str, comparisons: Sequence[Comparison]
                 "folds": ", ".join(map(str, x.folds)),
                 "images (patients)": f"{x.num_images} ({x.num_patients})",
                 "AUC": f"{fraction_text(x.delong.auc_a)} – {fraction_text(x.delong.auc_b)}",
-                "difference (95% interval)": _estimate_text(x.difference, "AUC", sign="+"),
+                "difference (95% interval)": _estimate_text(x.difference, sign="+"),
                 "DeLong": _p_value(x.delong.p_value),
                 "DeLong, Holm": _p_value(x.delong_holm),
                 "right alone": f"{x.mcnemar.only_a} – {x.mcnemar.only_b}",
@@ -187,7 +182,7 @@ def gains_table(name: str, caption: str, gains: Sequence[Gain]) -> Table:
     """What each part of a method gives, with and without the others."""
     rows, records = [], []
     for x in gains:
-        texts = {TITLES[metric]: _estimate_text(x.differences[metric], metric, sign="+") for metric in METRICS}
+        texts = _texts(x.differences, sign="+")
         of_seeds = ", ".join(f"{seed}: {fraction_text(difference, '+')}" for seed, difference in x.of_seeds.items())
         methods = f"{title(x.a.method)} – {title(x.b.method)}"
         rows.append({"part": x.part, "methods": methods, "p": str(x.a.p), **texts, "AUC, seed by seed": of_seeds})
@@ -215,8 +210,7 @@ def teachers_table(
     texts, records = [], []
 
     def add(group, label, metrics, runs, sign=""):
-        values = {x: _estimate_text(metrics[x], x if x in TITLES else "AUC", sign) for x in metrics}
-        columns = {TITLES.get(x, x): values.get(x, "missing") for x in DETECTOR_METRICS}
+        columns = _texts(metrics, DETECTOR_METRICS, sign)
         texts.append({"method": label or title(group.method), "p": str(group.p), **columns, "runs": runs})
         numbers = _numbers(SOFTWARE, metrics, DETECTOR_METRICS)
         records.append({"method": group.method, "p": group.p, "row": label or "metrics", **numbers})
@@ -246,7 +240,7 @@ def probabilities_table(name: str, caption: str, rows: Sequence[tuple]) -> Table
         record = {"method": group.method, "p": group.p, "folds": len(group.folds)}
         for label in ("AUC", "Brier score", "sensitivity*", "specificity*", "mean IoU", "IoU ≥ 0.5"):
             x = estimates.get(label)
-            entry[label] = _estimate_text(x, "AUC") if x else NOT_MEASURED if estimates else "missing"
+            entry[label] = _estimate_text(x) if x else NOT_MEASURED if estimates else "missing"
             if x is not None:
                 record.update(
                     {
@@ -276,18 +270,14 @@ def fraction_text(x: float, sign: str = "") -> str:
 
 
 def _describe_ours(row: MethodRow):
-    texts = {}
-    for name in METRICS:
-        x = row.metrics.get(name)
-        texts[TITLES[name]] = "missing" if x is None else _estimate_text(x, name)
-    texts["folds"] = row.group.extent
+    texts = {**_texts(row.metrics), "folds": row.group.extent}
     numbers = {"folds": len(row.group.folds), "planned_folds": len(row.group.planned_folds)}
     return texts, {**_numbers(SOFTWARE, row.metrics), **numbers}
 
 
 def _describe_paper(row: PaperRow):
-    texts = {TITLES[name]: "{:.2f} ± {:.2f}".format(*row.metrics[name]) for name in PAPER_METRICS}
-    texts[TITLES["AUC"]] = NOT_MEASURED if row.auc is None else f"{row.auc:.3f}"
+    texts = {METRICS[name].title: "{:.2f} ± {:.2f}".format(*row.metrics[name]) for name in PAPER_METRICS}
+    texts[METRICS["AUC"].title] = NOT_MEASURED if row.auc is None else f"{row.auc:.3f}"
     texts["folds"] = "5 folds"
     metrics = {x: Estimate(mean / 100, std / 100, np.nan, np.nan) for x, (mean, std) in row.metrics.items()}
     if row.auc is not None:
@@ -295,7 +285,14 @@ def _describe_paper(row: PaperRow):
     return texts, {**_numbers(MARK, metrics), "folds": 5, "planned_folds": 5}
 
 
-def _numbers(source: str, metrics: Mapping[str, Estimate], names: Sequence[str] = METRICS) -> Dict[str, object]:
+def _texts(metrics: Mapping[str, Estimate], shown: Mapping[str, Metric] = METRICS, sign: str = "") -> Dict[str, str]:
+    """Title of the column -> text."""
+    return {
+        x.title: _estimate_text(metrics[name], x.in_percent, sign) if metrics else "missing" for name, x in shown.items()
+    }
+
+
+def _numbers(source: str, metrics: Mapping[str, Estimate], names: Iterable[str] = METRICS) -> Dict[str, object]:
     """Fractions, an empty cell for what is unknown."""
     numbers: Dict[str, object] = {"source": source}
     for name in names:
@@ -304,11 +301,11 @@ def _numbers(source: str, metrics: Mapping[str, Estimate], names: Sequence[str] 
     return numbers
 
 
-def _estimate_text(x: Estimate, metric: str, sign: str = "") -> str:
-    """Percent with one decimal, and for an AUC a fraction with three: mean ± std (interval)."""
+def _estimate_text(x: Estimate, in_percent: bool = False, sign: str = "") -> str:
+    """Percent with one decimal, or a fraction with three: mean ± std (interval)."""
     if np.isnan(x.mean):
         return NOT_MEASURED
-    scale, pattern = (1, ".3f") if metric == "AUC" else (100, ".1f")
+    scale, pattern = (100, ".1f") if in_percent else (1, ".3f")
     text = _fixed(scale * x.mean, pattern, sign)
     if x.std is not None and not np.isnan(x.std):
         text += f" ± {scale * x.std:{pattern}}"

@@ -13,14 +13,14 @@ import tsdd_d2
 from detectron2.config import CfgNode
 from detectron2.modeling import build_model
 
-from ..config import get_tsdd_cfg, without_retired_keys
-from ..config_values import PLACE_DEPENDENT, merge, reason_against_device, value_problems
+from ..config import get_tsdd_cfg, stored_config
+from ..config_values import reason_against_device
 from ..data import CLASS_NAMES
 from ..data.files import parse_yaml, read_json
 from ..engine.checkpoint import TSDDCheckpointer, are_weights, require_finite
 from ..engine.run_folder import RunRecord, read_run_config, run_files
 from ..engine.seen_patients import seen_patients_of_run
-from ..errors import BBUIError, InputError
+from ..errors import InputError
 from ..evaluation import load_youden_threshold
 from ..evaluation.statistics import threshold_for_sensitivity
 
@@ -77,6 +77,7 @@ def save_model(
     threshold: float,
     training_set: Dict[str, str],
     patients: Optional[Iterable[str]] = None,
+    validation_patients: Iterable[str] = (),
     half: bool = False,
 ) -> None:
     """
@@ -89,6 +90,7 @@ def save_model(
         training_set: ``name`` and ``sha256``, of its annotation file.
         patients: the keys of the patients of the training set, see :mod:`tsdd_d2.engine.seen_patients`, by which an
             evaluation tells whether it is independent; None: unknown.
+        validation_patients: those of the validation set.
         half: keep the kernels of convolutions and linear layers in float16, which halves the file; the network that is
             loaded computes in float32 all the same.
 
@@ -114,6 +116,7 @@ def save_model(
             threshold=float(threshold),
             training_set=dict(training_set),
             patients=None if patients is None else sorted(patients),
+            validation_patients=sorted(validation_patients),
             package_version=tsdd_d2.__version__,
         )
 
@@ -134,7 +137,8 @@ def load_model(path: Optional[str] = None, device: Optional[str] = None) -> Mode
     device = _usable(device)
     content = _read(path)
     source = f"{path} (written by tsdd_d2 {content['package_version']})"
-    cfg = _config(content["config"], source)
+    its_config = f"{source}: its configuration"
+    cfg = stored_config(parse_yaml(content["config"], its_config), its_config)
     if content["preprocessing"] != _preprocessing(cfg):
         raise InputError(f"{path} is a damaged model file: its preprocessing is not that of its configuration.")
     cfg.MODEL.DEVICE = device
@@ -222,8 +226,8 @@ def save_model_of_run(
     record = RunRecord.read(run)
     training_set = {"name": record.dataset, "sha256": record.annotation_sha256}
     seen = seen_patients_of_run(run)
-    patients = seen and seen.keys
-    save_model(path, cfg, model, threshold=threshold, training_set=training_set, patients=patients, half=half)
+    patients = {} if seen is None else {"patients": seen.keys, "validation_patients": seen.validation_keys}
+    save_model(path, cfg, model, threshold=threshold, training_set=training_set, half=half, **patients)
     return threshold
 
 
@@ -260,19 +264,6 @@ def _preprocessing(cfg: CfgNode) -> Dict[str, Any]:
         "pixel_mean": list(cfg.MODEL.PIXEL_MEAN),
         "pixel_std": list(cfg.MODEL.PIXEL_STD),
     }
-
-
-def _config(text: str, source: str) -> CfgNode:
-    """The configuration in a YAML text, with the defaults of the keys that did not exist yet when it was written."""
-    values = parse_yaml(text, f"{source}: its configuration")
-    if not isinstance(values, dict):
-        raise InputError(f"{source}: its configuration cannot be read: it holds no keys with values.")
-    cfg = get_tsdd_cfg()
-    merge(cfg, without_retired_keys(values, source), f"{source}: its configuration, for tsdd_d2 {tsdd_d2.__version__},")
-    problems = value_problems(cfg, except_for=PLACE_DEPENDENT)
-    if problems:
-        raise BBUIError(f"{source}: its configuration is damaged:", problems)
-    return cfg
 
 
 def _build_model(cfg: CfgNode, source: str) -> nn.Module:

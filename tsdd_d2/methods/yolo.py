@@ -22,6 +22,7 @@ from ..data.categories import CLASS_NAMES
 from ..data.draws import Stream
 from ..data.mapper import BBUIMapper
 from ..data.mosaic import MosaicMapper, MosaicStyle
+from ..data.roi import drawn_by_hand
 from ..engine.trainer import Trainer
 from ..evaluation.detections import MALIGNANT, diagnose_detections
 from ..modeling.contract import DiagnosisNetwork
@@ -337,7 +338,7 @@ def box_sizes(bbui: Dict, min_size: int, max_size: int) -> Tensor:
         new_height, new_width = ResizeShortestEdge.get_output_shape(height, width, min_size, max_size)
         scales[image["id"]] = (new_width / width, new_height / height)
     # a pseudo ROI is a guess at what the method may not see
-    manual = [x for x in bbui["annotations"] if x.get("roi_source", "manual") != "pseudo"]
+    manual = [x for x in bbui["annotations"] if drawn_by_hand(x)]
     sizes = [[side * scale for side, scale in zip(x["bbox"][2:], scales[x["image_id"]])] for x in manual]
     return torch.tensor(sizes, dtype=torch.float32).view(-1, 2)
 

@@ -7,7 +7,7 @@ from torchvision.ops import box_iou
 
 from detectron2.structures import BoxMode
 
-from ..data.roi import is_fully_annotated, to_xyxy
+from ..data.roi import drawn_by_hand, to_xyxy
 from ..modeling.boxes import elementwise_iou
 
 
@@ -38,14 +38,14 @@ def _iou_with_withheld(bbui: Dict, complete: Dict) -> torch.Tensor:
     """(M,) IoU of the pseudo ROIs with the nearest manual ROI of their image in the complete annotation."""
     manual: Dict[int, List] = {}
     for annotation in complete["annotations"]:
-        if not is_fully_annotated([annotation]):  # a pseudo ROI of an earlier run
+        if not drawn_by_hand(annotation):  # a pseudo ROI of an earlier run
             continue
         manual.setdefault(annotation["image_id"], []).append(to_xyxy(annotation["bbox"]))
     return torch.tensor(
         [
             float(box_iou(torch.tensor([to_xyxy(x["bbox"])]), torch.tensor(manual[x["image_id"]])).max())
             for x in bbui["annotations"]
-            if not is_fully_annotated([x]) and x["image_id"] in manual
+            if not drawn_by_hand(x) and x["image_id"] in manual
         ]
     )
 
@@ -56,7 +56,7 @@ def _iou_with_true(bbui: Dict) -> torch.Tensor:
     pairs = [
         (annotation["bbox"], true_boxes[annotation["image_id"]])
         for annotation in bbui["annotations"]
-        if annotation["image_id"] in true_boxes and is_fully_annotated([annotation])
+        if annotation["image_id"] in true_boxes and drawn_by_hand(annotation)
     ]
     boxes = torch.tensor(pairs, dtype=torch.float64).reshape(-1, 2, 4)
     rois, true = (BoxMode.convert(boxes[:, i], BoxMode.XYWH_ABS, BoxMode.XYXY_ABS) for i in (0, 1))

@@ -11,7 +11,7 @@ from tqdm import tqdm
 from detectron2.utils import comm
 
 from ..data.categories import CONTIGUOUS_IDS
-from ..data.roi import MANUAL, PSEUDO, REFINED, to_xyxy
+from ..data.roi import PSEUDO, REFINED, drawn_by_hand, to_xyxy
 from ..memory import PERIOD, give_back_freed_memory
 from ..modeling.boxes import elementwise_iou
 from ..modeling.contract import ScoredBoxes
@@ -63,7 +63,7 @@ def score_all_candidates(
 
 def manual_box(annotation: Dict):
     """The XYWH box that a sonologist drew, or None for a pseudo ROI."""
-    if annotation.get("roi_source", MANUAL) == PSEUDO:
+    if not drawn_by_hand(annotation):
         return None
     return annotation.get("manual_bbox", annotation["bbox"])
 

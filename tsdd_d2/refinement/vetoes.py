@@ -6,7 +6,7 @@
 from typing import Any, Dict, List, Sequence
 
 from ..data.files import read_json
-from ..data.roi import MANUAL, PSEUDO, REFINED
+from ..data.roi import MANUAL, PSEUDO, REFINED, drawn_by_hand
 from ..errors import BBUIError, InputError
 from .rounds import manual_box
 
@@ -64,7 +64,7 @@ def apply_vetoes(bbui: Dict, vetoes: Sequence[Dict], source: str = "The vetoes")
         "annotations": [
             _manual_and_locked(annotation) if annotation["id"] in locked else annotation
             for annotation in bbui["annotations"]
-            if annotation.get("roi_source", MANUAL) != PSEUDO or annotation["image_id"] not in vetoed_images
+            if drawn_by_hand(annotation) or annotation["image_id"] not in vetoed_images
         ],
     }
 
