@@ -75,7 +75,8 @@ def _key(*parts: str) -> str:
 
 def seen_patients(weights: str, later: Tuple[str, ...] = ()) -> Optional[SeenPatients]:
     """
-    The patients that weights have seen in training and validation, from the model file itself, or from the run that a checkpoint lies in.
+    The patients that weights have seen in training and validation, from the model file itself, or from the run that a
+    checkpoint lies in.
 
     Args:
         later: see :func:`seen_patients_of_run`.

@@ -207,17 +207,25 @@ class Trainer(DefaultTrainer):
         super().run_step()
 
     def validate(self) -> Dict:
-        """Results on DATASETS.VAL as in the final evaluation, without intervals."""
+        """Results on DATASETS.VAL, without intervals."""
+        cfg = self.cfg.clone()
+        cfg.defrost()
+        cfg.DATASETS.TEST = cfg.DATASETS.VAL
+        cfg.TEST.BOOTSTRAP = 0
+        share_buffers(self.network)
+        return self.test(cfg, self.network)
+
+    @classmethod
+    def test(cls, cfg, model) -> Dict:
+        """Results on DATASETS.TEST as in the final evaluation; as with Detectron2, those of a single set without its name."""
         # with scikit-learn, which whoever only registers data does without
         from .final_evaluation import evaluate
 
-        cfg = self.cfg.clone()
-        cfg.defrost()
-        cfg.TEST.BOOTSTRAP = 0
-        share_buffers(self.network)
-        results = evaluate(cfg, self.network, cfg.DATASETS.VAL[0], output_dir=os.path.join(cfg.OUTPUT_DIR, "inference"))
-        print_csv_format(results)
-        return results
+        folder = os.path.join(cfg.OUTPUT_DIR, "inference")
+        results = {name: evaluate(cfg, model, name, output_dir=folder) for name in cfg.DATASETS.TEST}
+        for figures in results.values():
+            print_csv_format(figures)
+        return results if len(results) > 1 else next(iter(results.values()), {})
 
     def train_on(self, dataset_dicts: List[Dict], first_iter: int, end_iter: int, seed: int) -> None:
         """Rebuilds the train loader, which goes on at the current iteration.
