@@ -15,9 +15,9 @@ def validate_on_a_rank(folder):
     """Validates a network whose statistics are those of its rank: a mean of 3 on rank 0, of 4 on rank 1."""
     network = nn.BatchNorm1d(1)
     network.running_mean.fill_(3.0 + comm.get_rank())
-    final_evaluation.evaluate = lambda cfg, network, name, output_dir: {name: network.running_mean.tolist()}
+    final_evaluation.evaluate = lambda cfg, network, name, output_dir: {name: {"mean": network.running_mean.item()}}
     cfg = CfgNode({"DATASETS": {"VAL": ("val",)}, "TEST": {"BOOTSTRAP": 9}, "OUTPUT_DIR": folder})
-    trainer = types.SimpleNamespace(cfg=cfg, network=network)
+    trainer = types.SimpleNamespace(cfg=cfg, network=network, test=Trainer.test)
     write_json(f"{folder}/{comm.get_rank()}.json", Trainer.validate(trainer))
 
 
@@ -31,4 +31,4 @@ def test_detectron2s_keys_for_biases_hold(tiny_cfg):
 
 def test_all_ranks_validate_with_the_statistics_of_rank_0(tmp_path):
     launch(validate_on_a_rank, 2, dist_url="auto", args=(str(tmp_path),))
-    assert [read_json(tmp_path / f"{rank}.json") for rank in (0, 1)] == [{"val": [3.0]}, {"val": [3.0]}]
+    assert [read_json(tmp_path / f"{rank}.json") for rank in (0, 1)] == [{"val": {"mean": 3.0}}] * 2
