@@ -66,11 +66,6 @@ def main(argv=None) -> int:
     where.add_argument("--json", action="store_true", help="print them as lines of JSON")
     parser.add_argument("--resume", action="store_true", help="go on in a folder where the same command was interrupted")
     parser.add_argument("--candidates", type=_positive, default=1, help="boxes for each image, at most (default 1)")
-    parser.add_argument(
-        "--augment",
-        action="store_true",
-        help="test-time augmentation: the crops of each box are those of TEST.AUG, not MODEL.CNET.SCALES and MIRROR",
-    )
     parser.add_argument("--batch-size", type=_positive, default=8, help="images in memory at a time (default 8)")
     parser.add_argument("--no-pictures", action="store_true", help="write predictions.jsonl alone")
     parser.add_argument("--device", help="such as cpu or cuda:1 (default: CUDA if there is any)")
@@ -92,14 +87,13 @@ def main(argv=None) -> int:
     settings = {
         "model_sha256": sha256_of_file(args.model or TRAINED),
         "candidates": args.candidates,
-        "augment": args.augment,
         "pictures": not args.no_pictures,
         # where relative file names start
         "folder": os.getcwd(),
     }
     before = _settings_of(args.output) if begun else settings
     if {**before, "folder": ""} != {**settings, "folder": ""}:
-        raise InputError(f"--resume: {args.output} was begun with another model, --candidates, --augment or --no-pictures.")
+        raise InputError(f"--resume: {args.output} was begun with another model, --candidates or --no-pictures.")
     write_json(os.path.join(args.output, SETTINGS), before)  # first: with it --resume goes on
     remove_leftovers(args.output)
     finished = finished_lines(args.output, before["folder"])
@@ -123,7 +117,6 @@ def predictor_of(args) -> Predictor:
         load_model(args.model, args.device),
         batch_size=args.batch_size,
         candidates=args.candidates,
-        augment=args.augment,
     )
 
 

@@ -354,9 +354,5 @@ def add_tsdd_config(cfg: CN) -> None:
     # False: an image is called malignant from probability 0.5 on. True: from the threshold with the largest Youden
     # index on the validation split on.
     key("TEST.YOUDEN_THRESHOLD", False)
-    # TEST.AUG.ENABLED, as in Detectron2's own tools: the final evaluation, and --eval-only, come also with test-time
-    # augmentation ("..., TTA"), where C-Net sees the ROI with these factors on its context and, with TEST.AUG.FLIP,
-    # mirrored too, in the place of MODEL.CNET.SCALES and MIRROR.
-    key("TEST.AUG.SCALES", (0.83, 1.0, 1.2), each(within(0.05, 20)))
     # Resamples of the patient bootstrap behind the 95% intervals of the final evaluation.
     key("TEST.BOOTSTRAP", 1000, within(0, 10**6))

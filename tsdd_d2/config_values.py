@@ -148,11 +148,13 @@ def reason_against_device(device: Any) -> Any:
 
 
 # Keys that older versions had, with the value that changed nothing: a configuration of a run or in a model file may have them.
+ANY = object()
 RETIRED = {
     "MODEL.CNET.DIFFERENTIABLE_CROP": False,
     "MODEL.FNET.SOFT_TARGET_WEIGHT": 0.0,
     "MODEL.FNET.TEMPERATURE": 3.0,
     "MODEL.FNET.ROI_LABEL_ITERS": 0,
+    "TEST.AUG.SCALES": ANY,  # TEST.AUG.ENABLED decided whether it mattered
 }
 
 
@@ -173,7 +175,7 @@ def without_retired_keys(values: Mapping[str, Any], source: str) -> Mapping[str,
         if not isinstance(node, Mapping) or name not in node:
             continue
         value = node.pop(name)
-        if value != harmless:
+        if harmless is not ANY and value != harmless:
             raise InputError(f"{source}: {key} {value} is an option that tsdd_d2 no longer has.")
     return values
 
@@ -182,7 +184,8 @@ def merge_file(cfg: CfgNode, path: str) -> None:
     """Puts the values of a configuration file, and of those that it names as ``_BASE_``, into a configuration.
 
     Raises:
-        InputError: a file is missing or malformed, or has a retired key with a value that mattered; with all keys that do not exist or have a value of another kind.
+        InputError: a file is missing or malformed, or has a retired key with a value that mattered; with all keys that do
+            not exist or have a value of another kind.
     """
     values = without_retired_keys(read_config_file(path), path)
     version = values.pop("VERSION", VERSION)

@@ -4,7 +4,6 @@ import os
 
 import pytest
 
-from detectron2.evaluation.testing import flatten_results_dict
 from detectron2.modeling import build_model
 from tsdd_d2.data import ensure_registered
 from tsdd_d2.data.files import read_json, write_json
@@ -47,29 +46,6 @@ def test_a_report_on_validation_images_says_so(tiny_cfg, monkeypatch):
     evaluate_run(tiny_cfg)
     with open(os.path.join(tiny_cfg.OUTPUT_DIR, "results.md")) as file:
         assert "There is no test set" in file.read()
-
-
-def test_test_time_augmentation_comes_beside_the_plain_evaluation(tiny_cfg, tiny_dataset, tmp_path):
-    ensure_registered("tiny_fold1_test")
-    model = build_model(tiny_cfg)
-    plain = evaluate_model(tiny_cfg, model, str(tmp_path / "plain"))["tiny_fold1_test"]
-    tiny_cfg.defrost()
-    tiny_cfg.TEST.AUG.ENABLED = True
-    tiny_cfg.TEST.AUG.SCALES = (1.0, 1.5)
-    both = evaluate_model(tiny_cfg, model, str(tmp_path / "both"))["tiny_fold1_test"]
-
-    assert list(both) == ["found box", "found box, TTA", "manual ROI", "manual ROI, TTA"]
-    for box in ("found box", "manual ROI"):
-        assert flatten_results_dict(both[box]) == pytest.approx(flatten_results_dict(plain[box]), abs=1e-3)
-    # the boxes are the same ones, their diagnoses are not
-    localisation = plain["found box"]["localisation"]
-    assert both["found box, TTA"]["localisation"] == pytest.approx(localisation, abs=1e-3)
-    first, augmented = (
-        read_json(tmp_path / "both" / folder / "diagnosis_tiny_fold1_test.json")["predictions"][0]
-        for folder in ("found_box", "found_box_tta")
-    )
-    assert first["box"] == pytest.approx(augmented["box"], abs=1e-3)
-    assert abs(first["malignancy"] - augmented["malignancy"]) > 1e-5
 
 
 def test_the_report_repeats_what_was_dubious(tiny_cfg, tiny_dataset, monkeypatch):

@@ -178,19 +178,6 @@ def test_the_peers_are_predictors_too(method, most, files, tmp_path):
         assert prediction.box == (0, 0, 72, 64)
 
 
-def test_augmentation_diagnoses_the_same_box_from_several_crops(model_file, files):
-    (plain,) = Predictor(model_file)(files[0])
-    (augmented,) = Predictor(model_file, augment=True)(files[0])
-    assert augmented.box == pytest.approx(plain.box, abs=1e-3)
-    assert abs(augmented.malignancy - plain.malignancy) > 1e-5
-    assert Predictor(model_file)(files[0])[0].malignancy == pytest.approx(plain.malignancy, abs=1e-5)
-
-
-def test_augmentation_needs_a_cnet(tmp_path):
-    with pytest.raises(InputError, match="DiagnosingRetinaNet"):
-        Predictor(peer("retinanet", tmp_path), augment=True)
-
-
 def test_a_network_that_needs_a_roi_is_refused(tmp_path):
     with pytest.raises(InputError, match="A CNetOnROI cannot diagnose an image alone"):
         Predictor(peer("cnet_oracle", tmp_path))

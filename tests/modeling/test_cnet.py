@@ -53,21 +53,6 @@ def test_class_probabilities_of_arbitrary_boxes(cnet):
     torch.testing.assert_close(probabilities[2], alone, atol=1e-5, rtol=1e-5)
 
 
-def test_test_time_augmentation_is_the_mean_over_the_views(cnet):
-    images, box = torch.rand(1, 3, 40, 40), torch.tensor([[8.0, 10.0, 20.0, 30.0]])
-    wider = torch.tensor([[5.0, 5.0, 23.0, 35.0]])  # 1.5 times about (14, 20)
-    plain, of_wider = (cnet.eval().class_logits(images, [b]) for b in (box, wider))
-    mirrored_image = images.flip(3)
-    views = [(images, box), (images, wider)]
-    views += [(mirrored_image, torch.stack([40 - b[:, 2], b[:, 1], 40 - b[:, 0], b[:, 3]], dim=1)) for _, b in views]
-    expected = torch.stack([cnet.class_logits(image, [b]) for image, b in views]).mean(dim=0)
-    with cnet.test_time_augmentation((1.0, 1.5), mirror=True):
-        torch.testing.assert_close(cnet.class_logits(images, [box]), expected, atol=1e-5, rtol=1e-5)
-    with cnet.test_time_augmentation((1.5,), mirror=False):
-        torch.testing.assert_close(cnet.class_logits(images, [box]), of_wider)
-    torch.testing.assert_close(cnet.class_logits(images, [box]), plain)
-
-
 def test_a_network_of_several_scales_sees_them_without_being_asked(cnet):
     seen = CNet(depth=18, input_size=32, context=1.0, scales=(1.0, 1.5), norm="BN", beta=0.5)
     seen.load_state_dict(cnet.state_dict())

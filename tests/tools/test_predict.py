@@ -59,11 +59,11 @@ def test_from_a_run_to_predictions(finished_run, tiny_environment, images, tmp_p
 
 
 def test_each_image_has_its_line_and_its_picture(predict, model, images, tmp_path):
-    assert predict(images, options=["--candidates", "2", "--augment"]) == 0
+    assert predict(images, options=["--candidates", "2"]) == 0
     lines = read_lines(tmp_path / "out")
     assert [os.path.relpath(x["file_name"], images) for x in lines] == ["a.png", "b.png", "left/a.png"]
     assert [x["picture"] for x in lines] == ["a.png", "b.png", "a_2.png"]
-    expected = Predictor(load_model(model), candidates=2, augment=True)([x["file_name"] for x in lines])
+    expected = Predictor(load_model(model), candidates=2)([x["file_name"] for x in lines])
     for line, prediction in zip(lines, expected):
         assert line["box"] == pytest.approx(prediction.box, abs=1e-3)
         assert line["malignancy"] == pytest.approx(prediction.malignancy, abs=1e-5)
@@ -235,7 +235,7 @@ def test_interrupted_before_the_first_line(model, images, tmp_path, monkeypatch)
 def test_two_models_do_not_mix(predict, images, tmp_path, capsys):
     assert predict(images / "a.png") == 0
     before = (tmp_path / "out" / "predictions.jsonl").read_bytes()
-    assert predict(images, options=["--resume", "--augment"]) == 2
+    assert predict(images, options=["--resume", "--candidates", "3"]) == 2
     assert "begun with another model" in capsys.readouterr().err
     (tmp_path / "out" / "settings.json").write_text("{")
     assert predict(images, options=["--resume"]) == 2

@@ -1,7 +1,6 @@
 """What a finished run is worth: before and after refinement, on the found box and on the manual one."""
 
 import contextlib
-import itertools
 import logging
 import os
 from typing import Dict, Iterator, Optional, Sequence, Tuple
@@ -87,13 +86,11 @@ def evaluated_sets(cfg) -> Tuple[str, ...]:
 def evaluate_model(cfg, model, output_dir: str) -> Dict[str, Dict]:
     """Results on every set of :func:`evaluated_sets`, on the boxes that the network diagnoses and, for TSDDNet, with the oracle.
 
-    With TEST.YOUDEN_THRESHOLD there is one threshold for all of them, from the found boxes of DATASETS.VAL without
-    test-time augmentation.
+    With TEST.YOUDEN_THRESHOLD there is one threshold for all of them, from the found boxes of DATASETS.VAL.
 
     Returns:
         data set -> {"found box": results, "manual ROI": results}, the second if the data set has ROIs; for a network
-        that is given its boxes these alone, under their name. With TEST.AUG.ENABLED each of them also as "found box,
-        TTA". On all ranks but the first nothing for a data set.
+        that is given its boxes these alone, under their name. On all ranks but the first nothing for a data set.
     """
     threshold = 0.5
     if cfg.TEST.YOUDEN_THRESHOLD:
@@ -104,23 +101,19 @@ def evaluate_model(cfg, model, output_dir: str) -> Dict[str, Dict]:
     oracles = {model.diagnosed_boxes: False}
     if isinstance(model, DiagnosesROIs):
         oracles[MANUAL_ROI] = True
-    augmentations = {"": contextlib.nullcontext}
-    if cfg.TEST.AUG.ENABLED:
-        augmentations[", TTA"] = lambda: model.test_time_augmentation(cfg.TEST.AUG.SCALES, cfg.TEST.AUG.FLIP)
     results = {name: {} for name in evaluated_sets(cfg)}
     for name, by_boxes in results.items():
-        for (boxes, oracle), (suffix, augmentation) in itertools.product(oracles.items(), augmentations.items()):
-            folder = os.path.join(output_dir, folder_of(boxes + suffix))
-            with augmentation():
-                figures = evaluate(cfg, model, name, oracle=oracle, threshold=threshold, output_dir=folder)
+        for boxes, oracle in oracles.items():
+            folder = os.path.join(output_dir, folder_of(boxes))
+            figures = evaluate(cfg, model, name, oracle=oracle, threshold=threshold, output_dir=folder)
             if figures:
-                by_boxes[boxes + suffix] = figures
+                by_boxes[boxes] = figures
     return results
 
 
 def folder_of(boxes: str) -> str:
-    """The folder of the evaluators' reports on "found box", "manual ROI" or "whole image", with ", TTA" or without."""
-    return boxes.lower().replace(",", "").replace(" ", "_")
+    """The folder of the evaluators' reports on "found box", "manual ROI" or "whole image"."""
+    return boxes.lower().replace(" ", "_")
 
 
 def evaluate_run(cfg, warnings: Sequence[str] = ()) -> Dict[str, Dict]:

@@ -31,7 +31,7 @@ from ..data.roi import drawn_by_hand
 from ..errors import BBUIError, InputError
 from ..method import METHODS, PROFILES, method_of
 from ..modeling.cnet import CNet
-from ..modeling.contract import ScoresCandidates, SeesViews, supports
+from ..modeling.contract import ScoresCandidates, supports
 from ..modeling.fnet import DNET_POOLING_REGISTRY
 from ..modeling.ranking import RANKING_REGISTRY
 from ..modeling.weights import THAW, is_address, normalisation
@@ -395,8 +395,8 @@ def check_network(cfg, training: bool = True, resume: bool = False) -> None:
     A run that goes on from a checkpoint of its own needs no initial weights.
     """
     model = build_network(cfg)
-    if cfg.TEST.AUG.ENABLED and not isinstance(model, SeesViews):
-        raise InputError(f"TEST.AUG.ENABLED: {cfg.MODEL.META_ARCHITECTURE} has no test-time augmentation.")
+    if cfg.TEST.AUG.ENABLED:
+        raise InputError("TEST.AUG.ENABLED: the views that C-Net averages are MODEL.CNET.SCALES and MIRROR.")
     if not training or (resume and os.path.isfile(os.path.join(cfg.OUTPUT_DIR, TAG))):
         path = load_trained_weights(model, cfg, resume)
         if training:

@@ -1,6 +1,5 @@
 """From an image to a box and a probability, without a data set: Detectron2's DefaultPredictor for model files."""
 
-import contextlib
 from collections import defaultdict
 from dataclasses import dataclass
 from functools import partial
@@ -16,7 +15,7 @@ from ..data.decoding import in_format
 from ..data.image_sizes import is_too_narrow
 from ..errors import InputError
 from ..evaluation.diagnosis import MALIGNANCY_WITHOUT_INSTANCE
-from ..modeling.contract import MANUAL_ROI, DiagnosisNetwork, SeesViews
+from ..modeling.contract import MANUAL_ROI, DiagnosisNetwork
 from .input_images import ImageSource, InputImage, read_images
 from .model_file import ModelFile, load_model
 
@@ -76,18 +75,15 @@ class Predictor:
             print(prediction.box, prediction.malignancy, prediction.predicted_class)
     """
 
-    def __init__(
-        self, model_file: Optional[ModelFile] = None, *, batch_size: int = 8, candidates: int = 1, augment: bool = False
-    ):
+    def __init__(self, model_file: Optional[ModelFile] = None, *, batch_size: int = 8, candidates: int = 1):
         """
         Args:
             model_file: from :func:`~tsdd_d2.inference.model_file.load_model`; several predictors may share it. None: the
                 model that comes with the package.
             batch_size: images read and diagnosed at a time.
             candidates: at most this many boxes for each image.
-            augment: test-time augmentation with the model's TEST.AUG.SCALES and TEST.AUG.FLIP.
         Raises:
-            InputError: the network is none that diagnoses an image without a given ROI, or has no test-time augmentation.
+            InputError: the network is none that diagnoses an image without a given ROI.
             ValueError: ``batch_size`` or ``candidates`` is below 1.
         """
         for name, value in (("batch_size", batch_size), ("candidates", candidates)):
@@ -99,12 +95,6 @@ class Predictor:
             raise InputError(
                 f"A {type(self.model).__name__} cannot diagnose an image alone: it needs a ROI, or gives no diagnosis."
             )
-        self.augmentation = contextlib.nullcontext
-        if augment:
-            if not isinstance(self.model, SeesViews):
-                raise InputError(f"A {type(self.model).__name__} has no test-time augmentation.")
-            aug = model_file.cfg.TEST.AUG
-            self.augmentation = partial(self.model.test_time_augmentation, aug.SCALES, aug.FLIP)
         self.candidates = candidates
         self.class_names = model_file.class_names
         self.threshold = model_file.threshold
@@ -167,7 +157,7 @@ class Predictor:
         instances: Dict[int, Instances] = {}
         for (_, height, width), indices in by_size.items():
             try:
-                with torch.no_grad(), self.augmentation():
+                with torch.no_grad():
                     outputs = self.model.detect([inputs[index] for index in indices], self.candidates)
             except (RuntimeError, ValueError) as error:  # of a layer, on features of one pixel; of the memory
                 for index in indices:

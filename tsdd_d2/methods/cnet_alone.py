@@ -1,6 +1,6 @@
 """C-Net without a detector: the two yardsticks of what localisation is worth."""
 
-from typing import ContextManager, Dict, List, Optional, Sequence
+from typing import Dict, List, Optional
 
 import torch
 from torch import Tensor, nn
@@ -82,10 +82,6 @@ class CNetAlone(DiagnosisNetwork, PreprocessesImages, nn.Module):
             {"instances": detector_postprocess(x, *output_size(inputs, size))}
             for x, inputs, size in zip(given, batched_inputs, images.image_sizes)
         ]
-
-    def test_time_augmentation(self, scales: Sequence[float], mirror: bool) -> ContextManager[None]:
-        """See :meth:`~tsdd_d2.modeling.cnet.CNet.test_time_augmentation`."""
-        return self.cnet.test_time_augmentation(scales, mirror)
 
 
 @META_ARCH_REGISTRY.register()

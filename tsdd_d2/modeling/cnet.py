@@ -1,7 +1,6 @@
 """C-Net: the ROI classifier (paper III.A)."""
 
-import contextlib
-from typing import Callable, Dict, Iterator, List, NamedTuple, Sequence, Tuple
+from typing import Callable, Dict, List, NamedTuple, Sequence, Tuple
 
 import torch
 import torchvision
@@ -43,8 +42,8 @@ class CNet(nn.Module):
     """ResNet on the ROI crop, softmax over benign and malignant.
 
     ``MODEL.ROI_HEADS.NAME`` names it, but unlike Detectron2's ROI heads it crops from the *image* tensor and not from a
-    feature map. A classifier in its place has :meth:`losses`, :meth:`class_probabilities`, :meth:`test_time_augmentation`,
-    and for the second stage :meth:`features`, ``num_features``, ``classifier``, ``beta`` and ``label_smoothing``.
+    feature map. A classifier in its place has :meth:`losses`, :meth:`class_probabilities`, and
+    for the second stage :meth:`features`, ``num_features``, ``classifier``, ``beta`` and ``label_smoothing``.
     """
 
     @configurable
@@ -74,7 +73,8 @@ class CNet(nn.Module):
             input_size: side in pixels of the square crop.
             context: factor that enlarges the ROI about its centre before cropping; 1.0 is the paper.
             square_crop: crop with the ROI's longer side in both directions; False is the paper: the ROI is stretched.
-            scales, mirror: what C-Net sees at inference, as in :meth:`test_time_augmentation`; one crop is the paper.
+            scales, mirror: the views of a ROI that C-Net averages at inference, see :func:`views_of`; one crop is the paper. A
+                box that the detector drew a little too narrow or too wide then changes the diagnosis less.
             norm_eps, freeze_at: of the network of timm, see :func:`~tsdd_d2.modeling.backbones.create` and
                 :func:`~tsdd_d2.modeling.backbones.freeze_first`.
             norm: normalisation layer of the ResNet, by Detectron2's names ("BN", "FrozenBN", "SyncBN", "GN").
@@ -83,7 +83,7 @@ class CNet(nn.Module):
             roi_jitter: in training each side of the ROI moves by up to this share of its length; 0 is the paper.
         """
         super().__init__()
-        self.views = self.own_views = views_of(scales, mirror)
+        self.views = views_of(scales, mirror)
         self.input_size = input_size
         self.context = context
         self.square_crop = square_crop
@@ -158,23 +158,6 @@ class CNet(nn.Module):
         if len(views) == 1:
             return self.resnet(crops[0])
         return self.resnet(torch.cat(crops)).unflatten(0, (len(views), -1)).mean(dim=0)
-
-    @contextlib.contextmanager
-    def test_time_augmentation(self, scales: Sequence[float], mirror: bool) -> Iterator[None]:
-        """Within this context the features are the mean over several views of each ROI (in the first stage the classifier is
-        linear, so the logits are the mean logits).
-
-        A box that the detector drew a little too narrow or too wide then changes the diagnosis less.
-
-        Args:
-            scales: factors on the context.
-            mirror: see each of these crops mirrored too.
-        """
-        self.views = views_of(scales, mirror)
-        try:
-            yield
-        finally:
-            self.views = self.own_views
 
     def class_logits(self, images: Tensor, boxes: List[Tensor]) -> Tensor:
         """(sum of Ri, 2) logits for the boxes of a minibatch; arguments as in :meth:`crop`."""

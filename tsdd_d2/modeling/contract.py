@@ -8,7 +8,7 @@ Boxes are absolute XYXY in pixels: of the *original* image in everything that th
 ``Instances``, of the *image tensor* in a localiser.
 """
 
-from typing import Any, ContextManager, Dict, List, NamedTuple, Optional, Protocol, Sequence, Tuple, runtime_checkable
+from typing import Any, Dict, List, NamedTuple, Optional, Protocol, Tuple, runtime_checkable
 
 import torch
 from torch import Tensor
@@ -92,14 +92,6 @@ class DiagnosesROIs(Protocol):
 
     def diagnose_rois(self, batched_inputs: List[Dict]) -> List[Dict[str, Instances]]:
         """Diagnoses of ``rois`` (M, 4), in the format of :meth:`DiagnosisNetwork.detect`, with a score of 1 each."""
-
-
-@runtime_checkable
-class SeesViews(Protocol):
-    """It has test-time augmentation."""
-
-    def test_time_augmentation(self, scales: Sequence[float], mirror: bool) -> ContextManager[None]:
-        """Within this context the diagnosis is the mean over several views of each box."""
 
 
 @runtime_checkable

@@ -1,6 +1,6 @@
 """What the networks of both training stages share: D-Net's boxes, a diagnosis for each, Detectron2's contract."""
 
-from typing import ContextManager, Dict, List, Optional, Sequence, Tuple
+from typing import Dict, List, Optional, Tuple
 
 import torch
 from torch import Tensor, nn
@@ -84,10 +84,6 @@ class TSDDNetwork(DiagnosisNetwork, nn.Module):
             for boxes, size in zip(rois_in_tensor(batched_inputs, images), images.image_sizes)
         ]
         return self._diagnosed(batched_inputs, images, features, given)
-
-    def test_time_augmentation(self, scales: Sequence[float], mirror: bool) -> ContextManager[None]:
-        """See :meth:`~tsdd_d2.modeling.cnet.CNet.test_time_augmentation`."""
-        return self.cnet.test_time_augmentation(scales, mirror)
 
     def diagnose_tensor(self, images: Tensor) -> Tuple[Tensor, Tensor, Tensor]:
         """See :class:`~tsdd_d2.modeling.contract.DiagnosesTensors`."""
