@@ -208,6 +208,9 @@ def copy_data_set(root: str, target: str, found: Sequence[_Found]) -> None:
     outside = [name for name in (x.image["file_name"] for x in found) if os.path.normpath(name).startswith(("/", ".."))]
     if outside:
         raise InputError(f"{root}: images that lie elsewhere are not copied: {', '.join(outside[:3])}")
+    unwritable = [x.image["file_name"] for x in found if x.marks and not cv2.haveImageWriter(x.image["file_name"])]
+    if unwritable:
+        raise InputError(f"{root}: images whose format, by the suffix, cannot be written: {', '.join(unwritable[:3])}")
     for x in tqdm(found, "Writing", unit="image", disable=None):
         source, path = os.path.join(root, x.image["file_name"]), os.path.join(target, x.image["file_name"])
         os.makedirs(os.path.dirname(path), exist_ok=True)
@@ -215,9 +218,7 @@ def copy_data_set(root: str, target: str, found: Sequence[_Found]) -> None:
             shutil.copyfile(source, path)
             continue
         pixels = paint_over(decode_image(source).pixels, x.marks)
-        encoded, content = cv2.imencode(os.path.splitext(path)[1], cv2.cvtColor(pixels, cv2.COLOR_RGB2BGR))
-        if not encoded:
-            raise InputError(f"{path} cannot be written in its format.")
+        _, content = cv2.imencode(os.path.splitext(path)[1], cv2.cvtColor(pixels, cv2.COLOR_RGB2BGR))
         write_bytes(path, content.tobytes())
     shutil.copytree(os.path.join(root, "annotations"), os.path.join(target, "annotations"), dirs_exist_ok=True)
 

@@ -52,7 +52,8 @@ def read_images(source: str, root: str, table: Optional[Table]) -> Tuple[List[So
         print(f"{len(reports)} DICOM files without image, such as reports, are left out: {listed(reports)}")
     if cines:
         print(f"{len(cines)} files have several frames, each of which is an image: {listed(cines)}")
-    if any(image.patient for image in images):
+    named_by_table = table is not None and "patient_id" in table.columns
+    if any(image.patient for image in images) and not named_by_table:
         print(
             "Patients are named by PatientID, which the annotation files then hold: replace it in the table if it identifies."
         )

@@ -149,6 +149,13 @@ def describe(records: Sequence[Dict]) -> Dict[str, str]:
     }
 
 
+def require_each_fold_once(runs: Sequence[Tested]) -> None:
+    """Since the images of a fold would count twice, as if they were independent."""
+    folds = [x.fold for x in runs]
+    if len(set(folds)) < len(folds):
+        raise InputError(f"The runs must be of different folds, not of {', '.join(map(str, folds))}.")
+
+
 def compare_groups(runs: Sequence[Tested], path: str, same_patients: bool, bootstrap: Bootstrap) -> str:
     """The images that a file lists, a name on each line, beside the others, perhaps of patients alone who have both."""
     with open(path, encoding="utf-8") as file:
@@ -167,7 +174,8 @@ def compare_groups(runs: Sequence[Tested], path: str, same_patients: bool, boots
     if not all(records):
         missing = "none" if not records[0] else "each"
         raise InputError(f"{path} lists {missing} of the {sum(map(len, records))} images; there is nothing to compare.")
-    return comparison_table((name, f"not {name}"), items, records, bootstrap)
+    table = comparison_table((name, f"not {name}"), items, records, bootstrap)
+    return f"{table}\n\n{len(records[0])} of the {len(listed)} listed images are in these sets."
 
 
 def compare_models(runs: Sequence[Tested], others: Sequence[Tested], bootstrap: Bootstrap) -> str:
@@ -213,10 +221,13 @@ def main(argv=None) -> int:
     if args.same_patients and not args.images or args.with_data and not args.others:
         parser.error("--same-patients is of --images, and --with-data of --with")
     runs, bootstrap = [read_run(x, args.data) for x in args.runs], Bootstrap(args.bootstrap)
+    require_each_fold_once(runs)
     if args.images:
         text = compare_groups(runs, args.images, args.same_patients, bootstrap)
     else:
-        text = compare_models(runs, [read_run(x, args.with_data) for x in args.others], bootstrap)
+        others = [read_run(x, args.with_data) for x in args.others]
+        require_each_fold_once(others)
+        text = compare_models(runs, others, bootstrap)
     print(text)
     if args.output:
         write_text(args.output, f"{text}\n")

@@ -46,6 +46,12 @@ def test_a_fold_that_is_not_there_names_those_that_are(bbui, tmp_path, monkeypat
         ensure_registered("clinic_fold6_train")
 
 
+@pytest.mark.parametrize("name", ["phantom/", "./phantom", "/data/phantom"])
+def test_a_path_is_no_name(name):
+    with pytest.raises(BBUIError, match="without slashes"):
+        ensure_registered(f"{name}_fold1_train")
+
+
 def test_a_name_without_convention_is_refused():
     with pytest.raises(BBUIError, match="'unheard_of' is not registered"):
         ensure_registered("unheard_of")

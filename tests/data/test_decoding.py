@@ -135,13 +135,15 @@ def test_damaged_pixels_are_refused(suffix, speckle, tmp_path):
         refused(path)
 
 
-def test_what_stands_in_the_alpha_channel_alone_is_refused(speckle, tmp_path):
-    """Decoders leave that channel out: the image would be black."""
+def test_what_is_transparent_is_refused(speckle, tmp_path):
+    """Decoders leave that channel out: what a viewer hides would be seen."""
     path = tmp_path / "a.png"
-    black = np.zeros_like(speckle)
-    Image.fromarray(np.dstack([black, black, black, speckle])).save(path)
+    opaque = np.full_like(speckle, 255)
+    alpha = opaque.copy()
+    alpha[3, 5] = 254
+    Image.fromarray(np.dstack([speckle, speckle, speckle, alpha])).save(path)
     refused(path)
-    Image.fromarray(np.dstack([speckle, speckle, speckle, speckle])).save(path)
+    Image.fromarray(np.dstack([speckle, speckle, speckle, opaque])).save(path)
     assert (read_pixels(str(path), "RGB")[:, :, 0] == speckle).all()
 
 

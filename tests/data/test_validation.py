@@ -265,6 +265,12 @@ def test_one_image_file_in_two_splits_is_a_problem(root):
         validate_splits(splits)
     (problem,) = error.value.problems
     assert "1.png is in more than one split: train, val" in problem
+    (root / "Images/link.png").symlink_to("1.png")
+    images = [image_entry(1, "a", 1), {**image_entry(1, "b", 1), "id": 2, "file_name": "Images/link.png"}]
+    with pytest.raises(BBUIError) as error:
+        validate_splits({"train": split_file(root, "train", images)})
+    (problem,) = error.value.problems
+    assert "1.png is twice in train" in problem
 
 
 def test_the_same_pixels_in_two_splits_are_a_warning(root):

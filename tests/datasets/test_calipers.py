@@ -91,6 +91,19 @@ def test_report_and_copy(tmp_path, capsys):
     assert read_json(copy / "annotations" / "fold1_test.json") == read_json(root / "annotations" / "fold1_test.json")
 
 
+def test_a_marked_image_that_cannot_be_written_in_its_format_is_told_before_anything_is(tmp_path, capsys):
+    root, copy = tmp_path / "tiny", tmp_path / "painted"
+    make_tiny_dataset(root)
+    image = read_json(root / "annotations" / "fold1_test.json")["images"][0]
+    path = root / image["file_name"]
+    cv2.imwrite(str(path), draw(np.full((64, 72), 60, np.uint8), 30, 30, "plus"))
+    path.rename(path.with_suffix(".xyz"))
+    for file in (root / "annotations").iterdir():
+        file.write_text(file.read_text().replace(path.name, path.with_suffix(".xyz").name))
+    assert calipers.main(["--root", str(root), "--copy", str(copy)]) == 2
+    assert path.with_suffix(".xyz").name in capsys.readouterr().err and not copy.exists()
+
+
 def test_a_folder_that_is_not_prepared_and_a_copy_onto_itself_are_refused(tmp_path, capsys):
     assert calipers.main(["--root", str(tmp_path)]) == 2
     assert str(tmp_path) in capsys.readouterr().err

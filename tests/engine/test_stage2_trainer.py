@@ -15,6 +15,7 @@ from tsdd_d2.data.files import read_json, write_json
 from tsdd_d2.engine.run_folder import RunRecord, check_first_run, read_refined_rois
 from tsdd_d2.engine.setup import check_network, load_config
 from tsdd_d2.errors import InputError
+from tsdd_d2.inference.model_file import save_model_of_run
 from tsdd_d2.refinement import ROIBank, veto
 
 from ..conftest import ROOT, train, train_command
@@ -155,8 +156,13 @@ def test_a_first_stage_without_rounds_will_do(finished_run, tmp_path):
     assert read_refined_rois(cfg) == ROIBank(str(run / "rois")).read(0)
 
 
-def test_evaluation_on_other_pixels_is_worth_a_warning(finished_run, tiny_environment, caplog):
-    weights = ["MODEL.WEIGHTS", str(finished_run / "model_final.pth")]
+@pytest.mark.parametrize("of_model_file", [False, True])
+def test_evaluation_on_other_pixels_is_worth_a_warning(finished_run, tiny_environment, tmp_path, caplog, of_model_file):
+    path = finished_run / "model_final.pth"
+    if of_model_file:
+        path = tmp_path / "model.pth"
+        save_model_of_run(str(finished_run), str(path), "model_final", 0.5)
+    weights = ["MODEL.WEIGHTS", str(path)]
     cfg = load_config(str(finished_run / "config.yaml"), weights)
     check_network(cfg, training=False)
     assert "other pixels" not in caplog.text

@@ -90,6 +90,10 @@ def test_files_that_are_no_image(tmp_path):
         list(read_images([np.zeros((8, 8), np.uint8), [[0]]]))
     with pytest.raises(InputError, match=r"broken\.png cannot be decoded"):
         list(read_images([tmp_path / "broken.png"]))
+    save(tmp_path / "cut.png")
+    (tmp_path / "cut.png").write_bytes((tmp_path / "cut.png").read_bytes()[:45])
+    with pytest.raises(InputError, match="input 1 cannot be decoded"):  # Pillow reads the header alone
+        list(read_images([Image.open(tmp_path / "cut.png")]))
     with pytest.raises(InputError, match=r"deep\.png has pixels of more than 8 bits"):
         list(read_images([tmp_path / "deep.png"]))
     with pytest.raises(InputError, match=r"pages\.tif has 2 pages"):

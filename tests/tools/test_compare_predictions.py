@@ -35,6 +35,7 @@ def test_listed_images_beside_the_rest(tmp_path, capsys):
     assert (tmp_path / "out.md").read_text() == printed
     assert row(printed, "marked")[:4] == ["2", "2", "50.0", "20"]
     assert row(printed, "not marked")[:4] == ["3", "3", "33.3", "20"]
+    assert printed.endswith("2 of the 3 listed images are in these sets.\n")
     numbers = [[cell.split()[0] for cell in row(printed, name)[4:]] for name in ("marked", "not marked", "difference")]
     assert numbers == [
         ["1.000", "1.000", "1.000", "1.000"],
@@ -47,6 +48,8 @@ def test_listed_images_beside_the_rest(tmp_path, capsys):
     assert row(printed, "difference")[4] == "–" and row(printed, "difference")[6].startswith("+0.750")  # of one class
     (tmp_path / "marked.txt").write_text("elsewhere.png\n")
     assert main(options) == 2 and "marked.txt" in capsys.readouterr().err
+    for arguments in ([run.folder, *options], [run.folder, "--with", run.folder, run.folder]):  # one fold, twice
+        assert main(arguments) == 2 and "different folds, not of 1, 1" in capsys.readouterr().err
 
 
 def test_models_on_the_same_images_fold_by_fold(tmp_path, capsys):

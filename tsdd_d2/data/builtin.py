@@ -28,7 +28,16 @@ _CONVENTION = re.compile(rf"(?P<dataset>.+)_(?P<split>{SPLIT.pattern})")
 
 
 def dataset_folder(dataset: str) -> str:
-    """The folder of a data set, for example "busbra": `$DETECTRON2_DATASETS/busbra`."""
+    """
+    The folder of a data set, for example "busbra": `$DETECTRON2_DATASETS/busbra`.
+
+    Raises:
+        BBUIError: the name is a path, such as "busbra/".
+    """
+    if os.path.basename(dataset) != dataset:
+        raise BBUIError(
+            f"A data set is named by its folder below $DETECTRON2_DATASETS alone, without slashes, not {dataset!r}."
+        )
     return os.path.join(os.path.expanduser(os.getenv("DETECTRON2_DATASETS", "datasets")), dataset)
 
 

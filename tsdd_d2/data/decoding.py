@@ -103,8 +103,9 @@ def _upright_rgb(image: Image.Image) -> np.ndarray:
     pixels = np.asarray(ImageOps.exif_transpose(image).convert("RGB"))
     if pixels.size == 0:
         raise _Refused(f"holds an image of {pixels.shape[1]}x{pixels.shape[0]} pixels")
-    if (pixels == pixels[0, 0]).all() and len(transparencies(image)) > 1:
-        raise _Refused("has one colour, and all that it shows in its alpha channel; save it without one")
+    # what a viewer hides has some colour too, and the network would see it
+    if (transparencies(image) < 255).any():
+        raise _Refused("is transparent in places; save it without transparency")
     return pixels
 
 
@@ -113,7 +114,7 @@ def pixels_of(image: Image.Image, name: str) -> np.ndarray:
     (H, W, 3) uint8 RGB of a Pillow image, upright.
 
     Raises:
-        BBUIError: with its ``name``; it has more than 8 bits, several pages, or no pixels.
+        BBUIError: with its ``name``; it is damaged, transparent in places, or has more than 8 bits, several pages, or no pixels.
     """
     try:
         against = reason_against(image)
@@ -122,6 +123,8 @@ def pixels_of(image: Image.Image, name: str) -> np.ndarray:
         return _upright_rgb(image)
     except _Refused as error:
         raise BBUIError(f"{name} {error}") from error
+    except OSError as error:  # of what Pillow decodes now
+        raise BBUIError(f"{name} cannot be decoded: {error}") from error
 
 
 def transparencies(image: Image.Image) -> np.ndarray:

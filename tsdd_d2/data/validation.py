@@ -124,6 +124,8 @@ def validate_splits(splits: Mapping[str, Tuple[Path, Path]], decode_images: bool
     ]
     problems += [
         f"image file {path} is in more than one split: {', '.join(names)}"
+        if len(set(names)) > 1
+        else f"image file {path} is twice in {names[0]}, by two names"
         for path, names in sorted(splits_of_file.items())
         if len(names) > 1
     ]

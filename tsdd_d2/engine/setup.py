@@ -20,10 +20,10 @@ from detectron2.modeling import META_ARCH_REGISTRY, Backbone, build_model
 from detectron2.utils.registry import Registry
 
 from ..config import config_file as path_of_config
-from ..config import get_tsdd_cfg
+from ..config import get_tsdd_cfg, stored_config
 from ..config_values import merge_file, merge_options, value_problems
 from ..data import ensure_registered, validate_splits
-from ..data.files import read_json, read_yaml
+from ..data.files import parse_yaml, read_json, read_yaml
 from ..data.folds import ALL, fold_name
 from ..data.image_sizes import is_too_narrow
 from ..data.mapper import BBUIMapper
@@ -36,7 +36,7 @@ from ..modeling.fnet import DNET_POOLING_REGISTRY
 from ..modeling.ranking import RANKING_REGISTRY
 from ..modeling.weights import THAW, is_address, normalisation
 from ..refinement import SELECTION_RULE_REGISTRY, build_selection_rule
-from .checkpoint import load_trained_weights, require_resumable
+from .checkpoint import load_trained_weights, read_checkpoint, require_resumable
 from .final_evaluation import evaluated_sets
 from .run_folder import (
     CONFIG_FILE,
@@ -402,13 +402,12 @@ def check_network(cfg, training: bool = True, resume: bool = False) -> None:
         if training:
             require_resumable(path)
         else:
-            if os.path.isfile(os.path.join(os.path.dirname(path), CONFIG_FILE)):
-                _warn_of_other_pixels(cfg, os.path.dirname(path))
+            _warn_of_other_pixels(cfg, path)
             check_independence(path, evaluated_sets(cfg))
         return
     if method_of(cfg).starts_from is not None:
         check_first_run(cfg)
-        _warn_of_other_pixels(cfg, cfg.MODEL.WEIGHTS)
+        _warn_of_other_pixels(cfg, os.path.join(cfg.MODEL.WEIGHTS, FINAL_WEIGHTS))
     else:
         _check_frozen_layers(cfg, model)
     trainer_of(cfg).initialise(cfg, model)
@@ -489,17 +488,24 @@ def _check_frozen_layers(cfg, model: nn.Module) -> None:
         raise InputError(f'{key} "": layers that start at random must not stay frozen. Add {THAW}, or name weights.')
 
 
-def _warn_of_other_pixels(cfg, run: str) -> None:
-    """Where the networks of a run saw other pixels in training than the configuration gives them."""
-    of_run = read_run_config(run)
-    differences = config_differences(yaml.safe_load(of_run.dump()), yaml.safe_load(cfg.dump()))
+def _warn_of_other_pixels(cfg, weights: str) -> None:
+    """Where the networks of a run's checkpoint, or of a model file, saw other pixels in training than the configuration
+    gives them."""
+    run = os.path.dirname(weights)
+    if os.path.isfile(os.path.join(run, CONFIG_FILE)):
+        learned = read_run_config(run)
+    elif isinstance(stored := read_checkpoint(weights).get("config"), str):
+        learned = stored_config(parse_yaml(stored, weights), weights)
+    else:
+        return
+    differences = config_differences(yaml.safe_load(learned.dump()), yaml.safe_load(cfg.dump()))
     listed = [
         describe_difference(key, old, new)
         for key, old, new in differences
         if key in DECIDES_PIXELS and ABSENT not in (old, new)
     ]
     if listed:
-        logger.warning("The networks of %s learned from other pixels:\n  %s", run, "\n  ".join(listed))
+        logger.warning("The networks of %s learned from other pixels:\n  %s", weights, "\n  ".join(listed))
 
 
 def build_network(cfg) -> nn.Module:
