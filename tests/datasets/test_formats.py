@@ -261,7 +261,7 @@ def test_dicom(tmp_path):
     (tmp_path / "table.csv").write_text("\n".join(rows) + "\n")
     printed = prepare("dicom", source, "--root", root, "--table", tmp_path / "table.csv", *FOLDS)
     images = all_images(root / "annotations")
-    assert len(images) == 8 and "1 DICOM files without image" in printed
+    assert len(images) == 8 and "1 DICOM files without image" in printed and "PatientID" in printed
     by_patient = {image["patient_id"]: image for image in images.values()}
     assert by_patient["Q3"]["boxes"] == [[2.0, 5.0, 5.0, 6.0]] and by_patient["Q0"]["boxes"] == []
     assert (by_patient["Q3"]["width"], by_patient["Q3"]["height"]) == (61, 41)
@@ -272,15 +272,15 @@ def test_dicom(tmp_path):
 def test_a_cine_gives_an_image_for_each_frame_and_a_box_is_that_of_its_frame(tmp_path):
     source, root = tmp_path / "archive", tmp_path / "mine"
     source.mkdir()
-    rows = ["file_name,class,frame,x,y,w,h"]
+    rows = ["file_name,patient_id,class,frame,x,y,w,h"]
     for number in range(8):
         cine = single_frame(f"Q{number}", (10, 20, 70, 60))
         cine.NumberOfFrames, cine.PixelData = 2, 2 * cine.PixelData
         cine.save_as(source / f"{number}.dcm", enforce_file_format=True)
-        rows.append(f"{number}.dcm,{('benign', 'malignant')[number % 2]},{('2', '2.0')[number % 2]},12,25,5,6")
+        rows.append(f"{number}.dcm,P{number},{('benign', 'malignant')[number % 2]},{('2', '2.0')[number % 2]},12,25,5,6")
     (tmp_path / "table.csv").write_text("\n".join(rows) + "\n")
     printed = prepare("dicom", source, "--root", root, "--table", tmp_path / "table.csv", *FOLDS)
-    assert "8 files have several frames" in printed and "0.dcm (2)" in printed
+    assert "8 files have several frames" in printed and "0.dcm (2)" in printed and "PatientID" not in printed
     boxes = {image["file_name"]: image["boxes"] for image in all_images(root / "annotations").values()}
     assert len(boxes) == 16
     assert boxes["images/3_frame0001.png"] == [] and boxes["images/3_frame0002.png"] == [[2.0, 5.0, 5.0, 6.0]]
