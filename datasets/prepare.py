@@ -323,6 +323,7 @@ def main(argv=None) -> int:
         if args.command == "coco":
             parser.error("--root is needed, the folder that the names of the images start from")
         args.root = dataset_folder(args.command)
+    args.root = os.path.abspath(args.root)  # one spelling of every path below it
     if args.command not in ("phantom", "dicom") and not os.path.isdir(args.root):
         raise InputError(f"{args.root} is no folder; --root must name that of the data set.")
     prepare(args)
