@@ -1,7 +1,8 @@
 """
 Write the BBUI annotation of a data set, one file for each split. No image is changed.
 
-It says what it took from where: patients, classes and boxes. If something is wrong it writes nothing and says all of it.
+It says what it took from where: patients, classes and boxes. If something is wrong it writes nothing, and tells each
+kind of problem with three examples and their number.
 """
 
 import argparse
