@@ -9,7 +9,7 @@ from typing import Any, Dict, List, Optional, Sequence, Tuple
 from urllib.parse import unquote
 
 import yaml
-from mask_folders import list_images, stem
+from mask_folders import list_images, stem, walk
 from pycocotools import mask as coco_mask
 from source_image import Box, SourceImage, listed, plain_number, stated_size
 
@@ -19,7 +19,7 @@ from tsdd_d2.data.image_sizes import read_image_sizes
 from tsdd_d2.data.validation import box_problems, reason_against_round
 from tsdd_d2.errors import BBUIError, InputError
 
-__all__ = ["FileFinder", "read_coco", "read_coco_file", "read_voc", "read_yolo"]
+__all__ = ["FileFinder", "read_coco", "read_coco_file", "read_voc", "read_yolo", "rotation_problems"]
 
 IMAGE_KEYS = ("true_bbox", "roi_veto", "normal")
 # Label Studio puts eight hexadecimal digits before the name of a file that is uploaded, in which it keeps letters, digits and
@@ -30,6 +30,11 @@ _ADDRESS = re.compile(r"https?://[^/]+/|.*[?&]d=")
 
 def _as_uploaded(name: str) -> str:
     return re.sub(r"[^-\w.]", "", name.strip().replace(" ", "_"))
+
+
+def _nearest(names: List[str], folder: Optional[str]) -> List[str]:
+    """Those in `folder`, or else all."""
+    return [name for name in names if os.path.dirname(name) == folder] or names
 
 
 Read = Tuple[List[SourceImage], List[str]]
@@ -61,9 +66,7 @@ class FileFinder:
         """
         if names is None:
             names = [
-                os.path.relpath(path, root).replace(os.sep, "/")
-                for folder, _, _ in sorted(os.walk(root))
-                for path in list_images(folder)
+                os.path.relpath(path, root).replace(os.sep, "/") for folder, _ in walk(root) for path in list_images(folder)
             ]
         self.names = list(names)
         self._names = set(self.names)
@@ -76,15 +79,18 @@ class FileFinder:
                 self._by_tail["/".join(parts[i:])].append(name)
             self._as_uploaded[_as_uploaded(parts[-1])].append(name)
 
-    def __call__(self, name: str) -> str:
+    def __call__(self, name: str, folder: Optional[str] = None) -> str:
         """
         The file that `name` means: itself, or the only one that ends as it does, with as many folders as there are.
+
+        Args:
+            folder: of the file that names it, relative to the root; images there go before others.
 
         Raises:
             ValueError: there is none, or several.
         """
         paths = [os.path.normpath(x.replace("\\", "/")).lstrip("/") for x in (name, unquote(_ADDRESS.sub("", name)))]
-        for path in paths:
+        for path in [*(os.path.normpath(os.path.join(folder or "", path)) for path in paths), *paths]:
             if path in self._names:
                 return path
         for path in reversed(paths):
@@ -96,6 +102,7 @@ class FileFinder:
             found = self._by_tail.get(tail) or uploaded and self._as_uploaded.get(_as_uploaded(uploaded[1])) or []
             if found:
                 break
+        found = _nearest(found, folder)
         if len(found) != 1:
             raise ValueError(f"{len(found)} files are called so: {listed(found)}" if found else "there is no such image")
         self.by_name_alone.append(name)
@@ -155,10 +162,11 @@ def read_coco(path: str, root: str) -> Read:
             mask, wrong = _mask_box(annotation.get("segmentation"), sizes[image_id])
             box = annotation.get("bbox") or mask
             wrong = wrong or box_problems("bbox", box, None)
-            if wrong:
-                problems += [f"{where}: {problem}" for problem in wrong]
-                continue
+            wrong = wrong or rotation_problems(annotation.get("attributes"))
             image = images[image_id]
+            if wrong:
+                problems += [f"{where} ({image.file_name}): {problem}" for problem in wrong]
+                continue
             image.boxes.append([float(value) for value in box])
             image.labels.append(names[annotation["category_id"]])
             image.mask_boxes.append(mask)
@@ -185,6 +193,18 @@ def read_coco_file(path: str) -> Dict[str, Any]:
         if any(isinstance(entry.get(name), (list, dict)) for entry in entries for name in ("id", "image_id", "category_id")):
             raise InputError(f"{path} is no COCO file: an id in {key!r} is a list or an object.")
     return content
+
+
+def rotation_problems(attributes: Any) -> List[str]:
+    """Of a box whose attributes have a `rotation`, as CVAT writes it: in degrees, and 0 for most."""
+    rotation = attributes.get("rotation") if isinstance(attributes, dict) else None
+    if rotation in (None, ""):
+        return []
+    try:
+        upright = plain_number(str(rotation)) % 360 == 0
+    except ValueError:
+        upright = False
+    return [] if upright else [f"its box is turned (rotation {rotation}); give the upright box around the lesion"]
 
 
 def _mask_box(segmentation: Any, size: Tuple[Any, Any]) -> Tuple[Optional[Box], List[str]]:
@@ -220,11 +240,11 @@ def read_yolo(root: str) -> Read:
         names_file = os.path.join(temporary, "data.yaml")
         with open(names_file, "w", encoding="utf-8") as file:
             yaml.safe_dump({"names": names}, file)
-        for folder in sorted(x for x, _, _ in os.walk(root) if list_images(x)):
+        for folder in [x for x, _ in walk(root) if list_images(x)]:
             labels = _label_folder(folder)
             for path in list_images(folder):
                 label_file = os.path.join(labels, f"{stem(path)}.txt")
-                used.add(label_file)
+                used.add(os.path.realpath(label_file))
                 problems += _label_problems(label_file, len(names))
             if problems:
                 continue
@@ -242,13 +262,9 @@ def read_yolo(root: str) -> Read:
                 ]
                 image.labels = [names[i] for i in found.class_id] if len(found) else []
                 images.append(image)
-    problems += [
-        f"{path}: a label file without image"
-        for folder, _, files in sorted(os.walk(root))
-        for path in sorted(os.path.join(folder, name) for name in files if name.endswith(".txt"))
-        if path not in used
-        and (os.path.basename(folder) == "labels" or "labels" in os.path.relpath(folder, root).split(os.sep))
-    ]
+    for path in [os.path.join(folder, name) for folder, names in walk(root) for name in names]:
+        if path.lower().endswith(".txt") and os.path.realpath(path) not in used and _is_label(path, root):
+            problems.append(f"{path}: a label file without image; it must be named as its image is, and end in .txt")
     return images, problems
 
 
@@ -288,6 +304,25 @@ def _label_folder(images: str) -> str:
     return images
 
 
+def _is_label(path: str, root: str) -> bool:
+    """Whether it is meant as one: all text below labels/, but for the names of classes, and elsewhere lines of numbers."""
+    if os.path.basename(path) == "classes.txt":
+        return False
+    if "labels" in os.path.relpath(path, root).split(os.sep)[:-1]:
+        return True
+    with open(path, encoding="utf-8", errors="replace") as file:
+        lines = [line.split() for line in file if line.strip()]
+    return bool(lines) and all(len(line) >= 5 and all(map(_is_number, line)) for line in lines)
+
+
+def _is_number(text: str) -> bool:
+    try:
+        plain_number(text)
+    except ValueError:
+        return False
+    return True
+
+
 def _label_problems(path: str, number_of_names: int) -> List[str]:
     """What the library would take without a word: predictions with a score, pixels, classes without name."""
     if not os.path.isfile(path):
@@ -323,7 +358,7 @@ def read_voc(root: str, one_based: bool) -> Read:
         one_based: the corners are pixels that count from 1 and belong to the box, as in Pascal VOC itself; otherwise they
             are edges that count from 0, as LabelImg, CVAT and other tools write them.
     """
-    files = sorted(os.path.join(x, name) for x, _, names in os.walk(root) for name in names if name.lower().endswith(".xml"))
+    files = [os.path.join(x, name) for x, names in walk(root) for name in names if name.lower().endswith(".xml")]
     if not files:
         raise InputError(f"{root} holds no XML files.")
     find, images, problems = FileFinder(root), {}, []
@@ -353,10 +388,11 @@ def _read_voc_file(path: str, where: str, find: FileFinder, one_based: bool) -> 
     name = tree.findtext("filename")
     if tree.tag != "annotation" or not name:
         raise ValueError("no Pascal VOC file: it has no <annotation> with a <filename>")
+    folder = os.path.dirname(where)
     try:
-        file_name = find(name)
+        file_name = find(name, folder)
     except ValueError:  # some tools write a name without suffix; the XML file is named as its image is
-        same = [x for x in find.names if stem(x) == stem(path)]
+        same = _nearest([x for x in find.names if stem(x) == stem(path)], folder)
         if len(same) != 1:
             raise
         (file_name,) = same
@@ -366,6 +402,10 @@ def _read_voc_file(path: str, where: str, find: FileFinder, one_based: bool) -> 
         corners = [item.findtext(f"bndbox/{key}") for key in ("xmin", "ymin", "xmax", "ymax")]
         if None in corners:
             raise ValueError("an <object> has no <bndbox> with xmin, ymin, xmax, ymax")
+        attributes = {x.findtext("name"): x.findtext("value") for x in item.iter("attribute")}
+        wrong = rotation_problems(attributes)
+        if wrong:
+            raise ValueError(f"<object> {item.findtext('name')!r}: {wrong[0]}")
         x0, y0, x1, y1 = map(plain_number, corners)
         if one_based:
             x0, y0 = x0 - 1, y0 - 1

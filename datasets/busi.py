@@ -8,7 +8,7 @@ import collections
 import os
 from typing import List, Tuple
 
-from mask_folders import list_images, pair, read_masks, stem
+from mask_folders import list_images, pair, read_masks, refuse_orphans, stem
 from source_image import SourceImage
 
 from tsdd_d2.data import BBUIError
@@ -31,7 +31,11 @@ def read_images(root: str, include_normal: bool = False) -> Tuple[List[SourceIma
     missing = [name for name in class_names if not os.path.isdir(os.path.join(class_root, name))]
     if missing:
         raise BBUIError(f"{class_root} has no folder {', '.join(missing)}. --root must name the folder of BUSI.")
-    pairs = {name: find_images(os.path.join(class_root, name)) for name in class_names}
+    pairs, orphans = {}, []
+    for name in class_names:
+        pairs[name], without = find_images(os.path.join(class_root, name))
+        orphans += without
+    refuse_orphans(orphans)
     without = [
         os.path.join(class_root, name) for name in ("benign", "malignant") if not any(masks for _, masks in pairs[name])
     ]
@@ -58,23 +62,23 @@ def read_images(root: str, include_normal: bool = False) -> Tuple[List[SourceIma
     return images, problems
 
 
-def find_images(folder: str) -> List[Tuple[str, List[str]]]:
+def find_images(folder: str) -> Tuple[List[Tuple[str, List[str]]], List[str]]:
     """
-    The images of one class folder in either layout, in natural order, each with its masks.
+    The images of one class folder in either layout, in natural order, each with its masks; and the masks without image.
 
     Raises:
-        BBUIError: there is no image, a mask has none, or there are masks in more than one place.
+        BBUIError: there is no image, or there are masks in more than one place.
     """
     image_folder, mask_folders = os.path.join(folder, "images"), ("mask", "masks")
     if not os.path.isdir(image_folder):
         image_folder, mask_folders = folder, ()
     images = list_images(image_folder)
-    places = [images] * any(masks for _, masks in pair(images, images))
+    places = [images] * any(masks for _, masks in pair(images, images)[0])
     places += [x for x in (list_images(os.path.join(folder, name)) for name in mask_folders) if x]
     if len(places) > 1:
         found = ", ".join(os.path.dirname(place[0]) for place in places)
         raise BBUIError(f"The masks of a class must be in one folder, found some in {found}.")
-    pairs = pair(images, places[0] if places else [])
+    pairs, orphans = pair(images, places[0] if places else [])
     if not pairs:
         raise BBUIError(f"{image_folder} holds no images.")
-    return pairs
+    return pairs, orphans

@@ -13,7 +13,7 @@ from tqdm import tqdm
 from tsdd_d2.data.decoding import decode_image, transparencies
 from tsdd_d2.errors import BBUIError
 
-__all__ = ["list_images", "mask_to_box", "pair", "read_images", "read_mask", "read_masks", "stem"]
+__all__ = ["list_images", "mask_to_box", "pair", "read_images", "read_mask", "read_masks", "refuse_orphans", "stem", "walk"]
 
 SUFFIXES = (".bmp", ".jpeg", ".jpg", ".png", ".tif", ".tiff", ".webp")
 _MASK_SUFFIX = re.compile(r"_(?:mask|seg|segmentation)(_\d+)?$", re.IGNORECASE)
@@ -27,28 +27,30 @@ def read_images(root: str, images: str, masks: str) -> Tuple[List[SourceImage], 
     Returns:
         list[SourceImage], and the problems of all masks.
     """
-    found, problems = [], []
-    image_root, mask_root = os.path.join(root, images), os.path.join(root, masks)
-    for folder in sorted(x for x, _, _ in os.walk(image_root)):
-        beside = os.path.normpath(image_root) == os.path.normpath(mask_root)
-        if not beside and os.path.normpath(folder).startswith(os.path.normpath(mask_root) + os.sep):
+    found, problems, orphans = [], [], []
+    image_root, mask_root = (os.path.normpath(os.path.join(root, x)) for x in (images, masks))
+    beside = image_root == mask_root
+    unused = {x: list_images(x) for x, _ in walk(mask_root) if beside or not _is_within(x, image_root, mask_root)}
+    for folder, _ in walk(image_root):
+        if not beside and _is_within(folder, mask_root, image_root):
             continue
-        place = folder if beside else os.path.normpath(os.path.join(mask_root, os.path.relpath(folder, image_root)))
-        if folder == mask_root and not beside or not list_images(folder):
-            continue
-        found += pair(list_images(folder), list_images(place))
+        place = os.path.normpath(os.path.join(mask_root, os.path.relpath(folder, image_root)))
+        unused.pop(place, None)
+        pairs, without = pair(list_images(folder), list_images(place))
+        found, orphans = found + pairs, orphans + without
     if not any(masks_of for _, masks_of in found):
         raise BBUIError(f"{mask_root} holds no mask of an image below {image_root}: name them by --images and --masks.")
+    refuse_orphans(orphans + [path for paths in unused.values() for path in paths])
     return read_masks(root, found, problems), problems
 
 
-def pair(images: Sequence[str], masks: Sequence[str]) -> List[Tuple[str, List[str]]]:
-    """
-    Each image with its masks; files with the suffix of a mask are no images.
+def _is_within(folder: str, inner: str, outer: str) -> bool:
+    """Whether `folder` belongs to `inner`, the folder of the other kind of files, where that lies in `outer`."""
+    return f"{inner}/".startswith(f"{outer}/") and f"{folder}/".startswith(f"{inner}/")
 
-    Raises:
-        BBUIError: masks without image.
-    """
+
+def pair(images: Sequence[str], masks: Sequence[str]) -> Tuple[List[Tuple[str, List[str]]], List[str]]:
+    """Each image with its masks, and the masks without image; files with the suffix of a mask are no images."""
     if list(images) == list(masks):
         masks = [path for path in images if _MASK_SUFFIX.search(stem(path))]
         images = [path for path in images if path not in masks]
@@ -57,9 +59,16 @@ def pair(images: Sequence[str], masks: Sequence[str]) -> List[Tuple[str, List[st
     for path in masks:
         name = stem(path)
         masks_of.get(name if name in masks_of else _MASK_SUFFIX.sub("", name), orphans).append(path)
-    if orphans:
-        raise BBUIError("The images of these masks are missing:", orphans)
-    return [(path, masks_of[stem(path)]) for path in images]
+    return [(path, masks_of[stem(path)]) for path in images], orphans
+
+
+def refuse_orphans(masks: Sequence[str]) -> None:
+    """
+    Raises:
+        BBUIError: there are masks without image.
+    """
+    if masks:
+        raise BBUIError("The images of these masks are missing; they must lie in the same subfolder:", masks)
 
 
 def read_masks(root: str, images: Sequence[Tuple[str, Sequence[str]]], problems: List[str]) -> List[SourceImage]:
@@ -107,8 +116,7 @@ def read_mask(path: str, image_path: str) -> np.ndarray:
     with Image.open(path) as file:
         if len(transparencies(file)) > 1:
             raise BBUIError(f"{path} keeps its mask in the alpha channel; save it as grey values, 0 outside the lesion")
-    with Image.open(image_path) as image:
-        size = image.size
+    size = decode_image(image_path).pixels.shape[1::-1]  # upright, as the boxes are
     if pixels.shape[1::-1] != size:
         raise BBUIError(f"{path} has {pixels.shape[1]}x{pixels.shape[0]} pixels, its image {size[0]}x{size[1]}")
     colours = pixels.astype(np.uint32) @ np.array([1 << 16, 1 << 8, 1], np.uint32)
@@ -141,6 +149,24 @@ def list_images(folder: str) -> List[str]:
     # macOS writes "._benign (2).png", which is no image, beside each file of an archive.
     names = [name for name in names if name.lower().endswith(SUFFIXES) and not name.startswith(".")]
     return [os.path.join(folder, name) for name in sorted(names, key=natural_key)]
+
+
+def walk(root: str) -> List[Tuple[str, List[str]]]:
+    """
+    All folders from `root` down, with the names of their files, sorted. Links are followed; each folder is there once, and
+    by a link only if it has no other path below `root`.
+    """
+    found, seen, starts = [], set(), [root]
+    for start in starts:
+        for folder, subfolders, names in os.walk(start):
+            if os.path.realpath(folder) in seen:
+                subfolders.clear()
+                continue
+            seen.add(os.path.realpath(folder))
+            found.append((folder, sorted(names)))
+            # os.walk does not enter them by itself
+            starts += [x for name in sorted(subfolders) if os.path.islink(x := os.path.join(folder, name))]
+    return sorted(found)
 
 
 def natural_key(name: str) -> List[Tuple[int, str]]:

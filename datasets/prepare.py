@@ -1,7 +1,8 @@
 """
 Write the BBUI annotation of a data set, one file for each split. No image is changed.
 
-It says what it took from where: patients, classes and boxes. If something is wrong it writes nothing and says all of it.
+It says what it took from where: patients, classes and boxes. If something is wrong it writes nothing, and tells each
+kind of problem with three examples and their number.
 """
 
 import argparse
@@ -323,6 +324,7 @@ def main(argv=None) -> int:
         if args.command == "coco":
             parser.error("--root is needed, the folder that the names of the images start from")
         args.root = dataset_folder(args.command)
+    args.root = os.path.abspath(args.root)  # one spelling of every path below it
     if args.command not in ("phantom", "dicom") and not os.path.isdir(args.root):
         raise InputError(f"{args.root} is no folder; --root must name that of the data set.")
     prepare(args)

@@ -4,7 +4,7 @@ import os
 from collections import Counter, defaultdict
 from typing import Any, Dict, List, Optional, Sequence
 
-from annotation_tools import FileFinder, read_coco_file
+from annotation_tools import FileFinder, read_coco_file, rotation_problems
 from source_image import iou, listed
 
 from tsdd_d2.data.categories import CATEGORIES, CLASS_NAMES
@@ -108,7 +108,7 @@ def _exported_boxes(export: str, before: Dict[str, Any], original: str) -> Dict[
         names[image.get("id")] = name
     for annotation in content["annotations"]:
         name, box = names.get(annotation.get("image_id")), annotation.get("bbox")
-        wrong = box_problems("bbox", box, None)
+        wrong = box_problems("bbox", box, None) or rotation_problems(annotation.get("attributes"))
         problems += [f"annotation {annotation.get('id')!r} ({name}): {problem}" for problem in wrong]
         if name is not None and not wrong:
             width, height = sizes[name]

@@ -1,6 +1,7 @@
 """The formats of annotation tools, masks and DICOM, what they lack, and the way back from a tool."""
 
 import json
+import os
 import shutil
 from urllib.parse import quote
 
@@ -11,6 +12,7 @@ import pytest
 import supervision
 from annotation_tools import FileFinder
 from csv_table import Table
+from mask_folders import walk
 from PIL import Image
 from pydicom.data import get_testdata_file
 
@@ -84,22 +86,47 @@ def test_coco(root, table, tmp_path):
         assert line in printed
 
 
-def test_yolo(root, table):
-    """The label of an image may be missing; its names may stand in data.yaml or classes.txt."""
-    (root / "labels").mkdir()
+def test_coco_refuses_turned_boxes(root, table, tmp_path):
+    content = coco()
+    for annotation, rotation in zip(content["annotations"], (45.0, 0.0, None)):
+        annotation["attributes"] = {"rotation": rotation, "occluded": False}
+    write_json(tmp_path / "export.json", content)
+    message = refuse("coco", tmp_path / "out", tmp_path / "export.json", "--root", root, *table)
+    assert "annotation 0 of image 0 (images/p00_a.png)" in message and message.count("rotation") == 1
+
+
+def write_labels(folder):
+    folder.mkdir(exist_ok=True)
     for number, name, box in IMAGES:
         if box:
             x, y, width, height = box
             centre = f"{(x + width / 2) / 40:.6f} {(y + height / 2) / 30:.6f} {width / 40:.6f} {height / 30:.6f}"
-            (root / f"labels/p{number:02d}_a.txt").write_text(f"{int(name == 'malignant')} {centre}\n")
+            (folder / f"p{number:02d}_a.txt").write_text(f"{int(name == 'malignant')} {centre}\n")
+
+
+def test_yolo(root, table):
+    """The label of an image may be missing; its names may stand in data.yaml or classes.txt."""
+    write_labels(root / "labels")
     (root / "data.yaml").write_text("names: {0: Benign, 1: Malignant}\n")
     prepare("yolo", "--root", root, *table, *FOLDS)
     assert_is_all(root / "annotations", root)
     before = all_images(root / "annotations")
     (root / "data.yaml").unlink()
+    for folder in (".", "labels"):
+        (root / folder / "classes.txt").write_text("benign\nmalignant\n")
+        prepare("yolo", "--root", root, *table, *FOLDS)
+        assert all_images(root / "annotations") == before
+        (root / folder / "classes.txt").unlink()
+
+
+@pytest.mark.parametrize("spelling", [".", "./", "../mine", "sub/.."])
+def test_yolo_with_any_spelling_of_the_root(spelling, root, table, monkeypatch):
+    write_labels(root / "images")
+    (root / "sub").mkdir()
     (root / "classes.txt").write_text("benign\nmalignant\n")
-    prepare("yolo", "--root", root, *table, *FOLDS)
-    assert all_images(root / "annotations") == before
+    monkeypatch.chdir(root)
+    prepare("yolo", "--root", spelling, *table, *FOLDS)
+    assert_is_all(root / "annotations", root)
 
 
 @pytest.mark.parametrize(
@@ -123,11 +150,15 @@ def test_yolo_names_a_damaged_file(name, root, table, tmp_path):
     assert name in refuse("yolo", tmp_path / "out", "--root", root, *table)
 
 
-def test_yolo_names_a_label_without_image(root, table, tmp_path):
+@pytest.mark.parametrize("name", ["labels/q.txt", "labels/p03_a.TXT", "images/q.txt", "images/p03_a.TXT", "q.txt"])
+def test_yolo_names_a_label_without_image(name, root, table, tmp_path):
+    """Other text is none, but below labels/."""
     (root / "labels").mkdir()
-    (root / "labels/q.txt").write_text("0 0.5 0.5 0.2 0.2\n")
+    (root / "images/notes.txt").write_text("the left breast\n")
     (root / "classes.txt").write_text("benign\nmalignant\n")
-    assert "q.txt" in refuse("yolo", tmp_path / "out", "--root", root, *table)
+    prepare("yolo", "--root", root, *table, *FOLDS)
+    (root / name).write_text("0 0.5 0.5 0.2 0.2\n")
+    assert name in refuse("yolo", tmp_path / "out", "--root", root, *table)
 
 
 @pytest.mark.parametrize("one_based", [False, True])
@@ -145,6 +176,57 @@ def test_voc(one_based, root, table):
             )
     prepare("voc", "--root", root, *table, *FOLDS, *["--one-based"] * one_based)
     assert_is_all(root / "annotations", root)
+
+
+def voc(name, corners=(3, 2, 16, 10), attributes="", label="benign"):
+    tags = "".join(f"<{k}>{v}</{k}>" for k, v in zip(("xmin", "ymin", "xmax", "ymax"), corners))
+    thing = f"<object><name>{label}</name>{attributes}<bndbox>{tags}</bndbox></object>"
+    return f"<annotation><filename>{name}</filename>{thing}</annotation>"
+
+
+def test_voc_takes_the_image_beside_the_file(tmp_path):
+    """Here all images are called IM1.png."""
+    root = tmp_path / "mine"
+    for i in range(8):
+        write_image(root / f"p{i}/IM1.png")
+        (root / f"p{i}/IM1.xml").write_text(
+            voc("IM1" if i == 7 else "IM1.png", (i, 2, 16, 10), label=("benign", "malignant")[i % 2])
+        )
+    write_image(root / "IM1.png")
+    (root / "IM1.xml").write_text(voc("IM1.png", (9, 2, 16, 10)))
+    prepare("voc", "--root", root, "--patient", "(.+)", *FOLDS)
+    boxes = {name: image["boxes"] for name, image in all_images(root / "annotations").items()}
+    expected = {f"p{i}/IM1.png": [[i, 2, 16 - i, 8]] for i in range(8)}
+    assert boxes == {**expected, "IM1.png": [[9, 2, 7, 8]]}
+
+
+def test_voc_refuses_turned_boxes(root, table, tmp_path):
+    for number, rotation in enumerate(("45.0", "0.0")):
+        attributes = f"<attributes><attribute><name>rotation</name><value>{rotation}</value></attribute></attributes>"
+        (root / f"images/p{number:02d}_a.xml").write_text(voc(f"p{number:02d}_a.png", attributes=attributes))
+    message = refuse("voc", tmp_path / "out", "--root", root, *table)
+    assert "images/p00_a.xml: <object> 'benign'" in message and message.count("rotation") == 1
+
+
+def test_linked_folders_are_followed(root, table, tmp_path):
+    """Each folder once, though a link leads back to the root."""
+    linked = tmp_path / "linked"
+    linked.mkdir()
+    (root / "images/loop").symlink_to(linked)
+    for folder in ("images", "labels"):
+        (linked / folder).symlink_to(root / folder)
+    write_labels(root / "labels")
+    write_json(tmp_path / "export.json", coco())
+    (linked / "classes.txt").write_text("benign\nmalignant\n")
+    for command in (("yolo",), ("coco", tmp_path / "export.json")):
+        prepare(*command, "--root", linked, *table, *FOLDS)
+        assert_is_all(linked / "annotations", linked)
+    assert walk(str(linked)) == [
+        (str(linked), ["classes.txt"]),
+        (str(linked / "annotations"), sorted(os.listdir(linked / "annotations"))),
+        (str(linked / "images"), [f"p{i:02d}_a.png" for i in range(12)]),
+        (str(linked / "labels"), sorted(os.listdir(root / "labels"))),
+    ]
 
 
 def test_boxes_of_a_copy_of_another_size_are_refused(root, table, tmp_path):
@@ -225,6 +307,29 @@ def test_a_mask_of_another_kind_is_refused_with_its_file(kind, root, table, tmp_
             image.putpalette(bytes(6))  # black and black
             image.save(path, transparency=0)
     assert "p03_a_mask.png" in refuse("masks", tmp_path / "out", "--root", root, *table)
+
+
+def test_masks_are_those_of_the_upright_image(root, table, tmp_path):
+    """The file holds it turned, with 30x40 pixels; a viewer shows 40x30."""
+    write_masks(root)
+    tag = Image.Exif()
+    tag[274] = 6
+    Image.new("L", (30, 40), 50).save(root / name_of(3), exif=tag)
+    prepare("masks", "--root", root, *table, *FOLDS)
+    assert_is_all(root / "annotations", root)
+    write_image(root / "masks/p03_a_mask.png", value=0, size=(40, 30), box=(2, 3, 8, 13))
+    assert "p03_a_mask.png has 30x40" in refuse("masks", tmp_path / "out", "--root", root, *table)
+
+
+def test_all_masks_without_image_are_refused(root, table, tmp_path):
+    """In a folder that has no images, in one that has, and in one of another spelling."""
+    write_masks(root)
+    names = ("masks/malignant/a.png", "masks/b.png", "masks/Site1/c.png")
+    write_image(root / "images/site1/c.png")
+    for name in names:
+        write_image(root / name, value=0, box=(1, 1, 5, 5))
+    message = refuse("masks", tmp_path / "out", "--root", root, *table)
+    assert all(name in message for name in names) and message.count("- ") == 3
 
 
 def test_masks_that_are_all_of_the_image_are_refused(root, table, tmp_path):
@@ -621,6 +726,14 @@ def test_a_round_without_its_sources_is_refused(root, table, tmp_path):
         write_json(tmp_path / name, {**content, "info": info})
         message = refuse("coco", tmp_path / "out", tmp_path / name, "--root", root, *table)
         assert name in message and "roi_source" in message and "--like" in message
+
+
+def test_turned_boxes_are_not_joined(root, table, tmp_path):
+    content = our_round(root, table, tmp_path)
+    content["annotations"][0]["attributes"] = {"rotation": 45.0}
+    write_json(tmp_path / "export.json", content)
+    code, _, err = run("coco", tmp_path / "export.json", "--like", tmp_path / "round_02.json")
+    assert code == 2 and "rotation 45.0" in err
 
 
 def test_an_export_of_other_images_is_not_joined(root, table, tmp_path):
