@@ -11,9 +11,10 @@ from source_image import SourceImage, listed
 from tqdm import tqdm
 
 from tsdd_d2.data.decoding import decode_image, transparencies
+from tsdd_d2.data.files import walk
 from tsdd_d2.errors import BBUIError
 
-__all__ = ["list_images", "mask_to_box", "pair", "read_images", "read_mask", "read_masks", "refuse_orphans", "stem", "walk"]
+__all__ = ["list_images", "mask_to_box", "pair", "read_images", "read_mask", "read_masks", "refuse_orphans", "stem"]
 
 SUFFIXES = (".bmp", ".jpeg", ".jpg", ".png", ".tif", ".tiff", ".webp")
 _MASK_SUFFIX = re.compile(r"_(?:mask|seg|segmentation)(_\d+)?$", re.IGNORECASE)
@@ -149,24 +150,6 @@ def list_images(folder: str) -> List[str]:
     # macOS writes "._benign (2).png", which is no image, beside each file of an archive.
     names = [name for name in names if name.lower().endswith(SUFFIXES) and not name.startswith(".")]
     return [os.path.join(folder, name) for name in sorted(names, key=natural_key)]
-
-
-def walk(root: str) -> List[Tuple[str, List[str]]]:
-    """
-    All folders from `root` down, with the names of their files, sorted. Links are followed; each folder is there once, and
-    by a link only if it has no other path below `root`.
-    """
-    found, seen, starts = [], set(), [root]
-    for start in starts:
-        for folder, subfolders, names in os.walk(start):
-            if os.path.realpath(folder) in seen:
-                subfolders.clear()
-                continue
-            seen.add(os.path.realpath(folder))
-            found.append((folder, sorted(names)))
-            # os.walk does not enter them by itself
-            starts += [x for name in sorted(subfolders) if os.path.islink(x := os.path.join(folder, name))]
-    return sorted(found)
 
 
 def natural_key(name: str) -> List[Tuple[int, str]]:

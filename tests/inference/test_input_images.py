@@ -38,6 +38,15 @@ def test_files_of_patterns_and_folders(folder, patterns, files):
     assert find_image_files(patterns) == files
 
 
+def test_links_to_folders_are_followed_once(folder, tmp_path):
+    other = tmp_path / "other"
+    os.symlink(other, "link")
+    save(other / "d.png")
+    os.symlink(tmp_path, other / "up")
+    assert find_image_files(["link"])[0] == "link/d.png"
+    assert [os.path.basename(x) for x in find_image_files(["."])] == ["a.png", "b.png", "a.JPG", "d.png"]
+
+
 def test_videos_in_a_folder_are_told(folder, tmp_path, caplog):
     for name in ("b.avi", "a.MP4"):
         (tmp_path / name).touch()

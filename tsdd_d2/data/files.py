@@ -8,7 +8,7 @@ import os
 import re
 import secrets
 from collections import Counter
-from typing import IO, Any, Dict, Iterator, Mapping, Optional, Sequence, TextIO, Tuple, Union
+from typing import IO, Any, Dict, Iterator, List, Mapping, Optional, Sequence, TextIO, Tuple, Union
 
 import yaml
 
@@ -16,7 +16,7 @@ from ..errors import InputError
 
 __all__ = [
     "named_errors", "parse_yaml", "read_json", "read_yaml", "remove_leftovers", "replacing", "text_file", "write_bytes",
-    "write_json", "write_json_files", "write_text",
+    "walk", "write_json", "write_json_files", "write_text",
 ]  # fmt: skip
 
 
@@ -285,3 +285,21 @@ def _dumps(obj: Any) -> str:
             text = json.dumps(value)
         fields.append(f"{json.dumps(str(key))}: {text}")
     return "{\n" + ",\n".join(fields) + "\n}\n"
+
+
+def walk(root: str) -> List[Tuple[str, List[str]]]:
+    """
+    All folders from `root` down, with the names of their files, sorted. Links are followed; each folder is there once, and
+    by a link only if it has no other path below `root`.
+    """
+    found, seen, starts = [], set(), [root]
+    for start in starts:
+        for folder, subfolders, names in os.walk(start):
+            if os.path.realpath(folder) in seen:
+                subfolders.clear()
+                continue
+            seen.add(os.path.realpath(folder))
+            found.append((folder, sorted(names)))
+            # os.walk does not enter them by itself
+            starts += [x for name in sorted(subfolders) if os.path.islink(x := os.path.join(folder, name))]
+    return sorted(found)

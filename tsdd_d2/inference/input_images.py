@@ -11,6 +11,7 @@ import pydicom
 from PIL import Image
 
 from ..data.decoding import decode_image, pixels_of
+from ..data.files import walk
 from ..errors import InputError
 from .dicom import DICOM_SUFFIXES, is_dicom_file, read_dicom
 
@@ -122,8 +123,8 @@ def find_image_files(patterns: Sequence[str]) -> List[str]:
     """
     The files that paths, folders and patterns such as ``"scans/*.png"`` name, each once, in their order.
 
-    Of a folder and the folders below it these are, sorted, the files whose suffix is one of an image, and DICOM files;
-    what a path or a pattern names is taken whatever it is.
+    Of a folder and the folders below it, linked ones too, these are, sorted, the files whose suffix is one of an image, and
+    DICOM files; what a path or a pattern names is taken whatever it is.
 
     Raises:
         InputError: naming all patterns without a file.
@@ -174,7 +175,7 @@ def picture_name(path: str, taken: Set[str], frame: Optional[int] = None) -> str
 
 
 def _images_below(folder: str) -> List[str]:
-    files = sorted(os.path.join(root, name) for root, _, names in os.walk(folder) for name in names)
+    files = sorted(os.path.join(root, name) for root, names in walk(folder) for name in names)
     videos = [x for x in files if x.lower().endswith(VIDEO_SUFFIXES)]
     if videos:
         logger.warning(
