@@ -113,7 +113,7 @@ def benchmark_round(args) -> None:
             images = model.dnet.preprocess_image(batch)
             proposals = model.propose(images, model.dnet.extract_features(images), k)
             boxes = [torch.cat([x.pred_boxes.tensor, roi]) for x, roi in zip(proposals, rois_in_tensor(batch, images))]
-            batches.append((images, model.cnet.crop(images.tensor, boxes)))
+            batches.append((images, torch.cat([model.cnet.crop(images.tensor, boxes, view) for view in model.cnet.views])))
 
     def one_round(read_pixels):
         scored = score_all_candidates(model, round_loader(cfg, dataset_dicts, read_pixels), k)
