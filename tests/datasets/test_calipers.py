@@ -76,27 +76,29 @@ def test_painting_changes_nothing_but_the_marks():
     assert np.array_equal(painted[far], image[far])
 
 
+def with_a_mark(root):
+    """Makes a data set, and returns the path of its one image that has a mark."""
+    make_tiny_dataset(root)
+    path = root / read_json(root / "annotations" / "fold1_test.json")["images"][0]["file_name"]
+    cv2.imwrite(str(path), draw(np.full((64, 72), 60, np.uint8), 30, 30, "plus"))
+    return path
+
+
 def test_report_and_copy(tmp_path, capsys):
     root, copy = tmp_path / "tiny", tmp_path / "painted"
-    make_tiny_dataset(root)
-    image = read_json(root / "annotations" / "fold1_test.json")["images"][0]
-    path = root / image["file_name"]
-    cv2.imwrite(str(path), draw(np.full((64, 72), 60, np.uint8), 30, 30, "plus"))
+    path = with_a_mark(root)
     assert calipers.main(["--root", str(root), "--copy", str(copy)]) == 0
     row = [line for line in capsys.readouterr().out.splitlines() if line.startswith("all")][0].split()
     assert row[:3] == ["all", "28", "1"]
     changed = [x.name for x in (root / "images").iterdir() if x.read_bytes() != (copy / "images" / x.name).read_bytes()]
     assert changed == [path.name]
-    assert cv2.imread(str(copy / image["file_name"]), 0).max() < 100
+    assert cv2.imread(str(copy / path.relative_to(root)), 0).max() < 100
     assert read_json(copy / "annotations" / "fold1_test.json") == read_json(root / "annotations" / "fold1_test.json")
 
 
 def test_a_marked_image_that_cannot_be_written_in_its_format_is_told_before_anything_is(tmp_path, capsys):
     root, copy = tmp_path / "tiny", tmp_path / "painted"
-    make_tiny_dataset(root)
-    image = read_json(root / "annotations" / "fold1_test.json")["images"][0]
-    path = root / image["file_name"]
-    cv2.imwrite(str(path), draw(np.full((64, 72), 60, np.uint8), 30, 30, "plus"))
+    path = with_a_mark(root)
     path.rename(path.with_suffix(".xyz"))
     for file in (root / "annotations").iterdir():
         file.write_text(file.read_text().replace(path.name, path.with_suffix(".xyz").name))
