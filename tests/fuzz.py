@@ -189,9 +189,10 @@ def kinds(folder: pathlib.Path) -> Dict[str, Kind]:
     from tsdd_d2.data.folds import keep_rois
     from tsdd_d2.data.validation import validate_bbui
     from tsdd_d2.engine.checkpoint import TSDDCheckpointer, read_checkpoint, require_resumable
-    from tsdd_d2.engine.run_folder import RunRecord, is_finished, read_rounds, read_run_config
+    from tsdd_d2.engine.checks import build_network, check_config
+    from tsdd_d2.engine.configuration import load_config
+    from tsdd_d2.engine.run_folder import RunRecord, read_rounds, read_run_config
     from tsdd_d2.engine.seen_patients import check_independence
-    from tsdd_d2.engine.setup import build_network, check_config, load_config
     from tsdd_d2.errors import InputError
     from tsdd_d2.evaluation import load_youden_threshold
     from tsdd_d2.experiments.archive import add_to_archive, list_folder
@@ -269,7 +270,6 @@ def kinds(folder: pathlib.Path) -> Dict[str, Kind]:
 
     def read_record(path):
         RunRecord.read(os.path.dirname(path))
-        is_finished(os.path.dirname(path))
 
     def read_round(path):
         for name in ("round_00.json", "round_01.json"):

@@ -7,7 +7,7 @@ import pytest
 from detectron2.config import CfgNode
 from tsdd_d2.config import get_tsdd_cfg
 from tsdd_d2.config_values import RANGES, above, add_key, merge_options, value_problems
-from tsdd_d2.engine.setup import load_config
+from tsdd_d2.engine.configuration import load_config
 from tsdd_d2.errors import InputError
 
 

@@ -4,7 +4,8 @@ import pytest
 
 from detectron2.modeling import META_ARCH_REGISTRY
 from tsdd_d2.config import get_tsdd_cfg
-from tsdd_d2.engine.setup import check_config, load_config
+from tsdd_d2.engine.checks import check_config
+from tsdd_d2.engine.configuration import load_config
 from tsdd_d2.errors import InputError
 from tsdd_d2.method import METHODS, PROFILES, method_of, paper_row, register_method
 

@@ -28,8 +28,8 @@ from detectron2.utils.events import EventStorage
 from tsdd_d2 import Predictor, load_model, save_model
 from tsdd_d2.data import ensure_registered
 from tsdd_d2.data.files import read_json
+from tsdd_d2.engine.configuration import load_config
 from tsdd_d2.engine.final_evaluation import evaluated_sets
-from tsdd_d2.engine.setup import load_config
 from tsdd_d2.engine.trainer import decoded_training_images
 from tsdd_d2.errors import InputError, reports_errors
 from tsdd_d2.inference.export import to_onnx

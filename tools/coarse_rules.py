@@ -35,7 +35,7 @@ from tsdd_d2.data.files import read_json, replacing, write_text
 from tsdd_d2.data.mapper import BBUIMapper
 from tsdd_d2.data.roi import rois_xyxy, to_xyxy
 from tsdd_d2.data.withheld import visible
-from tsdd_d2.engine.setup import load_config
+from tsdd_d2.engine.configuration import load_config
 from tsdd_d2.engine.trainer import Trainer
 from tsdd_d2.errors import InputError, reports_errors
 from tsdd_d2.evaluation.comparison import auc_difference

@@ -21,7 +21,7 @@ from detectron2.modeling import build_model
 from detectron2.utils.events import EventStorage
 from tsdd_d2 import Predictor, load_model
 from tsdd_d2.data.files import read_json, write_json
-from tsdd_d2.engine.setup import load_config
+from tsdd_d2.engine.configuration import load_config
 from tsdd_d2.errors import InputError, reports_errors
 from tsdd_d2.inference.export import to_onnx
 from tsdd_d2.inference.input_images import read_images

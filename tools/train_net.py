@@ -16,25 +16,16 @@ from detectron2.modeling import build_model
 from detectron2.utils import comm
 from detectron2.utils.logger import setup_logger
 from tsdd_d2.data import ensure_registered
-from tsdd_d2.data.files import write_json
+from tsdd_d2.data.files import read_json, write_json
 from tsdd_d2.data.folds import ALL
 from tsdd_d2.engine import load_trained_weights
+from tsdd_d2.engine.checks import check_network, check_run, data_sets
+from tsdd_d2.engine.configuration import load_config
 from tsdd_d2.engine.final_evaluation import evaluate_model, evaluate_run
 from tsdd_d2.engine.processes import ENDS_WITH, as_rank, end_with, lock_folder, one_message
-from tsdd_d2.engine.run_folder import is_finished, remove_run, remove_temporary_files
-from tsdd_d2.engine.setup import (
-    build_network,
-    check_config,
-    check_data,
-    check_network,
-    check_output_dir,
-    check_smallest_images,
-    data_sets,
-    kept_warnings,
-    load_config,
-    trainer_of,
-)
-from tsdd_d2.errors import InputError, WithoutTraceback, reports_errors, without_traceback
+from tsdd_d2.engine.run_folder import RESULTS, is_finished, remove_leftovers, remove_run
+from tsdd_d2.engine.trainer import trainer_of
+from tsdd_d2.errors import InputError, WithoutTraceback, kept_warnings, reports_errors, without_traceback
 from tsdd_d2.evaluation.tables import results_table
 from tsdd_d2.memory import keep_freed_memory
 from tsdd_d2.method import METHODS, PROFILES
@@ -75,12 +66,25 @@ def main(args):
     keep_freed_memory()
     if args.eval_only:
         return evaluate(runs[0], args)
-    for cfg in runs[:-1]:
-        if not (args.resume and is_finished(cfg.OUTPUT_DIR)):
-            train(cfg, args)
-    if len(runs) > 1:  # only now is there what it starts from
-        check_network(runs[-1], resume=args.resume)
-    return train(runs[-1], args)
+    for number, cfg in enumerate(runs):
+        if args.resume and is_finished(cfg):
+            results = finished(cfg, args)
+            continue
+        if number > 0:  # only now is there what it starts from
+            check_network(cfg, resume=args.resume)
+        results = train(cfg, args)
+    return results
+
+
+def finished(cfg, args):
+    """The results of a run that has no iteration left; its files stay as they are."""
+    results, table = (os.path.join(cfg.OUTPUT_DIR, name) for name in RESULTS)
+    if comm.is_main_process():
+        print("".join(f"warning: {x}\n" for x in args.warnings), end="", file=sys.stderr)
+        print(f"{cfg.OUTPUT_DIR} is finished; --eval-only evaluates it anew. {table}:")
+        with open(table, encoding="utf-8") as file:
+            print(file.read())
+    return read_json(results)
 
 
 def train(cfg, args):
@@ -90,7 +94,7 @@ def train(cfg, args):
         comm.synchronize()  # the other ranks open log files of their own there
     set_up(cfg, args)
     if comm.is_main_process():
-        remove_temporary_files(cfg.OUTPUT_DIR)
+        remove_leftovers(cfg.OUTPUT_DIR)
     trainer = trainer_of(cfg)(cfg)
     trainer.resume_or_load(resume=args.resume)
     trainer.train()
@@ -205,20 +209,6 @@ def fold_or_all(text: str) -> Union[int, str]:
     return int(text)
 
 
-def check(cfg, args, starts_from_checked_run):
-    training = not args.eval_only
-    # evaluation takes no minibatches; 0 GPUs are one process
-    num_processes = 1 if args.eval_only else max(1, args.num_gpus * args.num_machines)
-    check_config(cfg, num_processes, training)
-    check_output_dir(cfg, args.resume, args.overwrite, training)
-    check_data(cfg, training)
-    if starts_from_checked_run:
-        build_network(cfg)  # its weights are not there yet
-    else:
-        check_network(cfg, training, args.resume)
-    check_smallest_images(cfg, training)
-
-
 @reports_errors
 def run(argv=None) -> int:
     if ENDS_WITH in os.environ:
@@ -228,7 +218,14 @@ def run(argv=None) -> int:
         try:
             runs = configurations(args)
             for number, cfg in enumerate(runs):
-                check(cfg, args, starts_from_checked_run=number > 0)
+                check_run(
+                    cfg,
+                    training=not args.eval_only,
+                    num_processes=max(1, args.num_gpus * args.num_machines),  # 0 GPUs are one process
+                    resume=args.resume,
+                    overwrite=args.overwrite,
+                    weights_come_later=number > 0,
+                )
         except InputError:
             print("".join(f"warning: {x}\n" for x in args.warnings), end="", file=sys.stderr)
             raise

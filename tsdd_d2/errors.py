@@ -1,5 +1,6 @@
 """What a user can put right, and how the command-line tools tell it."""
 
+import contextlib
 import functools
 import io
 import logging
@@ -7,7 +8,7 @@ import re
 import sys
 import threading
 import warnings
-from typing import Callable, Dict, List, Sequence
+from typing import Callable, Dict, Iterator, List, Sequence
 
 MOST_EXAMPLES = 3  # of one kind of problem in a message
 MOST_KINDS = 30
@@ -110,3 +111,17 @@ class WithoutTraceback(logging.Filter):
             record.msg, record.args = f"{record.getMessage()} {error}", None
             record.exc_info = record.exc_text = None
         return True
+
+
+@contextlib.contextmanager
+def kept_warnings() -> Iterator[List[str]]:
+    """The warnings of this package while the context lasts, in place of their output: the log of a run begins later."""
+    kept: List[str] = []
+    handler = logging.Handler(logging.WARNING)
+    handler.emit = lambda record: kept.append(record.getMessage())
+    package = logging.getLogger("tsdd_d2")
+    package.addHandler(handler)
+    try:
+        yield kept
+    finally:
+        package.removeHandler(handler)

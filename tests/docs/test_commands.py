@@ -15,7 +15,7 @@ import sys
 
 import pytest
 
-from tsdd_d2.engine.setup import load_config
+from tsdd_d2.engine.configuration import load_config
 
 from ..conftest import ROOT
 

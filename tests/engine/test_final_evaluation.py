@@ -8,8 +8,8 @@ from detectron2.modeling import build_model
 from tsdd_d2.data import ensure_registered
 from tsdd_d2.data.files import read_json, write_json
 from tsdd_d2.engine import final_evaluation
+from tsdd_d2.engine.checks import data_sets
 from tsdd_d2.engine.final_evaluation import evaluate_model, evaluate_run
-from tsdd_d2.engine.setup import data_sets
 
 
 @pytest.mark.parametrize("num_rois", [3, 0])

@@ -8,8 +8,8 @@ import pytest
 from torch import nn
 
 from tsdd_d2.engine.checkpoint import TSDDCheckpointer
+from tsdd_d2.engine.checks import check_output_dir
 from tsdd_d2.engine.hooks import ResumableWriter
-from tsdd_d2.engine.setup import check_output_dir
 from tsdd_d2.errors import InputError, message_of
 from tsdd_d2.refinement import ROIBank
 

@@ -11,8 +11,8 @@ from unittest import mock
 import pytest
 
 from detectron2.config import CfgNode
-from tsdd_d2.engine.run_folder import RunRecord, read_rounds, read_run_config, remove_run, remove_temporary_files, run_files
-from tsdd_d2.engine.setup import check_output_dir
+from tsdd_d2.engine.checks import check_output_dir
+from tsdd_d2.engine.run_folder import RunRecord, read_rounds, read_run_config, remove_leftovers, remove_run, run_files
 from tsdd_d2.errors import InputError
 
 from ..conftest import ROOT, TINY_CONFIG
@@ -70,10 +70,10 @@ def test_a_run_is_removed_and_nothing_else(run):
     assert os.listdir(run / "inference") == ["model_best"]  # without what was left empty
 
 
-def test_what_was_being_written_is_removed(run):
-    remove_temporary_files(str(run))
+def test_what_a_killed_run_cannot_use_is_removed(run):
+    remove_leftovers(str(run))
     temporary = {".model_0000009.pth.417.tmp", "inference/.diagnosis_tiny_fold1_val.json.417.tmp"}
-    assert set(files(run)) == {*WRITTEN, *OTHERS} - temporary
+    assert set(files(run)) == {*WRITTEN, *OTHERS} - temporary - {"results.json", "results.md"}
 
 
 def test_what_training_starts_from_is_not_removed(run, tiny_cfg):

@@ -8,8 +8,9 @@ import yaml
 from detectron2.data import MetadataCatalog
 from tsdd_d2.data import ensure_registered, register_bbui_instances
 from tsdd_d2.data.files import read_json, read_yaml, write_json
+from tsdd_d2.engine.checks import check_network
+from tsdd_d2.engine.configuration import load_config
 from tsdd_d2.engine.seen_patients import check_independence, patient_keys, seen_patients
-from tsdd_d2.engine.setup import check_network, load_config
 from tsdd_d2.errors import InputError
 
 from ..conftest import TINY_CONFIG

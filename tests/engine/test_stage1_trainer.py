@@ -48,7 +48,7 @@ def test_a_run_leaves_everything_a_user_expects(finished_run):
 # in the warm-up, in a round, between a checkpoint and what names it, between two steps, at the end and after it
 KILLS = [
     "after replace round_00.json", "before replace round_01.json", "after replace model_0000005.pth", 40,
-    "before remove model_0000002.pth", "after replace model_final.pth", "before replace results.json",
+    "before remove model_0000002.pth", "after replace model_final.pth", "before replace results.md",
 ]  # fmt: skip
 
 
@@ -136,6 +136,15 @@ def test_a_run_is_not_resumed_with_another_share_of_rois(finished_run, tmp_path)
     assert all((run / name).read_bytes() == content for name, content in before.items())
 
 
+def test_a_finished_run_stays_as_it_is(finished_run, tmp_path):
+    """Its config.yaml must go on telling what it was trained with."""
+    run = shutil.copytree(finished_run, tmp_path / "run")
+    result = train(run, "--resume", overrides=["SOLVER.BASE_LR", "0.5"])
+    assert (run / "results.md").read_text() in result.stdout and "SOLVER.BASE_LR" in result.stderr
+    names = [str(x.relative_to(finished_run)) for x in finished_run.rglob("*") if x.is_file()]
+    assert all((run / name).read_bytes() == (finished_run / name).read_bytes() for name in names)
+
+
 def test_detectron2s_evaluator_and_visualizer_take_the_output(finished_run, tmp_path):
     from detectron2.data import DatasetCatalog, MetadataCatalog, build_detection_test_loader
     from detectron2.evaluation import COCOEvaluator, inference_on_dataset
@@ -144,7 +153,7 @@ def test_detectron2s_evaluator_and_visualizer_take_the_output(finished_run, tmp_
     from tsdd_d2.data import ensure_registered
     from tsdd_d2.data.mapper import BBUIMapper
     from tsdd_d2.engine import load_weights
-    from tsdd_d2.engine.setup import load_config
+    from tsdd_d2.engine.configuration import load_config
 
     weights = ["MODEL.WEIGHTS", str(finished_run / "model_final.pth")]
     cfg = load_config(str(finished_run / "config.yaml"), weights)

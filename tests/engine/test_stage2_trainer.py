@@ -12,8 +12,9 @@ import torch
 
 from tsdd_d2.data import ensure_registered
 from tsdd_d2.data.files import read_json, write_json
+from tsdd_d2.engine.checks import check_network
+from tsdd_d2.engine.configuration import load_config
 from tsdd_d2.engine.run_folder import RunRecord, check_first_run, read_refined_rois
-from tsdd_d2.engine.setup import check_network, load_config
 from tsdd_d2.errors import InputError
 from tsdd_d2.inference.model_file import save_model_of_run
 from tsdd_d2.refinement import ROIBank, veto
@@ -59,7 +60,7 @@ def test_it_logs_every_term_of_eq_5_and_evaluates(stage2_run):
 
 def test_it_starts_from_both_networks_of_the_first_stage(finished_run):
     from detectron2.modeling import build_model
-    from tsdd_d2.engine.setup import trainer_of
+    from tsdd_d2.engine.trainer import trainer_of
 
     cfg = load_config(CONFIG, ["MODEL.WEIGHTS", str(finished_run)])
     model = build_model(cfg)

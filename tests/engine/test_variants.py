@@ -7,8 +7,9 @@ from torch import nn
 
 from detectron2.modeling import META_ARCH_REGISTRY
 from tsdd_d2.data import ensure_registered
+from tsdd_d2.engine.checks import check_config, check_network
 from tsdd_d2.engine.run_folder import RunRecord, check_first_run, differences_of_files
-from tsdd_d2.engine.setup import check_config, check_network, trainer_of
+from tsdd_d2.engine.trainer import trainer_of
 from tsdd_d2.errors import InputError
 from tsdd_d2.method import METHODS
 from tsdd_d2.modeling import TSDDStage1, TSDDStage2

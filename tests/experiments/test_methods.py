@@ -2,7 +2,7 @@
 
 import pytest
 
-from tsdd_d2.engine.setup import load_config
+from tsdd_d2.engine.configuration import load_config
 from tsdd_d2.experiments.paper import ABLATIONS
 from tsdd_d2.method import METHODS, PROFILES
 

@@ -10,8 +10,8 @@ import pytest
 
 from tsdd_d2.data import ensure_registered
 from tsdd_d2.data.files import read_json, write_json
+from tsdd_d2.engine.configuration import load_config
 from tsdd_d2.engine.run_folder import RunRecord
-from tsdd_d2.engine.setup import load_config
 from tsdd_d2.errors import InputError
 from tsdd_d2.experiments.catalogue import EXPERIMENTS
 from tsdd_d2.experiments.checks import check_plan

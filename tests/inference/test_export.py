@@ -10,7 +10,7 @@ import tsdd_d2.inference.export
 from detectron2.modeling import build_model
 from detectron2.structures import Boxes, Instances
 from tsdd_d2 import load_model, save_model
-from tsdd_d2.engine.setup import load_config
+from tsdd_d2.engine.configuration import load_config
 from tsdd_d2.errors import InputError
 from tsdd_d2.inference.export import OPSET, ImagesToDiagnoses, export_model
 from tsdd_d2.modeling.ranking import RANKING_REGISTRY

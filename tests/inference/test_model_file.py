@@ -11,8 +11,8 @@ import torch
 import tsdd_d2
 from detectron2.modeling import META_ARCH_REGISTRY, build_model
 from tsdd_d2.engine.checkpoint import TSDDCheckpointer
+from tsdd_d2.engine.configuration import load_config
 from tsdd_d2.engine.seen_patients import seen_patients
-from tsdd_d2.engine.setup import load_config
 from tsdd_d2.errors import InputError
 from tsdd_d2.inference.model_file import FIELDS, load_model, save_model, save_model_of_run
 from tsdd_d2.modeling import TSDDStage1

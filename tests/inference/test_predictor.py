@@ -15,7 +15,7 @@ from detectron2.modeling import build_model
 from tsdd_d2 import Predictor, load_model, save_model
 from tsdd_d2.data import ensure_registered
 from tsdd_d2.data.mapper import BBUIMapper
-from tsdd_d2.engine.setup import load_config
+from tsdd_d2.engine.configuration import load_config
 from tsdd_d2.errors import InputError
 from tsdd_d2.inference.input_images import InputImage, read_images
 

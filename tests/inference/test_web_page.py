@@ -9,7 +9,7 @@ from selenium.webdriver.common.by import By
 from selenium.webdriver.support.wait import WebDriverWait
 
 from tsdd_d2 import Predictor
-from tsdd_d2.engine.setup import load_config
+from tsdd_d2.engine.configuration import load_config
 from tsdd_d2.errors import InputError
 from tsdd_d2.inference.web_page import RUNTIME, fetch_runtime
 

@@ -16,8 +16,9 @@ from detectron2.data import DatasetCatalog, MetadataCatalog
 from tsdd_d2 import register_bbui_instances
 from tsdd_d2.data import ensure_registered
 from tsdd_d2.data.files import read_json, write_json
+from tsdd_d2.engine.configuration import load_config
 from tsdd_d2.engine.final_evaluation import evaluate
-from tsdd_d2.engine.setup import load_config, trainer_of
+from tsdd_d2.engine.trainer import trainer_of
 
 SOURCE, NAME = "busbra_fold1_train", "eight"
 

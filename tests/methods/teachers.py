@@ -7,7 +7,9 @@ import shutil
 import torch
 
 from detectron2.utils.events import EventStorage
-from tsdd_d2.engine.setup import check_config, check_data, load_config, trainer_of
+from tsdd_d2.engine.checks import check_config, check_data
+from tsdd_d2.engine.configuration import load_config
+from tsdd_d2.engine.trainer import trainer_of
 
 from .tiny import tiny_overrides
 

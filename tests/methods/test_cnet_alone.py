@@ -9,8 +9,9 @@ from detectron2.modeling import build_model
 from detectron2.structures import ImageList
 from tsdd_d2.data import ensure_registered
 from tsdd_d2.data.files import read_json, write_json
+from tsdd_d2.engine.configuration import load_config
 from tsdd_d2.engine.final_evaluation import evaluate, evaluate_model
-from tsdd_d2.engine.setup import load_config, trainer_of
+from tsdd_d2.engine.trainer import trainer_of
 from tsdd_d2.modeling.network import TSDDNetwork
 
 from .tiny import images_trained_on, tiny_overrides

@@ -7,7 +7,9 @@ import pytest
 import torch
 
 from detectron2.modeling import build_model
-from tsdd_d2.engine.setup import check_data, load_config, trainer_of
+from tsdd_d2.engine.checks import check_data
+from tsdd_d2.engine.configuration import load_config
+from tsdd_d2.engine.trainer import trainer_of
 from tsdd_d2.evaluation.detections import malignancy_of_detections
 
 from .tiny import images_trained_on, tiny_overrides

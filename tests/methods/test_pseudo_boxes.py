@@ -8,7 +8,7 @@ import torch
 
 from detectron2.structures import Boxes, Instances
 from detectron2.utils.events import EventStorage
-from tsdd_d2.engine.setup import check_network
+from tsdd_d2.engine.checks import check_network
 from tsdd_d2.errors import InputError
 from tsdd_d2.method import METHODS
 from tsdd_d2.methods import soft_teacher

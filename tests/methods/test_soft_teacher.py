@@ -7,7 +7,7 @@ import torch
 
 from detectron2.structures import Boxes, Instances
 from detectron2.utils.events import EventStorage
-from tsdd_d2.engine.setup import load_config
+from tsdd_d2.engine.configuration import load_config
 from tsdd_d2.method import PROFILES
 from tsdd_d2.methods import soft_teacher
 from tsdd_d2.methods.pseudo_boxes import LABELLED, STRONG, UNLABELLED, WEAK, of

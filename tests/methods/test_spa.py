@@ -10,7 +10,9 @@ from detectron2.modeling import build_model
 from detectron2.modeling.backbone import Backbone
 from detectron2.utils.events import EventStorage
 from tsdd_d2.engine.checkpoint import load_weights
-from tsdd_d2.engine.setup import check_data, load_config, trainer_of
+from tsdd_d2.engine.checks import check_data
+from tsdd_d2.engine.configuration import load_config
+from tsdd_d2.engine.trainer import trainer_of
 from tsdd_d2.errors import InputError
 from tsdd_d2.methods.spa import SPA, at_pixels, largest_part, restricted_activation, self_correlation, structure_map
 from tsdd_d2.modeling.weights import fetch

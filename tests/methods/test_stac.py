@@ -10,8 +10,10 @@ from detectron2.modeling import build_model
 from detectron2.utils.events import EventStorage
 from tsdd_d2.data.files import read_json, write_json
 from tsdd_d2.engine.checkpoint import TSDDCheckpointer
+from tsdd_d2.engine.checks import check_config, check_data, check_network
+from tsdd_d2.engine.configuration import load_config
 from tsdd_d2.engine.run_folder import PSEUDO_BOXES, RunRecord, check_first_run, run_files
-from tsdd_d2.engine.setup import check_config, check_data, check_network, load_config, trainer_of
+from tsdd_d2.engine.trainer import trainer_of
 from tsdd_d2.errors import InputError
 from tsdd_d2.method import PROFILES
 from tsdd_d2.methods.pseudo_boxes import LABELLED, UNLABELLED, of

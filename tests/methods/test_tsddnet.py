@@ -2,7 +2,7 @@
 
 import pytest
 
-from tsdd_d2.engine.setup import load_config
+from tsdd_d2.engine.configuration import load_config
 from tsdd_d2.methods.tsddnet import fa_and_pa
 
 MANUAL, FOUND = {"bbox": [0, 0, 9, 9]}, {"bbox": [0, 0, 9, 9], "roi_source": "pseudo"}

@@ -5,7 +5,8 @@ import torch
 from detectron2.engine import launch
 from detectron2.utils import comm
 from detectron2.utils.events import EventStorage
-from tsdd_d2.engine.setup import check_data, trainer_of
+from tsdd_d2.engine.checks import check_data
+from tsdd_d2.engine.trainer import trainer_of
 from tsdd_d2.methods.pseudo_boxes import LABELLED, UNLABELLED, WEAK, of
 
 from . import test_detectors, test_stac

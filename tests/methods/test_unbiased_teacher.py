@@ -8,7 +8,7 @@ from torch.nn import functional as F
 
 from detectron2.data import DatasetCatalog
 from detectron2.utils.events import EventStorage
-from tsdd_d2.engine.setup import load_config
+from tsdd_d2.engine.configuration import load_config
 from tsdd_d2.method import PROFILES
 from tsdd_d2.methods.pseudo_boxes import LABELLED, STRONG, UNLABELLED, WEAK, of
 from tsdd_d2.methods.unbiased_teacher import FOCAL_GAMMA, FocalOutputLayers, focal_loss

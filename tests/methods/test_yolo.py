@@ -11,8 +11,9 @@ from detectron2.data import DatasetCatalog
 from detectron2.layers import ShapeSpec
 from detectron2.modeling import build_model
 from detectron2.modeling.backbone import Backbone
+from tsdd_d2.engine.checks import check_data
 from tsdd_d2.engine.run_folder import initial_annotation
-from tsdd_d2.engine.setup import check_data, trainer_of
+from tsdd_d2.engine.trainer import trainer_of
 from tsdd_d2.methods.yolo import box_sizes, complete_iou, kmeans_anchors, levels_of, scaled_channels, shape_iou
 
 from .test_detectors import configuration, train

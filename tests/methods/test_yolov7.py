@@ -8,7 +8,7 @@ from torch import nn
 
 from detectron2.modeling import build_model
 from tsdd_d2.engine.checkpoint import TSDDCheckpointer
-from tsdd_d2.engine.setup import load_config
+from tsdd_d2.engine.configuration import load_config
 from tsdd_d2.errors import InputError
 from tsdd_d2.evaluation.detections import malignancy_of_detections
 from tsdd_d2.methods.yolo import Targets

@@ -7,7 +7,7 @@ from torch import nn
 
 from detectron2.modeling import build_backbone, build_model
 from tsdd_d2.engine.checkpoint import load_weights
-from tsdd_d2.engine.setup import load_config
+from tsdd_d2.engine.configuration import load_config
 from tsdd_d2.engine.trainer import Trainer
 from tsdd_d2.errors import InputError
 from tsdd_d2.modeling.backbones import TimmBackbone, create

@@ -13,7 +13,7 @@ from PIL import Image
 import tsdd_d2
 from tsdd_d2 import Predictor
 from tsdd_d2.data.files import read_json
-from tsdd_d2.engine.setup import load_config
+from tsdd_d2.engine.configuration import load_config
 from tsdd_d2.inference.export import OPSET, largest_differences
 
 from ..conftest import ROOT, TINY_CONFIG

@@ -14,7 +14,7 @@ import torch
 from detectron2.modeling import build_model
 from tsdd_d2 import save_model
 from tsdd_d2.data.files import read_json, write_json
-from tsdd_d2.engine.setup import load_config
+from tsdd_d2.engine.configuration import load_config
 
 from ..conftest import ROOT, TINY_CONFIG
 

@@ -21,6 +21,7 @@ from ..refinement import ROIBank, apply_veto_file
 RECORD = "run.json"
 FINAL_WEIGHTS = "model_final.pth"
 TAG, CONFIG_FILE = "last_checkpoint", "config.yaml"
+RESULTS = "results.json", "results.md"  # in the order in which they are written
 # of a method that labels the images without ROI once
 PSEUDO_BOXES = "pseudo_boxes.json"
 
@@ -109,10 +110,12 @@ class RunRecord(NamedTuple):
         )
 
 
-def is_finished(run: str) -> bool:
-    """Whether a folder holds a run that was trained and evaluated to its end."""
-    has_results = os.path.isfile(os.path.join(run, "results.json"))
-    return has_results and os.path.isfile(os.path.join(run, RECORD)) and RunRecord.read(run).status == "finished"
+def is_finished(cfg: CfgNode) -> bool:
+    """Whether OUTPUT_DIR holds a run that was trained to its end, no earlier than the configuration asks for, and evaluated."""
+    run = cfg.OUTPUT_DIR
+    if not all(os.path.isfile(os.path.join(run, name)) for name in (RECORD, *RESULTS)):
+        return False
+    return RunRecord.read(run).status == "finished" and read_run_config(run).SOLVER.MAX_ITER >= cfg.SOLVER.MAX_ITER
 
 
 def effective_p_seed(cfg: CfgNode) -> int:
@@ -280,10 +283,10 @@ def run_files(run: str) -> List[str]:
     return sorted(found, key=lambda path: (path == config_file, path != tag, path))
 
 
-def remove_temporary_files(run: str) -> None:
-    """Removes what a run was writing when it was killed."""
+def remove_leftovers(run: str) -> None:
+    """Removes what a run was writing when it was killed, and the results of its first iterations where it goes on."""
     for path in run_files(run):
-        if TEMPORARY.fullmatch(os.path.basename(path)):
+        if TEMPORARY.fullmatch(os.path.basename(path)) or os.path.relpath(path, run) in RESULTS:
             os.remove(path)
 
 

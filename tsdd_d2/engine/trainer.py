@@ -2,7 +2,7 @@
 
 import os
 import weakref
-from typing import Callable, Dict, List, Optional, Tuple
+from typing import Callable, Dict, List, Optional, Tuple, Type
 
 import torch
 from torch import Tensor, nn
@@ -300,3 +300,8 @@ class Step(nn.Module):
 def decoded_training_images(cfg) -> DecodedImages:
     """The images of DATASETS.TRAIN, within the limit of the configuration."""
     return DecodedImages(DatasetCatalog.get(cfg.DATASETS.TRAIN[0]), cfg.DATALOADER.DECODED_IMAGES_MB * 2**20)
+
+
+def trainer_of(cfg) -> Type[Trainer]:
+    """The trainer of a configuration's method."""
+    return method_of(cfg).trainer or Trainer

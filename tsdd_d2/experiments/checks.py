@@ -10,10 +10,11 @@ from detectron2.data import MetadataCatalog
 
 from ..data import ensure_registered
 from ..data.files import parse_yaml
+from ..engine.checks import check_config
+from ..engine.configuration import ABSENT, config_differences, load_config
 from ..engine.run_folder import CONFIG_FILE, RunRecord, describe_difference, sha256_of_file
 from ..engine.run_folder import RECORD as RUN_RECORD
 from ..engine.seen_patients import patients_of_data_set
-from ..engine.setup import ABSENT, check_config, config_differences, load_config
 from ..errors import InputError
 from .archive import read_file
 from .run import Run
