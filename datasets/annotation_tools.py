@@ -5,7 +5,7 @@ import os
 import re
 import tempfile
 from collections import defaultdict
-from typing import Any, Dict, List, Optional, Sequence, Tuple
+from typing import Any, Dict, List, Optional, Sequence, Set, Tuple
 from urllib.parse import unquote
 
 import yaml
@@ -104,7 +104,8 @@ class FileFinder:
                 break
         found = _nearest(found, folder)
         if len(found) != 1:
-            raise ValueError(f"{len(found)} files are called so: {listed(found)}" if found else "there is no such image")
+            several = f"{len(found)} files are called so, {listed(found)}; --root may name a folder with one of them alone:"
+            raise ValueError(several if found else "there is no such image")
         self.by_name_alone.append(name)
         return found[0]
 
@@ -117,28 +118,38 @@ class FileFinder:
 # --------------------------------------------------------------------------------------------- COCO
 
 
-def read_coco(path: str, root: str) -> Read:
+def read_coco(paths: Sequence[str], root: str) -> Read:
     """
-    The images of a COCO file, and the problems of its entries. Annotations are numbered anew: some tools begin with 0,
-    which COCO's evaluation takes for "no match". Our own fields are kept where the file has them.
+    The images of COCO files, and the problems of their entries. Annotations are numbered anew: some tools begin with 0,
+    which COCO's evaluation takes for "no match". Our own fields are kept where a file has them.
 
     Raises:
-        InputError: the file is no COCO file, or a round of ours that lost its ROI fields.
+        InputError: one is no COCO file, or a round of ours that lost its ROI fields.
     """
+    find, images, problems = FileFinder(root), [], []
+    for path in paths:
+        found, wrong = _read_coco(path, root, find, {image.file_name for image in images})
+        images += found
+        problems += [f"{os.path.relpath(path, root)}: {x}" if len(paths) > 1 else x for x in wrong]
+    find.tell()
+    return images, problems
+
+
+def _read_coco(path: str, root: str, find: FileFinder, earlier: Set[str]) -> Read:
     content = read_coco_file(path)
     reason = reason_against_round(content, path)
     if reason:
         raise BBUIError(f"{path}: {reason} Give the file that was imported there: --like round.json")
     names = {category.get("id"): str(category.get("name")) for category in content["categories"]}
-    find, images, problems = FileFinder(root), {}, []
+    images, problems = {}, []
     for entry in content["images"]:
         where = f"image {entry.get('id')!r} ({entry.get('file_name')!r})"
         try:
-            file_name = find(str(entry.get("file_name")))
+            file_name = find(str(entry.get("file_name")), os.path.relpath(os.path.dirname(os.path.abspath(path)), root))
         except ValueError as error:
             problems.append(f"{where}: {error} below {root}")
             continue
-        if entry.get("id") in images or file_name in {image.file_name for image in images.values()}:
+        if entry.get("id") in images or file_name in {*earlier, *(image.file_name for image in images.values())}:
             problems.append(f"{where}: it is there twice, as where two readers annotated it; keep one of them")
             continue
         category = entry.get("category_id")
@@ -174,7 +185,6 @@ def read_coco(path: str, root: str) -> Read:
             crowds += annotation.get("iscrowd", 0) == 1
     if crowds:
         print(f"{crowds} annotations are marked as crowds, as tools mark masks of run lengths; each is taken as one ROI.")
-    find.tell()
     return list(images.values()), problems
 
 

@@ -5,6 +5,7 @@ was taken from where.
 
 import os
 import re
+import shlex
 from collections import Counter, defaultdict
 from typing import Any, Dict, List, Mapping, NamedTuple, Optional, Sequence
 
@@ -24,6 +25,8 @@ __all__ = ["Choices", "ClassNames", "assemble"]
 LOWEST_IOU_WITH_MASK = 0.8
 IGNORED = "ignore"
 _BY_PATTERN = "their file name"
+# What Roboflow calls each augmented copy of an image.
+_ROBOFLOW_COPY = re.compile(r"(.+)\.rf\.[0-9A-Za-z]+\.\w+")
 
 
 class ClassNames:
@@ -32,7 +35,8 @@ class ClassNames:
     def __init__(self, mappings: Sequence[str] = ()):
         """
         Args:
-            mappings: such as "benign=fibroadenoma,cyst"; "ignore=text" leaves out boxes that are called so.
+            mappings: such as "benign=fibroadenoma,cyst"; "ignore=text,normal" leaves out boxes, and images, that are
+                called so.
 
         Raises:
             InputError: a mapping is none, or two of them disagree.
@@ -117,6 +121,9 @@ def assemble(
     if not images and not problems:
         raise BBUIError(f"{root}: no images were found.")
     classes = [_class_of(image, choices, account, problems) for image in images]
+    left_out = [image.file_name for image, name in zip(images, classes) if name == IGNORED]
+    images = [image for image, name in zip(images, classes) if name != IGNORED]
+    classes = [name for name in classes if name != IGNORED]
     patients = [_patient_of(image, choices, account, problems) for image in images]
     decoded = decode_image_files([os.path.join(root, image.file_name) for image in images])
     entries, annotations = [], []
@@ -142,8 +149,11 @@ def assemble(
             annotations.append({**manual_annotation(len(annotations) + 1, entry, box), **fields})
     if problems:
         raise BBUIError("The data cannot be used; correct these entries:", problems)
+    if not entries:
+        raise BBUIError(f"{root}: --class ignore leaves out all images.")
     warnings = _boxes_beside_their_masks(images) + _turned(images, decoded)
     warnings += _make_one(entries) if choices.normalise else []
+    warnings += _same_pixels(entries, decoded) + _copies_of_several_patients(entries)
     if account.beside_folder:
         number, told = len(account.beside_folder), listed(account.beside_folder)
         warnings.append(f"{number} images lie in a folder that is called as the other class: {told}")
@@ -151,6 +161,8 @@ def assemble(
         warnings.append("patients come from several places; one who is named in two ways counts as two")
     for line in account.lines() + _counts_of_boxes(images):
         print(line)
+    if left_out:
+        print(f"{len(left_out)} images are left out by their class: {listed(left_out)}")
     if choices.table is not None:
         for line in choices.table.account():
             print(line)
@@ -160,7 +172,7 @@ def assemble(
 
 
 def _class_of(image: SourceImage, choices: Choices, account: _Account, problems: List[str]) -> Optional[str]:
-    """benign or malignant; None after a problem was added."""
+    """benign, malignant or ignore; None after a problem was added."""
     _leave_out_ignored(image, choices.classes, account)
     row = choices.table.find(image.known_as or image.file_name, "class") if choices.table else None
     candidates = [
@@ -170,11 +182,12 @@ def _class_of(image: SourceImage, choices: Choices, account: _Account, problems:
         ("their folder", [part for part in image.file_name.split("/")[:-1] if choices.classes(part)]),
     ]
     found = {source: {choices.classes(name): name for name in names} for source, names in candidates if names}
-    unknown = [name for names in found.values() for target, name in names.items() if target in (None, IGNORED)]
+    unknown = [name for names in found.values() for target, name in names.items() if target is None]
     if unknown:
+        benign, malignant, ignore = (shlex.quote(f"{x}={unknown[0]}") for x in (*CLASS_NAMES, IGNORED))
         problems.append(
-            f"{image.where}: unknown class {unknown[0]!r}, expected benign or malignant; --class benign={unknown[0]} or "
-            f"--class malignant={unknown[0]} maps it"
+            f"{image.where}: unknown class {unknown[0]!r}, expected benign or malignant; --class {benign} or --class "
+            f"{malignant} maps it, and --class {ignore} leaves its images out"
         )
         return None
     # a folder is a guess that everything else goes before
@@ -185,7 +198,7 @@ def _class_of(image: SourceImage, choices: Choices, account: _Account, problems:
     elif not targets:
         names = sorted({label for label in image.labels if label})
         hint = f"; its boxes are called {', '.join(map(repr, names))}, which --class maps" if names else ""
-        problems.append(f"{image.where}: {image.file_name} has no class: give it in a table (--table){hint}")
+        problems.append(f"{image.where}: {image.file_name} has no class: {_asked_of_table(choices)}{hint}")
     if len(targets) != 1:
         return None
     (target,) = targets
@@ -224,10 +237,16 @@ def _patient_of(image: SourceImage, choices: Choices, account: _Account, problem
                 account.by_pattern.append(f"{patient.strip()!r} of {name}")
             return patient.strip()
     problems.append(
-        f"{image.where}: {image.file_name} has no patient: give a table (--table) or a pattern (--patient '(\\d+)_'); "
+        f"{image.where}: {image.file_name} has no patient: {_asked_of_table(choices)} or a pattern (--patient '(\\d+)_'); "
         "--patient '(.+)' makes every image a patient of its own, which is right only if no patient has two"
     )
     return None
+
+
+def _asked_of_table(choices: Choices) -> str:
+    if choices.table is None:
+        return "give it in a table (--table)"
+    return f"give it in {choices.table.path}, which begins with {listed(choices.table.names)},"
 
 
 def _size_problems(image: SourceImage, pixels: DecodedImage) -> List[str]:
@@ -283,6 +302,34 @@ def _turned(images: Sequence[SourceImage], decoded: Sequence[DecodedImage]) -> L
         return []
     return [
         f"{len(turned)} images with boxes have an orientation tag; the boxes must be of the upright image: {listed(turned)}"
+    ]
+
+
+def _same_pixels(entries: Sequence[Dict[str, Any]], decoded: Sequence[DecodedImage]) -> List[str]:
+    """Of images that are there twice, as two patients or classes."""
+    groups: Dict[bytes, List[Dict[str, Any]]] = defaultdict(list)
+    for entry, pixels in zip(entries, decoded):
+        groups[pixels.digest].append(entry)
+    warnings = []
+    for key, what in (("patient_id", "two patients"), ("category_id", "both classes")):
+        found = [" = ".join(x["file_name"] for x in group) for group in groups.values() if len({x[key] for x in group}) > 1]
+        if found:
+            warnings.append(f"the same pixels are of {what}, which --twins puts right: {listed(found, 20)}")
+    return warnings
+
+
+def _copies_of_several_patients(entries: Sequence[Dict[str, Any]]) -> List[str]:
+    patients = defaultdict(set)
+    for entry in entries:
+        copy = _ROBOFLOW_COPY.fullmatch(entry["file_name"].rsplit("/", 1)[-1])
+        if copy:
+            patients[copy[1]].add(entry["patient_id"])
+    found = [name for name, of_image in patients.items() if len(of_image) > 1]
+    if not found:
+        return []
+    return [
+        f"the copies that Roboflow made of an image are of several patients, and may be trained on and tested: {listed(found)}; "
+        r"--patient '([^/]+)\.rf\.' makes them one"
     ]
 
 

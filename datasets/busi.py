@@ -28,17 +28,16 @@ def read_images(root: str, include_normal: bool = False) -> Tuple[List[SourceIma
     published = os.path.join(root, "Dataset_BUSI_with_GT")
     class_root = published if os.path.isdir(published) else root
     class_names = ["benign", "malignant"] + ["normal"] * include_normal
-    missing = [name for name in class_names if not os.path.isdir(os.path.join(class_root, name))]
+    folders = {name.lower(): os.path.join(class_root, name) for name in sorted(os.listdir(class_root))}
+    missing = [name for name in class_names if not os.path.isdir(folders.get(name, ""))]
     if missing:
         raise BBUIError(f"{class_root} has no folder {', '.join(missing)}. --root must name the folder of BUSI.")
     pairs, orphans = {}, []
     for name in class_names:
-        pairs[name], without = find_images(os.path.join(class_root, name))
+        pairs[name], without = find_images(folders[name])
         orphans += without
     refuse_orphans(orphans)
-    without = [
-        os.path.join(class_root, name) for name in ("benign", "malignant") if not any(masks for _, masks in pairs[name])
-    ]
+    without = [folders[name] for name in ("benign", "malignant") if not any(masks for _, masks in pairs[name])]
     if without:
         raise BBUIError(
             "A class has images but not one mask. Masks are <image>_mask.png beside the images, or in mask/ or masks/ "

@@ -2,7 +2,8 @@
 
 import os
 import re
-from typing import Dict, List, Optional, Sequence, Tuple
+from collections import Counter
+from typing import Dict, List, NamedTuple, Optional, Sequence, Tuple
 
 import cv2
 import numpy as np
@@ -14,35 +15,71 @@ from tsdd_d2.data.decoding import decode_image, transparencies
 from tsdd_d2.data.files import walk
 from tsdd_d2.errors import BBUIError
 
-__all__ = ["list_images", "mask_to_box", "pair", "read_images", "read_mask", "read_masks", "refuse_orphans", "stem"]
+__all__ = ["Names", "list_images", "mask_to_box", "pair", "read_images", "read_mask", "read_masks", "refuse_orphans", "stem"]
 
 SUFFIXES = (".bmp", ".jpeg", ".jpg", ".png", ".tif", ".tiff", ".webp")
 _MASK_SUFFIX = re.compile(r"_(?:mask|seg|segmentation)(_\d+)?$", re.IGNORECASE)
 
 
-def read_images(root: str, images: str, masks: str) -> Tuple[List[SourceImage], List[str]]:
+class Names(NamedTuple):
     """
-    The images below `<root>/<images>` with one ROI for each mask that is not empty. A mask is named as its image is, or
-    <image>_mask, <image>_mask_1, ..., in the same folder or in the same place below `<root>/<masks>`.
+    How images and masks are called: patterns of the whole name without suffix, whose first group an image and its masks
+    share. Without them a mask is called as its image, or <image>_mask, <image>_mask_1, ...
+
+    Attributes:
+        image: of images; other files, that are no masks either, are left out.
+        mask: of masks; beside it files in the folder of masks are left out.
+    """
+
+    image: Optional["re.Pattern[str]"] = None
+    mask: Optional["re.Pattern[str]"] = None
+
+
+def read_images(root: str, images: str, masks: str, names: Names = Names()) -> Tuple[List[SourceImage], List[str]]:
+    """
+    The images below `<root>/<images>` with one ROI for each mask that is not empty, which is in the same folder or in the same
+    place below `<root>/<masks>`; or, if there is no `<root>/<images>`, those of all folders called so, with `<masks>` beside.
 
     Returns:
         list[SourceImage], and the problems of all masks.
     """
-    found, problems, orphans = [], [], []
-    image_root, mask_root = (os.path.normpath(os.path.join(root, x)) for x in (images, masks))
-    beside = image_root == mask_root
-    unused = {x: list_images(x) for x, _ in walk(mask_root) if beside or not _is_within(x, image_root, mask_root)}
-    for folder, _ in walk(image_root):
-        if not beside and _is_within(folder, mask_root, image_root):
-            continue
-        place = os.path.normpath(os.path.join(mask_root, os.path.relpath(folder, image_root)))
-        unused.pop(place, None)
-        pairs, without = pair(list_images(folder), list_images(place))
-        found, orphans = found + pairs, orphans + without
+    found, problems, orphans, left_out = [], [], [], []
+    for image_root, mask_root in _roots(root, images, masks):
+        beside = image_root == mask_root
+        unused = {x: list_images(x) for x, _ in walk(mask_root) if beside or not _is_within(x, image_root, mask_root)}
+        for folder, _ in walk(image_root):
+            if not beside and _is_within(folder, mask_root, image_root):
+                continue
+            place = os.path.normpath(os.path.join(mask_root, os.path.relpath(folder, image_root)))
+            there = unused.pop(place, [])
+            pairs, without = pair(list_images(folder), list_images(place), names)
+            found, orphans = found + pairs, orphans + without
+            used = {path for path, masks_of in pairs for path in (path, *masks_of)} | set(without)
+            left_out += [x for x in dict.fromkeys((*list_images(folder), *there)) if x not in used]
+        orphans += [path for paths in unused.values() for path in paths]
     if not any(masks_of for _, masks_of in found):
-        raise BBUIError(f"{mask_root} holds no mask of an image below {image_root}: name them by --images and --masks.")
-    refuse_orphans(orphans + [path for paths in unused.values() for path in paths])
+        raise BBUIError(
+            f"{root}: no mask is called as an image of {images}, or as one with _mask. Without masks are "
+            f"{_stems([path for path, _ in found])}; without image {_stems(orphans)}; neither {_stems(left_out)}. --images and "
+            "--masks name the folders, --image-name and --mask-name the files."
+        )
+    refuse_orphans(orphans)
+    if left_out:
+        print(f"{len(left_out)} files are called neither as images nor as masks and are left out: {_stems(left_out)}")
     return read_masks(root, found, problems), problems
+
+
+def _roots(root: str, images: str, masks: str) -> List[Tuple[str, str]]:
+    """The folders of images, each with that of its masks."""
+    image_root = os.path.normpath(os.path.join(root, images))
+    if os.path.isdir(image_root):
+        return [(image_root, os.path.normpath(os.path.join(root, masks)))]
+    parents = [os.path.dirname(folder) for folder, _ in walk(root) if os.path.basename(folder) == images]
+    return [(os.path.join(parent, images), os.path.join(parent, masks)) for parent in parents]
+
+
+def _stems(paths: Sequence[str]) -> str:
+    return listed([stem(path) for path in paths]) or "none"
 
 
 def _is_within(folder: str, inner: str, outer: str) -> bool:
@@ -50,17 +87,41 @@ def _is_within(folder: str, inner: str, outer: str) -> bool:
     return f"{inner}/".startswith(f"{outer}/") and f"{folder}/".startswith(f"{inner}/")
 
 
-def pair(images: Sequence[str], masks: Sequence[str]) -> Tuple[List[Tuple[str, List[str]]], List[str]]:
-    """Each image with its masks, and the masks without image; files with the suffix of a mask are no images."""
+def pair(
+    images: Sequence[str], masks: Sequence[str], names: Names = Names()
+) -> Tuple[List[Tuple[str, List[str]]], List[str]]:
+    """
+    Each image with its masks, and the masks without image; in one folder, files that are called as masks are no images.
+
+    Raises:
+        BBUIError: several images in one folder share a mask.
+    """
     if list(images) == list(masks):
-        masks = [path for path in images if _MASK_SUFFIX.search(stem(path))]
+        is_mask = names.mask.fullmatch if names.mask else _MASK_SUFFIX.search
+        masks = [path for path in images if is_mask(stem(path))]
         images = [path for path in images if path not in masks]
-    masks_of: Dict[str, List[str]] = {stem(path): [] for path in images}
+    shared = {path: _shared(names.image, stem(path)) for path in images}
+    masks_of: Dict[str, List[str]] = {name: [] for name in shared.values() if name is not None}
     orphans: List[str] = []
     for path in masks:
-        name = stem(path)
-        masks_of.get(name if name in masks_of else _MASK_SUFFIX.sub("", name), orphans).append(path)
-    return [(path, masks_of[stem(path)]) for path in images], orphans
+        name = _shared(names.mask, stem(path))
+        if name is not None:
+            known = names.mask or name in masks_of
+            masks_of.get(name if known else _MASK_SUFFIX.sub("", name), orphans).append(path)
+    found = [(path, masks_of[name]) for path, name in shared.items() if name is not None]
+    several = [x for x, count in Counter(shared.values()).items() if x is not None and count > 1 and masks_of[x]]
+    if several:
+        of_first = [path for path, name in shared.items() if name == several[0]]
+        raise BBUIError(f"{masks_of[several[0]][0]} may be the mask of {listed(of_first)}")
+    return found, orphans
+
+
+def _shared(pattern: Optional["re.Pattern[str]"], name: str) -> Optional[str]:
+    """What an image and its masks have in common; None of a file that is called as neither."""
+    if pattern is None:
+        return name
+    match = pattern.fullmatch(name)
+    return match and match[1]
 
 
 def refuse_orphans(masks: Sequence[str]) -> None:

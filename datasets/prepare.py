@@ -24,6 +24,7 @@ from phantom import generate_phantom
 from source_image import listed
 
 from tsdd_d2.data import assign_folds, count_table, dataset_folder, patient_classes, validate_bbui, write_splits
+from tsdd_d2.data.files import walk
 from tsdd_d2.data.folds import NUM_FOLDS
 from tsdd_d2.errors import InputError, reports_errors
 from tsdd_d2.inference.input_images import IMAGE_SUFFIXES
@@ -45,6 +46,8 @@ examples:
   $ python datasets/prepare.py coco export.json --root data/mine --table patients.csv --class benign=fibroadenoma,cyst
   $ python datasets/prepare.py yolo --root data/mine --patient '(\\d+)_'
   $ python datasets/prepare.py masks --root data/mine --images images --masks masks --table patients.csv
+  $ python datasets/prepare.py masks --root data/mine --images . --masks . --image-name '(case\\d+)' \\
+        --mask-name '(case\\d+)_tumor' --table patients.csv --class ignore=normal
   $ python datasets/prepare.py dicom archive --root data/mine --table patients.csv
   $ python datasets/prepare.py coco export.json --like data/mine/annotations/fold1_train.json
   $ python datasets/prepare.py busbra
@@ -52,7 +55,8 @@ examples:
   $ python datasets/prepare.py phantom --patients 20 --images-per-patient 2 --size 128
 
 The folder that holds the annotations, for example mine/, is a data set below $DETECTRON2_DATASETS (default: datasets):
-mine_fold1_train, mine_fold1_val, mine_fold1_test, mine_fold2_train, ..., mine_all_train, mine_all_val
+mine_fold1_train, mine_fold1_val, mine_fold1_test, mine_fold2_train, ..., mine_all_train, mine_all_val;
+and mine_all, on which networks of other data are tested
 """
 
 
@@ -82,6 +86,13 @@ def pattern_option(text: str) -> "re.Pattern[str]":
         return re.compile(text)
     except re.error as error:
         raise argparse.ArgumentTypeError(f"{text!r} is no pattern: {error}") from error
+
+
+def pattern_with_group(text: str) -> "re.Pattern[str]":
+    pattern = pattern_option(text)
+    if not pattern.groups:
+        raise argparse.ArgumentTypeError(f"{text!r} has no group, such as (case\\d+)")
+    return pattern
 
 
 def build_parser() -> argparse.ArgumentParser:
@@ -147,7 +158,7 @@ def build_parser() -> argparse.ArgumentParser:
     command = add(
         "coco", "A COCO file of an annotation tool; images are found below the root by their names, in any folder."
     )
-    command.add_argument("source", type=os.path.expanduser, metavar="EXPORT.json")
+    command.add_argument("sources", type=os.path.expanduser, nargs="+", metavar="EXPORT.json")
     command.add_argument(
         "--like",
         type=os.path.expanduser,
@@ -171,8 +182,16 @@ def build_parser() -> argparse.ArgumentParser:
     command = add(
         "masks", "Masks, black and one more colour, named as their image or IMAGE_mask, IMAGE_mask_1; each gives one ROI."
     )
-    command.add_argument("--images", default="images", help="folder of the images below the root (default: images)")
-    command.add_argument("--masks", default="masks", help="folder of the masks below the root (default: masks)")
+    for kind, what in (("image", "images"), ("mask", "masks")):
+        command.add_argument(
+            f"--{what}", default=what, help=f"folder of the {what}, below the root or below its folders (default: {what})"
+        )
+        command.add_argument(
+            f"--{kind}-name",
+            type=pattern_with_group,
+            metavar="PATTERN",
+            help=f"of the names of {what}, without suffix; its first group is what an image and its masks share",
+        )
     add_choices(command)
     command = add(
         "dicom",
@@ -225,13 +244,14 @@ def build_bbui(args: argparse.Namespace) -> Dict[str, Any]:
     )
     info: Dict[str, Any] = {"description": os.path.basename(os.path.abspath(root))}
     if name == "coco":
-        images, problems = annotation_tools.read_coco(args.source, root)
+        images, problems = annotation_tools.read_coco(args.sources, root)
     elif name == "yolo":
         images, problems = annotation_tools.read_yolo(root)
     elif name == "voc":
         images, problems = annotation_tools.read_voc(root, args.one_based)
     elif name == "masks":
-        images, problems = mask_folders.read_images(root, args.images, args.masks)
+        names = mask_folders.Names(args.image_name, args.mask_name)
+        images, problems = mask_folders.read_images(root, args.images, args.masks, names)
     elif name == "dicom":
         images, problems = dicom_files.read_images(args.source, root, table)
     elif name == "csv":
@@ -249,21 +269,20 @@ def build_bbui(args: argparse.Namespace) -> Dict[str, Any]:
         print("Warning: no image has a ROI, and D-Net learns from nothing else")
     left_out = images_left_out(bbui, root) if name in ("coco", "csv") else []
     if left_out:
-        print(f"{len(left_out)} image files beside these have no entry and are left out: {listed(left_out)}")
+        print(f"{len(left_out)} image files below {root} have no entry and are left out: {listed(left_out)}")
     return bbui
 
 
 def images_left_out(bbui: Dict[str, Any], root: str) -> List[str]:
-    """The image files, relative to the root, in the folders of the images of `bbui`, that are none of them."""
+    """The image files, relative to the root, that are none of the images of `bbui`."""
     named = {os.path.normpath(image["file_name"]) for image in bbui["images"]}
-    folders = {os.path.dirname(name) for name in named}
-    there = {os.path.join(folder, name) for folder in folders for name in os.listdir(os.path.join(root, folder))}
+    there = {os.path.relpath(os.path.join(folder, name), root) for folder, names in walk(root) for name in names}
     return sorted(name for name in there - named if name.lower().endswith(IMAGE_SUFFIXES))
 
 
 def prepare(args: argparse.Namespace) -> None:
     """
-    Write `<output>/fold{k}_{train,val,test}.json` and `all_{train,val}.json`, and print the counts.
+    Write `<output>/fold{k}_{train,val,test}.json`, `all_{train,val}.json` and `all.json`, and print the counts.
 
     Raises:
         InputError: the data set cannot be used as it is. No annotation is written then.
@@ -289,7 +308,7 @@ def prepare(args: argparse.Namespace) -> None:
     else:
         test_folds = assign_folds(patient_classes(bbui), args.folds, args.seed)
     splits = write_splits(bbui, output, test_folds, args.folds or NUM_FOLDS, args.seed)
-    print(count_table({"all": bbui, **splits}))
+    print(count_table({"all": splits.pop("all"), **splits}))
     for line in [] if twins is None else twin_images.report(twins, splits):
         print(line)
     if args.command == "busi":
@@ -318,7 +337,9 @@ def main(argv=None) -> int:
         if args.patients < fewest:
             parser.error(f"--patients is {args.patients}: {args.folds} folds need {fewest} or more")
     if getattr(args, "like", None):
-        round_trip.restore(args.source, args.like, args.output)
+        if len(args.sources) > 1:
+            parser.error("--like restores one export")
+        round_trip.restore(args.sources[0], args.like, args.output)
         return 0
     if args.root is None:
         if args.command == "coco":

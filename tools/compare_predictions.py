@@ -173,7 +173,11 @@ def compare_groups(runs: Sequence[Tested], path: str, same_patients: bool, boots
             side += [x for x, here in zip(run.records, is_there) if here]
     if not all(records):
         missing = "none" if not records[0] else "each"
-        raise InputError(f"{path} lists {missing} of the {sum(map(len, records))} images; there is nothing to compare.")
+        example = next(x["file_name"] for side in records for x in side)
+        raise InputError(
+            f"{path} lists {missing} of the {sum(map(len, records))} images, which are named as {example!r}; there is nothing "
+            "to compare."
+        )
     table = comparison_table((name, f"not {name}"), items, records, bootstrap)
     return f"{table}\n\n{len(records[0])} of the {len(listed)} listed images are in these sets."
 

@@ -305,9 +305,9 @@ def add_tsdd_config(cfg: CN) -> None:
     key("MODEL.SPA.RESTRICTION_START", 0.2, within(0, 1))
     # A cell is background below the first value of the variance over the classes, which is scaled to [0, 1] in each image,
     # and object above the second. What they mean for two classes, and why these: tsdd_d2/methods/spa.py. They need another
-    # training, and the last two below do not: tools/tune_spa.py shows what these do on the validation images.
+    # training, and those below do not: tools/tune_spa.py shows what these do on the validation images.
     key("MODEL.SPA.RESTRICTION_VARIANCES", (0.2, 0.4), a_range(within(0, 1)))
-    # Cells of the class map up to the first value are seeds of the background, from the second on of the object.
+    # Cells of the class map, in [0, 1], up to the first value are seeds of the background, from the second on of the object.
     key("MODEL.SPA.SEEDS", (0.05, 0.1), a_range(within(0, 1)))
     # Cosines of the features of two cells count from this value on; the authors have 0.1 and 0.2, after the data set.
     key("MODEL.SPA.FIRST_ORDER_MIN", 0.1, within(0, 1))

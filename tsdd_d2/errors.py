@@ -15,7 +15,7 @@ MOST_KINDS = 30
 LONGEST_PROBLEM = 600  # characters
 LONGEST_MESSAGE = 60_000
 # What differs between problems of one kind: values, places and numbers.
-_PARTICULARS = re.compile(r"found .*|\(.*?\)|\[.*?\]|\S*[/\\]\S*|\d+")
+_PARTICULARS = re.compile(r"found .*|\(.*?\)|\[.*?\]|\S*[/\\]\S*|\S+\.[a-z]{3,4}\b|\d+")
 
 
 class InputError(ValueError):

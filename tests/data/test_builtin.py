@@ -8,11 +8,13 @@ from tsdd_d2.data import BBUIError, ensure_registered, register_bbui_instances
 from tsdd_d2.data.files import write_json
 
 
-@pytest.mark.parametrize("name", ["phantom_fold1_train", "my_clinic_fold7_val", "my_clinic_all_train"])
-def test_a_name_by_convention_is_found_where_the_variable_points_now(name, bbui, root, monkeypatch):
-    dataset, fold, split = name.rsplit("_", 2)
-    folder = root / "data" / dataset
-    write_json(folder / "annotations" / f"{fold}_{split}.json", bbui)
+@pytest.mark.parametrize(
+    "dataset, split",
+    [("phantom", "fold1_train"), ("my_clinic", "fold7_val"), ("my_clinic", "all_train"), ("my_clinic", "all")],
+)
+def test_a_name_by_convention_is_found_where_the_variable_points_now(dataset, split, bbui, root, monkeypatch):
+    folder, name = root / "data" / dataset, f"{dataset}_{split}"
+    write_json(folder / "annotations" / f"{split}.json", bbui)
     (folder / "Images").symlink_to(root / "Images")
     monkeypatch.setenv("DETECTRON2_DATASETS", str(root / "data"))
     ensure_registered(name)
@@ -82,4 +84,4 @@ def test_import_registers_the_public_data_sets_and_opens_no_data_set():
         "print(sum(name.startswith(('busbra_', 'busi_', 'phantom_')) for name in DatasetCatalog.list()))\n"
     )
     done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True)
-    assert done.stdout.split()[-1] == "51"
+    assert done.stdout.split()[-1] == "54"

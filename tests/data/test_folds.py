@@ -84,7 +84,8 @@ def test_all_patients_but_those_that_validate_are_trained_on_where_none_is_teste
     assert split["train"] | split["val"] == set(PATIENTS)
     assert count_classes(split["val"]) == {1: 7, 2: 3}
     write_splits(bbui_of(PATIENTS), tmp_path, folds, seed=0)
-    assert sorted(path.name for path in tmp_path.glob("all_*")) == ["all_train.json", "all_val.json"]
+    assert sorted(path.name for path in tmp_path.glob("all*")) == ["all.json", "all_train.json", "all_val.json"]
+    assert read_json(tmp_path / "all.json") == bbui_of(PATIENTS)
     for name in ("train", "val"):
         assert {x["patient_id"] for x in read_json(tmp_path / f"all_{name}.json")["images"]} == split[name]
 
@@ -104,7 +105,7 @@ def test_a_patient_with_both_classes_counts_as_malignant():
 def test_splits_on_disk_hold_every_image_of_their_patients(tmp_path):
     bbui = bbui_of(PATIENTS)
     splits = write_splits(bbui, tmp_path, assign_folds(PATIENTS, seed=0), seed=0)
-    assert len(splits) == 15 + 2
+    assert len(splits) == 15 + 3
     for fold in range(1, 6):
         images, patients = [], []
         for split in ("train", "val", "test"):
@@ -129,7 +130,7 @@ def test_an_official_fold_without_patients_is_left_out_with_a_line(tmp_path, cap
     folds = {name: 1 + index % 4 for index, name in enumerate(PATIENTS)}
     (tmp_path / "fold5_test.json").write_text("{}")
     splits = write_splits(bbui_of(PATIENTS), tmp_path, folds)
-    assert len(splits) == 12 + 2 and not any(name.startswith("fold5") for name in splits)
+    assert len(splits) == 12 + 3 and not any(name.startswith("fold5") for name in splits)
     printed = capsys.readouterr().out
     assert "Fold 5 is left out" in printed and "fold5_test.json is left over" in printed
 

@@ -2,6 +2,8 @@
 
 import json
 import os
+import re
+import shlex
 import shutil
 from urllib.parse import quote
 
@@ -84,6 +86,29 @@ def test_coco(root, table, tmp_path):
         "1 images have no box",
     ):
         assert line in printed
+
+
+def test_coco_in_several_files_each_beside_its_images(root, table, tmp_path):
+    """As Roboflow exports train/, valid/ and test/."""
+    whole, paths = coco(), []
+    for part, start in (("train", 0), ("valid", 8)):
+        of_part = [x["id"] for x in whole["images"]][start : start + 8]
+        images = [{**whole["images"][i], "file_name": f"p{i:02d}_a.png"} for i in of_part]
+        (root / part).mkdir()
+        for image in images:
+            os.rename(root / "images" / image["file_name"], root / part / image["file_name"])
+        annotations = [x for x in whole["annotations"] if x["image_id"] in of_part]
+        paths.append(root / part / "_annotations.coco.json")
+        write_json(paths[-1], {**whole, "images": images, "annotations": annotations})
+    write_image(root / "masks" / "p03_a.png")  # of the same name, elsewhere
+    prepare("coco", *paths, "--root", root, *table, *FOLDS)
+    found = all_images(root / "annotations")
+    assert {name: image["boxes"] for name, image in found.items()} == {
+        f"{'train' if number < 8 else 'valid'}/p{number:02d}_a.png": [list(map(float, box))] if box else []
+        for number, _, box in IMAGES
+    }
+    message = refuse("coco", tmp_path / "out", paths[0], paths[0], "--root", root, *table)
+    assert "train/_annotations.coco.json: image 0" in message and "twice" in message
 
 
 def test_coco_refuses_turned_boxes(root, table, tmp_path):
@@ -277,6 +302,99 @@ def test_masks_below_class_folders_with_a_pattern_for_the_patient(root, tmp_path
     images = all_images(tmp_path / "out")
     assert images["by_class/Cyst/p04_a.png"]["patient_id"] == "04" and images["by_class/Cyst/p04_a.png"]["category_id"] == 1
     assert "12 images from their folder" in printed and "'Cyst' is benign (6)" in printed
+
+
+@pytest.mark.parametrize("class_name", ["Normal", "normal tissue"])
+def test_images_of_an_ignored_class_are_left_out(class_name, root, tmp_path):
+    """Normal tissue, as BUS-UCLM and BrEaST have it: without a patient too."""
+    rows = [f"{name_of(number)},{name}" for number, name, _ in IMAGES]
+    path = tmp_path / "classes.csv"
+    path.write_text("\n".join(["file_name,class", *rows, f"normal.png,{class_name}"]) + "\n")
+    write_image(root / "images/normal.png")
+    write_masks(root)
+    options = "masks", "--root", root, "--table", path, "--patient", r"p(\d+)_"
+    assert f"--class {shlex.quote(f'ignore={class_name}')} leaves" in refuse(options[0], tmp_path / "out", *options[1:])
+    printed = prepare(*options, "--class", f"ignore={class_name}", *FOLDS)
+    assert "1 images are left out by their class: images/normal.png" in printed
+    assert set(all_images(root / "annotations")) == {name_of(number) for number, *_ in IMAGES}
+
+
+def test_masks_by_patterns_of_names(root, table):
+    """As in BrEaST and BUID: other files lie beside images and masks."""
+    for number, _, box in IMAGES:
+        os.rename(root / name_of(number), root / f"images/p{number:02d}_a Image.png")
+        if box:
+            write_image(root / f"images/p{number:02d}_a Mask.png", value=0, box=box)
+    write_image(root / "images/p03_a Lesion.png", value=7)
+    beside = "--images", "images", "--masks", "images", "--patient", r"p(\d+)_", "--class", "benign=a", *FOLDS
+    rows = [f"p{number:02d}_a Image.png,{name}" for number, name, _ in IMAGES]
+    (root / "classes.csv").write_text("\n".join(["file_name,class", *rows]) + "\n")
+    patterns = "--image-name", "(.+) Image", "--mask-name", "(.+) Mask"
+    printed = prepare("masks", "--root", root, "--table", root / "classes.csv", *beside, *patterns)
+    assert "1 files are called neither as images nor as masks and are left out: p03_a Lesion" in printed
+    boxes = {name: image["boxes"] for name, image in all_images(root / "annotations").items()}
+    assert boxes == {
+        f"images/p{number:02d}_a Image.png": [list(map(float, box))] if box else [] for number, _, box in IMAGES
+    }
+
+
+def test_masks_that_are_called_otherwise_tell_how(root, table, tmp_path):
+    for number, _, box in IMAGES:
+        if box:
+            write_image(root / f"masks/lesion_{number:02d}.png", value=0, box=box)
+    message = refuse("masks", tmp_path / "out", "--root", root, *table)
+    assert "p00_a" in message and "lesion_00" in message and "--mask-name" in message
+    message = refuse("masks", tmp_path / "out", "--root", root, *table, "--image-name", "(p)0.*", "--mask-name", "(p|l).*")
+    assert "lesion_00" in message
+    code, _, error = run("masks", "--root", root, "--mask-name", "lesion")
+    assert code == 2 and "no group" in error
+
+
+def test_a_mask_of_two_images_is_refused(root, table, tmp_path):
+    write_image(root / "masks/p00.png", value=0, box=(1, 2, 10, 8))
+    options = "--image-name", "(p0).*", "--mask-name", "(p0)0"
+    assert "masks/p00.png may be the mask of" in refuse("masks", tmp_path / "out", "--root", root, *table, *options)
+
+
+def test_masks_beside_the_images_of_each_class(root, tmp_path):
+    """As in BUS_UC: Benign/images and Benign/masks."""
+    for number, name, box in IMAGES:
+        target = root / name.capitalize() / "images" / f"p{number:02d}.png"
+        target.parent.mkdir(parents=True, exist_ok=True)
+        os.rename(root / name_of(number), target)
+        if box:
+            write_image(root / name.capitalize() / "masks" / f"p{number:02d}.png", value=0, box=box)
+    (root / "images").rmdir()
+    prepare("masks", "--root", root, "--patient", r"p(\d+)", *FOLDS)
+    found = all_images(root / "annotations")
+    assert {name: (image["category_id"], image["boxes"]) for name, image in found.items()} == {
+        f"{name.capitalize()}/images/p{number:02d}.png": (1 + (name == "malignant"), [list(map(float, box))] if box else [])
+        for number, name, box in IMAGES
+    }
+
+
+def test_a_table_that_fits_no_image_is_told(root, tmp_path):
+    """As a spreadsheet makes 1 of 000001."""
+    write_masks(root)
+    (tmp_path / "numbers.csv").write_text("file_name,patient_id,class\n1,1,benign\n2,2,malignant\n")
+    message = refuse("masks", tmp_path / "out", "--root", root, "--table", tmp_path / "numbers.csv")
+    assert "has no class" in message and "numbers.csv, which begins with 1, 2" in message
+
+
+def test_copies_of_an_image_that_roboflow_made_are_of_one_patient(root, tmp_path):
+    content = coco()
+    for image, (_, name, _) in zip(content["images"], IMAGES):
+        image["category_id"] = int(name == "malignant")
+    for number, *_ in IMAGES:
+        copy = f"images/scan{0 if number == 2 else number}_png.rf.{number:032x}.png"
+        os.rename(root / name_of(number), root / copy)
+        content["images"][number]["file_name"] = copy
+    write_json(tmp_path / "export.json", content)
+    options = "coco", tmp_path / "export.json", "--root", root, *FOLDS
+    (line,) = [x for x in prepare(*options, "--patient", "(.+)").splitlines() if "Roboflow" in x]
+    assert ": scan0_png;" in line
+    (pattern,) = re.findall("--patient '(.+)'", line)
+    assert "Roboflow" not in prepare(*options, "--patient", pattern)
 
 
 def alpha_mask(box):
@@ -558,9 +676,10 @@ def test_columns_in_any_case_and_others_are_named(root, tmp_path):
 
 def test_images_without_entry_and_a_table_without_box_are_told(root, tmp_path):
     write_image(root / "images" / "unlisted.png")
+    write_image(root / "elsewhere" / "other.png")
     (root / "images" / "notes.txt").write_text("")
     printed = prepare("csv", csv_table(tmp_path, "file_name,patient_id,class", ""), "--root", root, *FOLDS)
-    assert "1 image files beside these have no entry" in printed and "images/unlisted.png" in printed
+    assert "2 image files below" in printed and ": elsewhere/other.png, images/unlisted.png" in printed
     assert "no image has a ROI" in printed
 
 

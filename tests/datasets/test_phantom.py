@@ -234,7 +234,7 @@ def test_prepare_writes_the_splits_into_the_default_folder(tmp_path, monkeypatch
     root = tmp_path / "phantom"
     written = contents(root)
     splits = {name: json.loads(text) for name, text in written.items() if name.endswith(".json")}
-    names = ["all_train.json", "all_val.json"]
+    names = ["all.json", "all_train.json", "all_val.json"]
     names += [f"fold{fold}_{split}.json" for fold in (1, 2) for split in ("test", "train", "val")]
     assert sorted(splits) == names
     for content in splits.values():

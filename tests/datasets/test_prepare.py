@@ -284,7 +284,7 @@ def busi(request, tmp_path):
     below = {"flat": ("", "")}.get(request.param, ("images/", "mask/"))
     for (name, number), boxes in {**busi_masks(), ("normal", 1): [None], ("normal", 2): [None]}.items():
         folder = root / "Dataset_BUSI_with_GT" / name
-        image = np.zeros((30, 40, 3), np.uint8) + np.array([10, 20, 30], np.uint8)
+        image = np.full((30, 40, 3), (10, 20, 100 + sum(map(ord, name)) % 100), np.uint8) + np.uint8(number)
         path = folder / f"{below[0]}{name} ({number}).png"
         path.parent.mkdir(parents=True, exist_ok=True)
         cv2.imwrite(str(path), image)
@@ -333,6 +333,15 @@ def flat_busi(tmp_path):
         write_image(root / name / f"{name} ({number}).png")
         write_image(root / name / f"{name} ({number})_mask.png", value=0, box=box)
     return root
+
+
+def test_busi_folders_may_begin_with_a_capital(flat_busi, tmp_path):
+    prepare("busi", "--root", flat_busi, "--output", tmp_path / "out")
+    (flat_busi / "benign").rename(flat_busi / "Benign")
+    (flat_busi / "malignant").rename(flat_busi / "Malignant")
+    prepare("busi", "--root", flat_busi, "--output", tmp_path / "capitals")
+    one, other = (all_images(tmp_path / name) for name in ("out", "capitals"))
+    assert [x["category_id"] for x in one.values()] == [x["category_id"] for x in other.values()]
 
 
 def test_busi_ignores_an_empty_mask_with_a_warning(flat_busi, tmp_path):
@@ -446,12 +455,28 @@ def test_csv_gives_folds_by_the_convention(clinic):
     assert ["all", "24", "12", "12", "12", "6", "6", "12", "13"] in cells(printed)
 
 
+def test_an_image_that_is_there_twice_is_told(clinic):
+    for value, path in enumerate(sorted(clinic.glob("scans/*.png"))):
+        write_image(path, value)
+    scans = clinic / "scans"
+    (scans / "1_0.png").write_bytes((scans / "0_0.png").read_bytes())
+    (scans / "7_1.png").write_bytes((scans / "0_1.png").read_bytes())
+    printed = prepare("csv", clinic / "images.csv", "--root", clinic)
+    of_classes = "scans/0_1.png = scans/7_1.png"
+    (patients,) = [line for line in printed.splitlines() if "two patients" in line]
+    (classes,) = [line for line in printed.splitlines() if "both classes" in line]
+    assert patients.endswith(f": scans/0_0.png = scans/1_0.png, {of_classes}") and classes.endswith(f": {of_classes}")
+    (scans / "1_0.png").write_bytes((scans / "0_1.png").read_bytes())
+    write_image(scans / "7_1.png", 99)
+    assert "both classes" not in prepare("csv", clinic / "images.csv", "--root", clinic)
+
+
 def test_csv_needs_no_boxes_and_takes_another_number_of_folds(clinic, tmp_path):
     table = tmp_path / "classes.csv"
     rows = (clinic / "images.csv").read_text().splitlines()[:-1]
     table.write_text("\n".join(",".join(row.split(",")[:3]) for row in rows) + "\n")
     prepare("csv", table, "--root", clinic, "--folds", 3, "--output", tmp_path / "out")
-    assert len(list((tmp_path / "out").iterdir())) == 9 + 2
+    assert len(list((tmp_path / "out").iterdir())) == 9 + 3
     assert_folds_are_valid(tmp_path / "out", clinic, range(1, 4))
 
 

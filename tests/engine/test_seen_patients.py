@@ -25,6 +25,7 @@ def test_a_patient_is_known_by_data_set_or_by_image():
     assert len(seen) == 3
     assert seen & keys("clinic_fold2_test", "1", "images/9.png")  # another view
     assert seen & keys("clinic_all_train", "1", "images/9.png")
+    assert seen & keys("clinic_all", "1", "images/9.png")
     assert not keys("my_all_training", "1", "1.png") & keys("mying", "1", "9.png")
     assert seen & keys("copy", "1", "images/2.png")  # under another name
     assert not seen & keys("elsewhere_fold1_test", "1", "images/9.png")

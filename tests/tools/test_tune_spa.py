@@ -1,5 +1,7 @@
 """The table of thresholds: it agrees with the evaluation, and says what it cannot be made of."""
 
+from itertools import product
+
 import pytest
 import torch
 from tune_spa import main
@@ -24,20 +26,39 @@ def run_of(method, folder, *overrides):
 
 def test_each_row_is_what_the_evaluation_says_with_its_values(tmp_path, tiny_dataset, capsys):
     cfg, model = run_of("spa", tmp_path / "run")
-    values = ["--minima", "0.1", "0.9", "--thresholds", "0.2", "0.6"]
+    grid = {"--minima": (0.1, 0.9), "--backgrounds": (0.05, 0.6), "--foregrounds": (0.1, 0.6), "--thresholds": (0.2, 0.6)}
+    values = [x for option, values in grid.items() for x in (option, *map(str, values))]
     assert main(["--run", str(tmp_path / "run"), *values]) == 0
     printed = capsys.readouterr().out.splitlines()
-    rows = [[cell.strip() for cell in line.strip("|").split("|")] for line in printed if line.startswith("| 0")]
+    rows = [[cell.strip() for cell in line.strip("|").split("|")] for line in printed if line.startswith("| structure")]
     ensure_registered("tiny_fold1_val")
     expected = []
-    for minimum, threshold in ((0.1, 0.2), (0.1, 0.6), (0.9, 0.2), (0.9, 0.6)):
-        model.first_order_min, model.threshold = minimum, threshold
+    for minimum, background, foreground, threshold in product(*grid.values()):
+        if background > foreground:
+            continue
+        model.first_order_min, model.seeds, model.threshold = minimum, (background, foreground), threshold
         figures = evaluate(cfg, model, "tiny_fold1_val")["localisation"]
-        cells = f"{minimum:g}", f"{threshold:g}", "4", f"{figures['mean_iou']:.3f}", f"{figures['share_iou50']:.3f}"
-        expected.append(list(cells))
-    assert rows == expected and len({row[3] for row in rows}) > 1
-    best = max(expected, key=lambda row: float(row[3]))
-    assert printed[-1].endswith(f"MODEL.SPA.FIRST_ORDER_MIN {best[0]} MODEL.SPA.THRESHOLD {best[1]}")
+        shown = f"{figures['mean_iou']:.3f}", f"{figures['share_iou50']:.3f}"
+        expected.append(["structure", f"{minimum:g}", f"{background:g}, {foreground:g}", f"{threshold:g}", "4", *shown])
+    assert sorted(rows) == sorted(expected) and len({row[5] for row in rows}) > 1
+    overlaps = [float(row[5]) for row in rows]
+    assert overlaps == sorted(overlaps, reverse=True)
+    _, minimum, seeds, threshold, *_ = rows[0]
+    keys = f"MODEL.SPA.FIRST_ORDER_MIN {minimum} MODEL.SPA.SEEDS '({seeds})' MODEL.SPA.THRESHOLD {threshold}"
+    assert printed[-1].endswith(keys)
+
+
+def test_the_plain_class_map_stands_below(tmp_path, tiny_dataset, capsys, monkeypatch):
+    """Its rows are those of a structure that is the class map."""
+    run_of("spa", tmp_path / "run")
+    monkeypatch.setattr("tune_spa.structure_map", lambda class_map, *_: class_map)
+    assert main(["--run", str(tmp_path / "run"), "--minima", "0.1", "--thresholds", "0.2", "0.6"]) == 0
+    figures = {"structure": set(), "class map": set()}
+    for line in capsys.readouterr().out.splitlines():
+        cells = [x.strip() for x in line.split("|")[1:-1]]
+        if cells and cells[0] in figures:
+            figures[cells[0]].add(tuple(cells[3:]))
+    assert figures["structure"] == figures["class map"] and len(figures["class map"]) == 2
 
 
 @pytest.mark.parametrize(

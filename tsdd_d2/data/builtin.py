@@ -22,7 +22,7 @@ __all__ = ["dataset_folder", "ensure_registered", "register_builtin"]
 
 BUILTIN_DATASETS = ("busbra", "busi", "phantom")
 _FOLDS = [f"fold{fold}_{split}" for fold in range(1, 6) for split in ("train", "val", "test")]
-BUILTIN_SPLITS = (*_FOLDS, "all_train", "all_val")
+BUILTIN_SPLITS = (*_FOLDS, "all_train", "all_val", "all")
 
 _CONVENTION = re.compile(rf"(?P<dataset>.+)_(?P<split>{SPLIT.pattern})")
 

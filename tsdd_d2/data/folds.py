@@ -33,7 +33,7 @@ NUM_FOLDS = 5
 # In the place of a fold's number: all patients are trained on but those that validate, and none is tested.
 ALL = "all"
 # The names of splits.
-SPLIT = re.compile(r"fold[1-9][0-9]*_(?:train|val|test)|all_(?:train|val)")
+SPLIT = re.compile(r"fold[1-9][0-9]*_(?:train|val|test)|all(?:_(?:train|val))?")
 VALIDATION_SHARE = 0.1  # of all patients, so that five folds give the paper's 70/10/20
 
 
@@ -117,8 +117,8 @@ def write_splits(
     seed: int = 0,
 ) -> Dict[str, Dict[str, Any]]:
     """
-    Write `fold{k}_{train,val,test}.json` for every fold k, and `all_{train,val}.json`. Image and annotation ids stay those
-    of `bbui`.
+    Write `fold{k}_{train,val,test}.json` for every fold k, `all_{train,val}.json` and `all.json`, on which networks of other
+    data are tested. Image and annotation ids stay those of `bbui`.
 
     A fold without a test patient is left out and a line is printed: part of a data set with official folds
     may have some of them only.
@@ -166,6 +166,7 @@ def write_splits(
         for split, names in members.items():
             splits[f"{fold_name(fold)}_{split}"] = _select_patients(bbui, names)
 
+    splits[ALL] = bbui
     try:
         write_json_files({os.path.join(annotations_dir, f"{split}.json"): content for split, content in splits.items()})
     except OSError as error:
