@@ -13,10 +13,10 @@ from csv_table import Table
 from source_image import SourceImage, iou, listed
 
 from tsdd_d2.data import CATEGORIES, CLASS_NAMES, BBUIError
+from tsdd_d2.data.entries import box_problems
 from tsdd_d2.data.image_sizes import DecodedImage, decode_image_files
 from tsdd_d2.data.patients import clean_patient, look_alikes
 from tsdd_d2.data.roi import manual_annotation
-from tsdd_d2.data.validation import box_problems
 from tsdd_d2.errors import InputError
 
 __all__ = ["Choices", "ClassNames", "assemble"]

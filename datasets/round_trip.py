@@ -8,9 +8,10 @@ from annotation_tools import FileFinder, read_coco_file, rotation_problems
 from source_image import iou, listed
 
 from tsdd_d2.data.categories import CATEGORIES, CLASS_NAMES
+from tsdd_d2.data.entries import box_problems
 from tsdd_d2.data.files import write_json
 from tsdd_d2.data.roi import manual_annotation
-from tsdd_d2.data.validation import box_problems, read_valid_bbui
+from tsdd_d2.data.validation import read_valid_bbui
 from tsdd_d2.errors import BBUIError
 
 __all__ = ["restore"]

@@ -5,8 +5,6 @@ The format is told in :mod:`tsdd_d2.data.bbui`; `datasets/README.md` describes e
 """
 
 import itertools
-import math
-import numbers
 import os
 import re
 from collections import Counter, defaultdict
@@ -14,29 +12,33 @@ from typing import Any, Dict, Iterable, List, Mapping, NamedTuple, Optional, Seq
 
 from ..errors import BBUIError
 from .categories import CATEGORIES, CLASS_NAMES, CONTIGUOUS_IDS
+from .entries import (
+    annotation_problems,
+    box_problems,
+    describe_annotation,
+    describe_image,
+    image_of,
+    image_problems,
+    is_file_name,
+    is_integer,
+    is_text,
+    size_problems,
+)
 from .files import read_json
 from .image_sizes import decode_image_files
 from .patients import look_alikes
-from .roi import MANUAL, REFINED, ROI_SOURCES
+from .roi import MANUAL
 
-__all__ = ["box_problems", "read_valid_bbui", "reason_against_round", "validate_bbui", "validate_splits"]
+__all__ = ["read_valid_bbui", "reason_against_round", "validate_bbui", "validate_splits"]
 
 Path = Union[str, os.PathLike]
 
-# Beyond it float32 tells no two coordinates of a large image apart, in which Detectron2's evaluation has them.
-SMALLEST_SIDE = 0.01  # pixels
 # A ROI of a larger share of its image shows nothing of where the lesion is.
 LARGEST_SHARE = 0.95
 # COCO's evaluation looks at no more boxes of an image.
 MOST_ROIS = 100
-# What every reader of JSON holds exactly.
-LARGEST_ID = 2**53 - 1
-
 # A round after the first annotation, by the name of its file.
 _LATER_ROUND = re.compile(r"round_0*[1-9]")
-
-# A box clipped to the image in float32 XYXY and stored as XYWH can exceed the border by a rounding error.
-BORDER_TOLERANCE = 0.01  # pixels
 
 
 def read_valid_bbui(json_file: Path) -> Dict[str, Any]:
@@ -113,9 +115,9 @@ def validate_splits(splits: Mapping[str, Tuple[Path, Path]], decode_images: bool
             warnings += [f"{name}: {warning}" for warning in _rois_to_look_at(content)]
         root = os.path.realpath(image_root)
         images_of_root[root] += images
-        for patient in sorted({image["patient_id"] for image in images if _is_text(image.get("patient_id"))}):
+        for patient in sorted({image["patient_id"] for image in images if is_text(image.get("patient_id"))}):
             splits_of_patient[root, patient].append(name)
-        for file_name in {image["file_name"] for image in images if _is_file_name(image.get("file_name"))}:
+        for file_name in {image["file_name"] for image in images if is_file_name(image.get("file_name"))}:
             splits_of_file[os.path.realpath(os.path.join(root, file_name))].append(name)
     problems += [
         f"patient {patient!r} is in more than one split: {', '.join(names)}"
@@ -227,14 +229,14 @@ def _check_content(bbui: Any, json_file: Optional[Path] = None) -> Tuple[List[st
     if not images:
         problems.append("'images' is empty")
     for image in images:
-        problems += [f"{_describe_image(image)}: {problem}" for problem in _image_problems(image)]
-    images_by_id = {image["id"]: image for image in reversed(images) if _is_integer(image.get("id"))}
+        problems += [f"{describe_image(image)}: {problem}" for problem in image_problems(image)]
+    images_by_id = {image["id"]: image for image in reversed(images) if is_integer(image.get("id"))}
     for annotation in annotations:
-        label = _describe_annotation(annotation, images_by_id)
-        problems += [f"{label}: {problem}" for problem in _annotation_problems(annotation, images_by_id)]
-    rois_of = Counter(annotation["image_id"] for annotation in annotations if _is_integer(annotation.get("image_id")))
+        label = describe_annotation(annotation, images_by_id)
+        problems += [f"{label}: {problem}" for problem in annotation_problems(annotation, images_by_id)]
+    rois_of = Counter(annotation["image_id"] for annotation in annotations if is_integer(annotation.get("image_id")))
     problems += [
-        f"{_describe_image(image)}: {rois_of[key]} ROIs; COCO's evaluation looks at {MOST_ROIS} boxes of an image"
+        f"{describe_image(image)}: {rois_of[key]} ROIs; COCO's evaluation looks at {MOST_ROIS} boxes of an image"
         for key, image in images_by_id.items()
         if rois_of[key] > MOST_ROIS
     ]
@@ -243,123 +245,9 @@ def _check_content(bbui: Any, json_file: Optional[Path] = None) -> Tuple[List[st
     problems += _duplicates("annotation id", (annotation.get("id") for annotation in annotations))
     problems += _duplicates(
         "file_name",
-        (os.path.normpath(image["file_name"]) for image in images if _is_file_name(image.get("file_name"))),
+        (os.path.normpath(image["file_name"]) for image in images if is_file_name(image.get("file_name"))),
     )
     return problems, images
-
-
-def _image_problems(image: Mapping[str, Any]) -> List[str]:
-    problems = []
-    if not _is_id(image.get("id"), 0):
-        problems.append(f"'id' is missing or no integer from 0 to {LARGEST_ID}")
-    if not _is_text(image.get("file_name")):
-        problems.append("'file_name' is missing or no text")
-    elif not _is_writable(image["file_name"]):
-        problems.append("'file_name' has a character that no file name can have")
-    if not _is_text(image.get("patient_id")):
-        problems.append("the patient is missing: 'patient_id' must be a text that is not empty")
-    elif image["patient_id"] != image["patient_id"].strip():
-        # it would pass as another patient than the one without
-        problems.append(f"'patient_id' must not begin or end with blanks, found {image['patient_id']!r}")
-    elif not _is_writable(image["patient_id"]):
-        problems.append(f"'patient_id' has a character that no file can hold, found {image['patient_id']!r}")
-    problems += _class_problems(image)
-    problems += _size_problems(image)
-    if "true_bbox" in image:
-        problems += box_problems("true_bbox", image["true_bbox"], image)
-    if not isinstance(image.get("roi_veto", False), bool):
-        problems.append(f"'roi_veto' must be true or false, found {image['roi_veto']!r}")
-    return problems
-
-
-def _annotation_problems(annotation: Mapping[str, Any], images: Mapping[int, Mapping[str, Any]]) -> List[str]:
-    problems = []
-    if not _is_id(annotation.get("id"), 1):
-        # pycocotools takes a match with id 0 for none: a perfect box would count as missed
-        problems.append(f"'id' is missing or no integer from 1 to {LARGEST_ID}; number annotations from 1 on")
-    image = _image_of(annotation, images)
-    if image is None:
-        problems.append("its image is not in 'images'")
-    class_problems = _class_problems(annotation)
-    problems += class_problems
-    if image is not None and not class_problems and annotation["category_id"] != image.get("category_id"):
-        problems.append(f"class {annotation['category_id']} is unlike the class {image.get('category_id')!r} of its image")
-    if "bbox" not in annotation:
-        problems.append("'bbox' is missing")
-    for key in ("bbox", "manual_bbox"):
-        if key in annotation:
-            problems += box_problems(key, annotation[key], image)
-    problems += _segmentation_problems(annotation.get("segmentation"))
-    problems += _keypoint_problems(annotation.get("keypoints"))
-    # Detectron2's loader asserts it.
-    if annotation.get("ignore", 0) != 0:
-        problems.append(f"'ignore' must be 0 or left out, found {annotation['ignore']!r}")
-    # pycocotools' evaluation reads both keys of every annotation; a box without an area is told above.
-    if not (_is_positive(annotation.get("area")) or _is_flat(annotation.get("bbox"))):
-        problems.append(f"'area' must be a number above 0, found {annotation.get('area')!r}")
-    elif (
-        image is not None
-        and not _size_problems(image)
-        and annotation.get("area", 0) > 1.01 * image["width"] * image["height"]
-    ):
-        problems.append(f"'area' {annotation['area']!r} is larger than the image; COCO's evaluation would leave it out")
-    if not _is_integer(annotation.get("iscrowd")) or annotation["iscrowd"] != 0:
-        problems.append(f"'iscrowd' must be 0, found {annotation.get('iscrowd')!r}")
-    if annotation.get("roi_source", "manual") not in ROI_SOURCES:
-        problems.append(f"'roi_source' must be one of {ROI_SOURCES}, found {annotation['roi_source']!r}")
-    if annotation.get("roi_source") == REFINED and "manual_bbox" not in annotation:
-        problems.append("a refined ROI must keep the manual box as 'manual_bbox'")
-    if "roi_round" in annotation and not _is_integer(annotation["roi_round"]):
-        problems.append(f"'roi_round' must be an integer, found {annotation['roi_round']!r}")
-    for key in ("roi_score", "roi_score_before"):
-        if key in annotation and not _is_finite(annotation[key]):
-            problems.append(f"'{key}' must be a finite number, found {annotation[key]!r}")
-    if not isinstance(annotation.get("locked", False), bool):
-        problems.append(f"'locked' must be true or false, found {annotation['locked']!r}")
-    return problems
-
-
-def _size_problems(image: Mapping[str, Any]) -> List[str]:
-    return [
-        f"'{key}' must be an integer above 0, found {image.get(key)!r}"
-        for key in ("height", "width")
-        if not (_is_integer(image.get(key)) and _is_positive(image[key]))
-    ]
-
-
-def _class_problems(entry: Mapping[str, Any]) -> List[str]:
-    if "category_id" not in entry:
-        return ["the class is missing: 'category_id' must be 1 (benign) or 2 (malignant)"]
-    if not _is_integer(entry["category_id"]) or entry["category_id"] not in CONTIGUOUS_IDS:
-        return [f"unknown class {entry['category_id']!r}: 'category_id' must be 1 (benign) or 2 (malignant)"]
-    return []
-
-
-def box_problems(key: str, box: Any, image: Optional[Mapping[str, Any]]) -> List[str]:
-    """
-    What is wrong with a box of an annotation or an image.
-
-    Args:
-        key: the field that holds the box, for the message.
-        box: should be XYWH in absolute pixels.
-        image: the entry whose `width` and `height` bound the box, if they are known.
-    """
-    if not _is_box(box):
-        return [f"'{key}' must be four numbers [x, y, width, height], found {box!r}"]
-    if not all(_is_finite(value) for value in box):
-        return [f"'{key}' {list(box)} has a NaN, infinite or far too large value"]
-    x, y, width, height = box
-    if _is_flat(box):
-        return [f"'{key}' {list(box)} has no area: width and height must be {SMALLEST_SIDE} pixels or more"]
-    if image is None or _size_problems(image):
-        return []
-    if (
-        min(x, y) < -BORDER_TOLERANCE
-        or x + width > image["width"] + BORDER_TOLERANCE
-        or y + height > image["height"] + BORDER_TOLERANCE
-    ):
-        return [f"'{key}' {list(box)} leaves the image of {image['width']}x{image['height']} pixels"]
-    return []
 
 
 def _implausible_rois(annotations: Sequence[Mapping[str, Any]], images: Mapping[int, Mapping[str, Any]]) -> List[str]:
@@ -380,9 +268,9 @@ def _is_manual(annotation: Mapping[str, Any]) -> bool:
 
 
 def _is_whole_image(annotation: Mapping[str, Any], images: Mapping[int, Mapping[str, Any]]) -> bool:
-    image, (_, _, width, height) = _image_of(annotation, images), annotation["bbox"]
+    image, (_, _, width, height) = image_of(annotation, images), annotation["bbox"]
     return (
-        image is not None and not _size_problems(image) and width * height > LARGEST_SHARE * image["width"] * image["height"]
+        image is not None and not size_problems(image) and width * height > LARGEST_SHARE * image["width"] * image["height"]
     )
 
 
@@ -391,43 +279,6 @@ def _rois_to_look_at(bbui: Mapping[str, Any]) -> List[str]:
     rois = filter(_is_manual, bbui["annotations"])
     whole = [str(images[x["image_id"]]["file_name"]) for x in rois if _is_whole_image(x, images)]
     return [f"{len(whole)} ROIs are the whole image, or nearly so: {_listed(whole)}"] * bool(whole)
-
-
-def _segmentation_problems(segmentation: Any) -> List[str]:
-    """
-    What makes Detectron2's loader fail, or drop a polygon, and with the last one the whole annotation, silently.
-
-    Args:
-        segmentation: polygons or a run-length encoding, as in COCO; an empty one counts as none.
-    """
-    if not segmentation:
-        return []
-    if isinstance(segmentation, Mapping):
-        return _run_length_problems(segmentation)
-    if not (isinstance(segmentation, list) and all(isinstance(polygon, list) for polygon in segmentation)):
-        return [f"'segmentation' must be a list of polygons or a run-length encoding, found {segmentation!r}"]
-    return [
-        f"polygon {number} of 'segmentation' must be the x and y of 3 points or more, found {polygon!r}"
-        for number, polygon in enumerate(segmentation, start=1)
-        if len(polygon) < 6 or len(polygon) % 2 or not all(_is_finite(value) for value in polygon)
-    ]
-
-
-def _run_length_problems(segmentation: Mapping[str, Any]) -> List[str]:
-    problems = []
-    size, counts = segmentation.get("size"), segmentation.get("counts")
-    if not (isinstance(size, list) and len(size) == 2 and all(_is_count(value) for value in size)):
-        problems.append(f"'size' of 'segmentation' must be two integers [height, width], found {size!r}")
-    if not (isinstance(counts, str) or isinstance(counts, list) and all(_is_count(value) for value in counts)):
-        problems.append("'counts' of 'segmentation' must be a text or a list of integers of 0 or more")
-    return problems
-
-
-def _keypoint_problems(keypoints: Any) -> List[str]:
-    # An empty list counts as none. Detectron2's loader adds half a pixel to the others.
-    if not keypoints or isinstance(keypoints, list) and all(_is_finite(value) for value in keypoints):
-        return []
-    return [f"'keypoints' must be a list of finite numbers, found {keypoints!r}"]
 
 
 class _DecodedEntry(NamedTuple):
@@ -445,20 +296,20 @@ def _check_image_files(
     """The problems, and the images that have none; without decoding there are no images to tell of."""
     if not os.path.isdir(image_root):
         return [f"the image folder {image_root} does not exist"], []
-    images = [image for image in images if _is_file_name(image.get("file_name"))]
+    images = [image for image in images if is_file_name(image.get("file_name"))]
     paths = [os.path.join(image_root, image["file_name"]) for image in images]
     if not decode_images:
         missing = [(image, path) for image, path in zip(images, paths) if not os.path.isfile(path)]
-        return [f"{_describe_image(image)}: the file {path} does not exist" for image, path in missing], []
+        return [f"{describe_image(image)}: the file {path} does not exist" for image, path in missing], []
     problems, entries = [], []
     for image, path, decoded in zip(images, paths, decode_image_files(paths)):
         if isinstance(decoded, BBUIError):
-            problems.append(f"{_describe_image(image)}: {decoded}")
+            problems.append(f"{describe_image(image)}: {decoded}")
         elif decoded.size != (image.get("height"), image.get("width")):
             height, width = decoded.size
             turned = ", turned upright as its orientation tag says" if decoded.turned else ""
             problems.append(
-                f"{_describe_image(image)}: the file {path} has {width}x{height} pixels{turned}, "
+                f"{describe_image(image)}: the file {path} has {width}x{height} pixels{turned}, "
                 f"the annotation says {image.get('width')}x{image.get('height')}"
             )
         else:
@@ -528,71 +379,3 @@ def _duplicates(what: str, values: Iterable[Any]) -> List[str]:
             repeated[value] = repeated.get(value, 1) + 1
         seen.add(value)
     return [f"{what} {value!r} occurs {count} times" for value, count in repeated.items()]
-
-
-def _describe_image(image: Mapping[str, Any]) -> str:
-    return f"image {image.get('id')!r} ({_printable(image.get('file_name'))})"
-
-
-def _describe_annotation(annotation: Mapping[str, Any], images: Mapping[int, Mapping[str, Any]]) -> str:
-    image = _image_of(annotation, images)
-    file_name = f", {_printable(image.get('file_name'))}" if image else ""
-    return f"annotation {annotation.get('id')!r} (image {annotation.get('image_id')!r}{file_name})"
-
-
-def _image_of(annotation: Mapping[str, Any], images: Mapping[int, Mapping[str, Any]]) -> Optional[Mapping[str, Any]]:
-    return images.get(annotation["image_id"]) if _is_integer(annotation.get("image_id")) else None
-
-
-def _is_box(value: Any) -> bool:
-    return isinstance(value, (list, tuple)) and len(value) == 4 and all(_is_number(number) for number in value)
-
-
-def _is_flat(value: Any) -> bool:
-    """Whether it is a box, XYWH, without an area."""
-    return _is_box(value) and not (value[2] >= SMALLEST_SIDE and value[3] >= SMALLEST_SIDE)
-
-
-def _is_text(value: Any) -> bool:
-    return isinstance(value, str) and bool(value.strip())
-
-
-def _is_file_name(value: Any) -> bool:
-    return _is_text(value) and _is_writable(value)
-
-
-def _is_writable(text: str) -> bool:
-    """Whether the system takes it as a path, and a file as text: without NUL and lone surrogates."""
-    return "\0" not in text and not any("\ud800" <= character <= "\udfff" for character in text)
-
-
-def _printable(file_name: Any) -> Any:
-    return file_name if _is_file_name(file_name) else repr(file_name)
-
-
-def _is_integer(value: Any) -> bool:
-    return isinstance(value, int) and not isinstance(value, bool)
-
-
-def _is_id(value: Any, first: int) -> bool:
-    return _is_integer(value) and first <= value <= LARGEST_ID
-
-
-def _is_count(value: Any) -> bool:
-    """Whether pycocotools can hold it in the 32 bits that it has for a run and for a side."""
-    return _is_integer(value) and 0 <= value < 2**32
-
-
-def _is_number(value: Any) -> bool:
-    return isinstance(value, numbers.Real) and not isinstance(value, bool)
-
-
-def _is_finite(value: Any) -> bool:
-    try:
-        return _is_number(value) and math.isfinite(value)
-    except OverflowError:  # an integer beyond every float
-        return False
-
-
-def _is_positive(value: Any) -> bool:
-    return _is_finite(value) and value > 0
