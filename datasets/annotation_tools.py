@@ -105,7 +105,7 @@ class FileFinder:
                 break
         found = _nearest(found, folder)
         if len(found) != 1:
-            several = f"{len(found)} files are called so, {listed(found)}; --root may name a folder with one of them alone:"
+            several = f"{len(found)} files are called so: {listed(found)}; --root may name the folder of one"
             raise ValueError(several if found else "there is no such image")
         self.by_name_alone.append(name)
         return found[0]
@@ -148,7 +148,7 @@ def _read_coco(path: str, root: str, find: FileFinder, earlier: Set[str]) -> Rea
         try:
             file_name = find(str(entry.get("file_name")), os.path.relpath(os.path.dirname(os.path.abspath(path)), root))
         except ValueError as error:
-            problems.append(f"{where}: {error} below {root}")
+            problems.append(f"{where}: below {root} {error}")
             continue
         if entry.get("id") in images or file_name in {*earlier, *(image.file_name for image in images.values())}:
             problems.append(f"{where}: it is there twice, as where two readers annotated it; keep one of them")

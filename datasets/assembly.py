@@ -148,7 +148,8 @@ def assemble(
         for box, fields in [] if wrong else zip(image.boxes, image.roi_fields or [{}] * len(image.boxes)):
             annotations.append({**manual_annotation(len(annotations) + 1, entry, box), **fields})
     if problems:
-        raise BBUIError("The data cannot be used; correct these entries:", problems)
+        table = choices.table and f" (the table names images as {listed(choices.table.names)})"
+        raise BBUIError(f"The data cannot be used; correct these entries{table or ''}:", problems)
     if not entries:
         raise BBUIError(f"{root}: --class ignore leaves out all images.")
     warnings = _boxes_beside_their_masks(images) + _turned(images, decoded)
@@ -173,7 +174,7 @@ def assemble(
 
 def _class_of(image: SourceImage, choices: Choices, account: _Account, problems: List[str]) -> Optional[str]:
     """benign, malignant or ignore; None after a problem was added."""
-    _leave_out_ignored(image, choices.classes, account)
+    all_ignored = _leave_out_ignored(image, choices.classes, account)
     row = choices.table.find(image.known_as or image.file_name, "class") if choices.table else None
     candidates = [
         ("the table", [row] if row else []),
@@ -195,10 +196,12 @@ def _class_of(image: SourceImage, choices: Choices, account: _Account, problems:
     if len(targets) > 1:
         told = "; ".join(f"{source}: {', '.join(sorted(names.values()))}" for source, names in found.items())
         problems.append(f"{image.where}: {image.file_name} has two classes ({told})")
+    elif not targets and all_ignored:
+        return IGNORED
     elif not targets:
         names = sorted({label for label in image.labels if label})
         hint = f"; its boxes are called {', '.join(map(repr, names))}, which --class maps" if names else ""
-        problems.append(f"{image.where}: {image.file_name} has no class: {_asked_of_table(choices)}{hint}")
+        problems.append(f"{image.where}: {image.file_name} has no class: {_from_table(choices)}{hint}")
     if len(targets) != 1:
         return None
     (target,) = targets
@@ -215,7 +218,8 @@ def _class_of(image: SourceImage, choices: Choices, account: _Account, problems:
     return target
 
 
-def _leave_out_ignored(image: SourceImage, classes: ClassNames, account: _Account) -> None:
+def _leave_out_ignored(image: SourceImage, classes: ClassNames, account: _Account) -> bool:
+    """Whether these were all boxes of the image, of which there was one at least."""
     kept = [i for i, label in enumerate(image.labels) if classes(label) != IGNORED]
     for i in set(range(len(image.labels))) - set(kept):
         account.names[image.labels[i], "left out"] += 1
@@ -223,6 +227,8 @@ def _leave_out_ignored(image: SourceImage, classes: ClassNames, account: _Accoun
         for name in ("boxes", "labels", "mask_boxes", "places", "roi_fields"):
             values = getattr(image, name)
             setattr(image, name, [values[i] for i in kept] if values else [])
+        return not kept
+    return False
 
 
 def _patient_of(image: SourceImage, choices: Choices, account: _Account, problems: List[str]) -> Optional[str]:
@@ -237,16 +243,14 @@ def _patient_of(image: SourceImage, choices: Choices, account: _Account, problem
                 account.by_pattern.append(f"{patient.strip()!r} of {name}")
             return patient.strip()
     problems.append(
-        f"{image.where}: {image.file_name} has no patient: {_asked_of_table(choices)} or a pattern (--patient '(\\d+)_'); "
+        f"{image.where}: {image.file_name} has no patient: {_from_table(choices)}, or by a pattern (--patient '(\\d+)_'); "
         "--patient '(.+)' makes every image a patient of its own, which is right only if no patient has two"
     )
     return None
 
 
-def _asked_of_table(choices: Choices) -> str:
-    if choices.table is None:
-        return "give it in a table (--table)"
-    return f"give it in {choices.table.path}, which begins with {listed(choices.table.names)},"
+def _from_table(choices: Choices) -> str:
+    return f"give it in a table (--table{', where it is not' if choices.table else ''})"
 
 
 def _size_problems(image: SourceImage, pixels: DecodedImage) -> List[str]:
@@ -311,10 +315,13 @@ def _same_pixels(entries: Sequence[Dict[str, Any]], decoded: Sequence[DecodedIma
     for entry, pixels in zip(entries, decoded):
         groups[pixels.digest].append(entry)
     warnings = []
-    for key, what in (("patient_id", "two patients"), ("category_id", "both classes")):
+    for key, what in (
+        ("patient_id", "two patients, whom --twins group makes one"),
+        ("category_id", "both classes, and --twins drop leaves them out"),
+    ):
         found = [" = ".join(x["file_name"] for x in group) for group in groups.values() if len({x[key] for x in group}) > 1]
         if found:
-            warnings.append(f"the same pixels are of {what}, which --twins puts right: {listed(found, 20)}")
+            warnings.append(f"the same pixels are of {what}: {listed(found, 20)}")
     return warnings
 
 
@@ -329,7 +336,7 @@ def _copies_of_several_patients(entries: Sequence[Dict[str, Any]]) -> List[str]:
         return []
     return [
         f"the copies that Roboflow made of an image are of several patients, and may be trained on and tested: {listed(found)}; "
-        r"--patient '([^/]+)\.rf\.' makes them one"
+        r"where no patient has two images, --patient '([^/]+)\.rf\.' makes them one"
     ]
 
 

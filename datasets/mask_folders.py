@@ -44,7 +44,10 @@ def read_images(root: str, images: str, masks: str, names: Names = Names()) -> T
         list[SourceImage], and the problems of all masks.
     """
     found, problems, orphans, left_out = [], [], [], []
-    for image_root, mask_root in _roots(root, images, masks):
+    roots = _roots(root, images, masks)
+    if not roots:
+        raise BBUIError(f"{root} has no folder {images!r}, and neither has a folder below it: --images names another.")
+    for image_root, mask_root in roots:
         beside = image_root == mask_root
         unused = {x: list_images(x) for x, _ in walk(mask_root) if beside or not _is_within(x, image_root, mask_root)}
         for folder, _ in walk(image_root):
@@ -56,7 +59,8 @@ def read_images(root: str, images: str, masks: str, names: Names = Names()) -> T
             found, orphans = found + pairs, orphans + without
             used = {path for path, masks_of in pairs for path in (path, *masks_of)} | set(without)
             left_out += [x for x in dict.fromkeys((*list_images(folder), *there)) if x not in used]
-        orphans += [path for paths in unused.values() for path in paths]
+        for path in (path for paths in unused.values() for path in paths):
+            (orphans if _shared(names.mask, stem(path)) else left_out).append(path)
     if not any(masks_of for _, masks_of in found):
         raise BBUIError(
             f"{root}: no mask is called as an image of {images}, or as one with _mask. Without masks are "
@@ -74,8 +78,11 @@ def _roots(root: str, images: str, masks: str) -> List[Tuple[str, str]]:
     image_root = os.path.normpath(os.path.join(root, images))
     if os.path.isdir(image_root):
         return [(image_root, os.path.normpath(os.path.join(root, masks)))]
-    parents = [os.path.dirname(folder) for folder, _ in walk(root) if os.path.basename(folder) == images]
-    return [(os.path.join(parent, images), os.path.join(parent, masks)) for parent in parents]
+    # masks without images beside them too, which are refused
+    parents = {os.path.dirname(folder): None for folder, _ in walk(root) if os.path.basename(folder) in (images, masks)}
+    roots = [(os.path.join(parent, images), os.path.join(parent, masks)) for parent in parents]
+    outer = [x for x in roots if not any(f"{x[0]}/".startswith(f"{y[0]}/") for y in roots if y is not x)]
+    return outer if any(os.path.isdir(image_root) for image_root, _ in outer) else []
 
 
 def _stems(paths: Sequence[str]) -> str:
@@ -112,7 +119,7 @@ def pair(
     several = [x for x, count in Counter(shared.values()).items() if x is not None and count > 1 and masks_of[x]]
     if several:
         of_first = [path for path, name in shared.items() if name == several[0]]
-        raise BBUIError(f"{masks_of[several[0]][0]} may be the mask of {listed(of_first)}")
+        raise BBUIError(f"{masks_of[several[0]][0]} may be the mask of {listed(of_first)}: it must be that of one alone.")
     return found, orphans
 
 

@@ -141,7 +141,7 @@ def build_parser() -> argparse.ArgumentParser:
             metavar="CLASS=NAME,NAME",
             action="append",
             default=[],
-            help="names that stand for benign or malignant, in any case, or for boxes to ignore; may be repeated",
+            help="names that stand for benign or malignant, in any case, or for boxes and images to ignore; may be repeated",
         )
         if table:
             command.add_argument(

@@ -66,21 +66,22 @@ def main(args):
     keep_freed_memory()
     if args.eval_only:
         return evaluate(runs[0], args)
-    for number, cfg in enumerate(runs):
-        if args.resume and is_finished(cfg):
-            results = finished(cfg, args)
-            continue
-        if number > 0:  # only now is there what it starts from
-            check_network(cfg, resume=args.resume)
-        results = train(cfg, args)
-    return results
+    *earlier, last = runs
+    for cfg in earlier:
+        if not (args.resume and is_finished(cfg)):
+            train(cfg, args)
+    if args.resume and is_finished(last):
+        return finished(last, args)
+    if earlier:  # only now is there what it starts from
+        check_network(last, resume=args.resume)
+    return train(last, args)
 
 
 def finished(cfg, args):
     """The results of a run that has no iteration left; its files stay as they are."""
     results, table = (os.path.join(cfg.OUTPUT_DIR, name) for name in RESULTS)
     if comm.is_main_process():
-        print("".join(f"warning: {x}\n" for x in args.warnings), end="", file=sys.stderr)
+        print("".join(f"warning: {x}\n" for x in dict.fromkeys(args.warnings)), end="", file=sys.stderr)
         print(f"{cfg.OUTPUT_DIR} is finished; --eval-only evaluates it anew. {table}:")
         with open(table, encoding="utf-8") as file:
             print(file.read())
@@ -88,13 +89,11 @@ def finished(cfg, args):
 
 
 def train(cfg, args):
-    if args.overwrite:
-        if comm.is_main_process():
-            remove_run(cfg.OUTPUT_DIR)
-        comm.synchronize()  # the other ranks open log files of their own there
-    set_up(cfg, args)
     if comm.is_main_process():
-        remove_leftovers(cfg.OUTPUT_DIR)
+        # before anything is written: with another configuration earlier results would pass for this one's
+        (remove_run if args.overwrite else remove_leftovers)(cfg.OUTPUT_DIR)
+    comm.synchronize()  # the other ranks open log files of their own there
+    set_up(cfg, args)
     trainer = trainer_of(cfg)(cfg)
     trainer.resume_or_load(resume=args.resume)
     trainer.train()
@@ -227,7 +226,7 @@ def run(argv=None) -> int:
                     weights_come_later=number > 0,
                 )
         except InputError:
-            print("".join(f"warning: {x}\n" for x in args.warnings), end="", file=sys.stderr)
+            print("".join(f"warning: {x}\n" for x in dict.fromkeys(args.warnings)), end="", file=sys.stderr)
             raise
     if runs[0].MODEL.DEVICE == "cpu":
         # launch() lets its processes talk by NCCL, which has no tensors on the CPU, wherever they see a GPU

@@ -319,6 +319,20 @@ def test_images_of_an_ignored_class_are_left_out(class_name, root, tmp_path):
     assert set(all_images(root / "annotations")) == {name_of(number) for number, *_ in IMAGES}
 
 
+def test_an_image_whose_boxes_are_all_ignored_has_no_class_to_need(root, tmp_path):
+    content = coco(("benign", "malignant"))
+    content["categories"].append({"id": 7, "name": "Normal"})
+    content["annotations"][0]["category_id"] = 7
+    write_json(tmp_path / "export.json", content)
+    options = "coco", tmp_path / "export.json", "--root", root, "--patient", r"p(\d+)_", "--class", "ignore=normal", *FOLDS
+    code, printed, error = run(*options)
+    assert code == 2 and name_of(5) in error and name_of(0) not in error  # the one without a box
+    os.remove(root / name_of(5))
+    content["images"].pop(5)
+    write_json(tmp_path / "export.json", content)
+    assert f"1 images are left out by their class: {name_of(0)}" in prepare(*options)
+
+
 def test_masks_by_patterns_of_names(root, table):
     """As in BrEaST and BUID: other files lie beside images and masks."""
     for number, _, box in IMAGES:
@@ -326,12 +340,13 @@ def test_masks_by_patterns_of_names(root, table):
         if box:
             write_image(root / f"images/p{number:02d}_a Mask.png", value=0, box=box)
     write_image(root / "images/p03_a Lesion.png", value=7)
+    write_image(root / "images/preview/p03_a Lesion.png", value=7)
     beside = "--images", "images", "--masks", "images", "--patient", r"p(\d+)_", "--class", "benign=a", *FOLDS
     rows = [f"p{number:02d}_a Image.png,{name}" for number, name, _ in IMAGES]
     (root / "classes.csv").write_text("\n".join(["file_name,class", *rows]) + "\n")
     patterns = "--image-name", "(.+) Image", "--mask-name", "(.+) Mask"
     printed = prepare("masks", "--root", root, "--table", root / "classes.csv", *beside, *patterns)
-    assert "1 files are called neither as images nor as masks and are left out: p03_a Lesion" in printed
+    assert "2 files are called neither as images nor as masks and are left out: p03_a Lesion" in printed
     boxes = {name: image["boxes"] for name, image in all_images(root / "annotations").items()}
     assert boxes == {
         f"images/p{number:02d}_a Image.png": [list(map(float, box))] if box else [] for number, _, box in IMAGES
@@ -348,6 +363,7 @@ def test_masks_that_are_called_otherwise_tell_how(root, table, tmp_path):
     assert "lesion_00" in message
     code, _, error = run("masks", "--root", root, "--mask-name", "lesion")
     assert code == 2 and "no group" in error
+    assert "no folder 'Scans'" in refuse("masks", tmp_path / "out", "--root", root, *table, "--images", "Scans")
 
 
 def test_a_mask_of_two_images_is_refused(root, table, tmp_path):
@@ -365,6 +381,9 @@ def test_masks_beside_the_images_of_each_class(root, tmp_path):
         if box:
             write_image(root / name.capitalize() / "masks" / f"p{number:02d}.png", value=0, box=box)
     (root / "images").rmdir()
+    write_image(root / "Other" / "masks" / "p99.png", value=0, box=(1, 2, 10, 8))
+    assert "Other/masks/p99.png" in refuse("masks", tmp_path / "out", "--root", root, "--patient", r"p(\d+)")
+    shutil.rmtree(root / "Other")
     prepare("masks", "--root", root, "--patient", r"p(\d+)", *FOLDS)
     found = all_images(root / "annotations")
     assert {name: (image["category_id"], image["boxes"]) for name, image in found.items()} == {
@@ -378,7 +397,7 @@ def test_a_table_that_fits_no_image_is_told(root, tmp_path):
     write_masks(root)
     (tmp_path / "numbers.csv").write_text("file_name,patient_id,class\n1,1,benign\n2,2,malignant\n")
     message = refuse("masks", tmp_path / "out", "--root", root, "--table", tmp_path / "numbers.csv")
-    assert "has no class" in message and "numbers.csv, which begins with 1, 2" in message
+    assert "has no class" in message and "the table names images as 1, 2)" in message
 
 
 def test_copies_of_an_image_that_roboflow_made_are_of_one_patient(root, tmp_path):

@@ -6,13 +6,23 @@ import logging
 import os
 import re
 import runpy
+from pathlib import Path
 from unittest import mock
 
 import pytest
 
 from detectron2.config import CfgNode
+from tsdd_d2.data import ensure_registered
 from tsdd_d2.engine.checks import check_output_dir
-from tsdd_d2.engine.run_folder import RunRecord, read_rounds, read_run_config, remove_leftovers, remove_run, run_files
+from tsdd_d2.engine.run_folder import (
+    RunRecord,
+    is_finished,
+    read_rounds,
+    read_run_config,
+    remove_leftovers,
+    remove_run,
+    run_files,
+)
 from tsdd_d2.errors import InputError
 
 from ..conftest import ROOT, TINY_CONFIG
@@ -104,6 +114,37 @@ def test_the_old_run_is_removed_when_all_checks_have_passed(run, tiny_dataset, m
     assert left == sorted(OTHERS)
     # hidden, or Detectron2's launch would have taken the GPU's way of talking for a training on the CPU
     assert os.environ["CUDA_VISIBLE_DEVICES"] == ""
+
+
+def test_earlier_results_go_before_the_configuration_is_written(run, tiny_dataset, monkeypatch):
+    """Killed in between, the run would pass for a finished one of the new configuration."""
+    tool = runpy.run_path(os.path.join(ROOT, "tools", "train_net.py"))["run"]
+    left = []
+    names = inspect.unwrap(tool).__globals__
+    names.update(keep_freed_memory=lambda: None, evaluate_run=lambda *_: {}, trainer_of=lambda cfg: mock.Mock())
+    names.update(check_run=lambda *_, **__: None, is_finished=lambda cfg: False)
+    names["launch"] = lambda main, *_, args, **__: main(*args)
+    names["default_setup"] = lambda cfg, args: left.extend(files(run))
+    assert tool(["--config-file", TINY_CONFIG, "--resume", "OUTPUT_DIR", str(run)]) == 0
+    assert "model_final.pth" in left and not {"results.json", "results.md"} & set(left)
+
+
+def test_a_run_is_finished_when_it_was_evaluated_after_all_iterations(tiny_cfg, tiny_dataset):
+    ensure_registered("tiny_fold1_train")
+    folder = Path(tiny_cfg.OUTPUT_DIR)
+    folder.mkdir()
+    (folder / "config.yaml").write_text(tiny_cfg.dump())
+    RunRecord.of(tiny_cfg)._replace(status="finished").write(str(folder))
+    (folder / "results.json").write_text("{}")
+    assert not is_finished(tiny_cfg)
+    (folder / "results.md").write_text("")
+    assert is_finished(tiny_cfg)
+    tiny_cfg.SOLVER.MAX_ITER += 1
+    assert not is_finished(tiny_cfg)
+    tiny_cfg.SOLVER.MAX_ITER -= 2
+    assert is_finished(tiny_cfg)
+    RunRecord.of(tiny_cfg).write(str(folder))
+    assert not is_finished(tiny_cfg)
 
 
 def test_each_of_two_runs_has_its_own_log(tiny_cfg, tmp_path, capsys):
