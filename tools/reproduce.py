@@ -56,7 +56,7 @@ On Slurm, and on a Ray cluster that is up:
         --executor-options address=auto
 
 Every model of Table I on another data set, without training:
-    $ python tools/reproduce.py --experiment table1 --data busbra --no-train --test-data busi_fold1_test
+    $ python tools/reproduce.py --experiment table1 --data busbra --no-train --test-data busi_all
 
 Keep tables, figures and predictions, and render all experiments from the kept predictions alone:
     $ python tools/reproduce.py --experiment table1 --data busbra --no-train --results results
@@ -110,7 +110,7 @@ def parse(argv):
         nargs="+",
         default=[],
         metavar="NAME",
-        help="evaluate the models on these too: busi_fold1_test; for the tables and roc",
+        help="evaluate the models on these too: busi_all; for the tables and roc",
     )
     add(
         "--output",

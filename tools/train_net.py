@@ -51,7 +51,7 @@ Train the second stage on the networks and the ROIs of a first-stage run:
 
 Evaluate a checkpoint on another data set:
     $ python tools/train_net.py --eval-only MODEL.WEIGHTS output/p02/model_final.pth \\
-        DATASETS.TEST "('busi_fold1_test',)" OUTPUT_DIR output/p02_busi
+        DATASETS.TEST "('busi_all',)" OUTPUT_DIR output/p02_busi
 
 Two processes (on two GPUs, or on the CPU where MODEL.DEVICE is cpu), with the paper's values:
     $ python tools/train_net.py --profile paper --data busbra --fold 1 --num-gpus 2 OUTPUT_DIR output/two_processes
