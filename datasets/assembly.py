@@ -148,8 +148,8 @@ def assemble(
         for box, fields in [] if wrong else zip(image.boxes, image.roi_fields or [{}] * len(image.boxes)):
             annotations.append({**manual_annotation(len(annotations) + 1, entry, box), **fields})
     if problems:
-        table = choices.table and f" (the table names images as {listed(choices.table.names)})"
-        raise BBUIError(f"The data cannot be used; correct these entries{table or ''}:", problems)
+        unused = "".join(f" ({line})" for line in choices.table.account()) if choices.table else ""
+        raise BBUIError(f"The data cannot be used{unused}; correct these entries:", problems)
     if not entries:
         raise BBUIError(f"{root}: --class ignore leaves out all images.")
     warnings = _boxes_beside_their_masks(images) + _turned(images, decoded)

@@ -397,7 +397,7 @@ def test_a_table_that_fits_no_image_is_told(root, tmp_path):
     write_masks(root)
     (tmp_path / "numbers.csv").write_text("file_name,patient_id,class\n1,1,benign\n2,2,malignant\n")
     message = refuse("masks", tmp_path / "out", "--root", root, "--table", tmp_path / "numbers.csv")
-    assert "has no class" in message and "the table names images as 1, 2)" in message
+    assert "has no class" in message and "numbers.csv are of no image here: 1, 2)" in message
 
 
 def test_copies_of_an_image_that_roboflow_made_are_of_one_patient(root, tmp_path):
