@@ -25,7 +25,7 @@ from tsdd_d2.errors import InputError, reports_errors
 from tsdd_d2.evaluation.localisation import chosen_box_iou
 from tsdd_d2.evaluation.tables import markdown_table
 from tsdd_d2.inference.model_file import LAST, load_model_of_run
-from tsdd_d2.methods.spa import SPA, at_pixels, largest_part, scaled, self_correlation, structure_map
+from tsdd_d2.methods.spa import SPA, at_pixels, class_map, largest_part, self_correlation, structure_map
 
 MOST_ROWS = 20
 # option -> key, default
@@ -107,11 +107,11 @@ def overlaps(
         # from the image tensor to the original image
         scale = torch.tensor([inputs["width"] / width, inputs["height"] / height] * 2)
         rois = rois_xyxy(images[inputs["image_id"]])
-        class_map = scaled(maps[maps.mean(dim=(1, 2)).argmax()].relu())
-        cells = {None: class_map}
+        plain = class_map(maps)
+        cells = {None: plain}
         for minimum in {x[0] for x in structures}:
             correlation = sum(self_correlation(x, minimum) for x in blocks)
-            cells.update({x: structure_map(class_map, correlation, *x[1:]) for x in structures if x[0] == minimum})
+            cells.update({x: structure_map(plain, correlation, *x[1:]) for x in structures if x[0] == minimum})
         for structure, values in cells.items():
             at_input = at_pixels(values, model.stride, (height, width)).cpu()
             for threshold in thresholds:

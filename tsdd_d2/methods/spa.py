@@ -193,10 +193,13 @@ class SPA(DiagnosisNetwork, PreprocessesImages, nn.Module):
             maps, blocks: of one image, see :meth:`class_maps`.
             size: H and W.
         """
-        predicted = maps.mean(dim=(1, 2)).argmax()
         correlation = sum(self_correlation(x, self.first_order_min) for x in blocks)
-        cells = structure_map(scaled(maps[predicted].relu()), correlation, *self.seeds)
-        return at_pixels(cells, self.stride, size)
+        return at_pixels(structure_map(class_map(maps), correlation, *self.seeds), self.stride, size)
+
+
+def class_map(maps: Tensor) -> Tensor:
+    """(h, w) in [0, 1]: of the (K, h, w) maps of an image, that of the more probable class."""
+    return scaled(maps[maps.mean(dim=(1, 2)).argmax()].relu())
 
 
 def scaled(x: Tensor, dim: Optional[int] = None) -> Tensor:
