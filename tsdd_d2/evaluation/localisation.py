@@ -5,13 +5,13 @@ import io
 import logging
 import os
 from collections import OrderedDict
-from typing import Any, Dict, List, Mapping, Sequence
+from typing import Any, Dict, List, Mapping, Sequence, Tuple
 
 import numpy as np
 import torch
 from pycocotools.coco import COCO
 from pycocotools.cocoeval import COCOeval
-from torchvision.ops import box_iou
+from torchvision.ops import box_iou, nms
 
 from detectron2.data import DatasetCatalog, MetadataCatalog
 from detectron2.structures import BoxMode
@@ -25,11 +25,14 @@ from .statistics import flatten_intervals, patient_bootstrap
 # of IoU, over which AP is the mean
 COCO_THRESHOLDS = np.linspace(0.5, 0.95, 10)
 
+# IoU above which two boxes are of one lesion, as in Detectron2's suppression within a class
+SAME_LESION = 0.5
+
 
 class LocalisationEvaluator(RecordEvaluator):
     """
     How well the boxes lie on the lesions, whatever their class: COCO's AP, AP50 and AP75 over all predicted
-    instances; mean IoU and share of images with IoU >= 0.5 of the *chosen* box, the first instance. The last
+    instances, of which a lesion has one, see :func:`one_box_a_lesion`; mean IoU and share of images with IoU >= 0.5 of the *chosen* box, the first instance. The last
     two come with 95% intervals from a bootstrap over patients.
 
     The ground truth is the annotations of the data set in :class:`DatasetCatalog`. A partially annotated
@@ -90,10 +93,9 @@ class LocalisationEvaluator(RecordEvaluator):
             prediction["iou_true"] = chosen_box_iou(prediction["boxes"], image_true_boxes)
 
         annotated = [index for index, image_rois in enumerate(rois) if image_rois]
+        found = [one_box_a_lesion(predictions[index]["boxes"], predictions[index]["scores"]) for index in annotated]
         average_precision = class_agnostic_average_precision(
-            [rois[index] for index in annotated],
-            [predictions[index]["boxes"] for index in annotated],
-            [predictions[index]["scores"] for index in annotated],
+            [rois[index] for index in annotated], [boxes for boxes, _ in found], [scores for _, scores in found]
         )
         metrics = {name: {"value": value} for name, value in average_precision.items()}
         metrics.update(self._overlap_metrics(predictions, "iou"))
@@ -178,14 +180,30 @@ def chosen_box_iou(boxes: Sequence[Sequence[float]], gt_boxes: Sequence[Sequence
     return float(box_iou(chosen, gt).max())
 
 
+def one_box_a_lesion(boxes: Sequence[Sequence[float]], scores: Sequence[float]) -> Tuple[List[Sequence[float]], List[float]]:
+    """
+    Of boxes that overlap by more than :data:`SAME_LESION` the one with the highest score: a detector suppresses boxes within
+    a class, and where classes count as one its second box on a lesion would be a false positive.
+
+    Args:
+        boxes, scores: (M, 4) lists, XYXY in absolute pixels, and (M,), of one image.
+
+    Returns:
+        boxes and scores of those that stay, best first.
+    """
+    kept = nms(
+        torch.tensor(boxes, dtype=torch.float64).reshape(-1, 4), torch.tensor(scores, dtype=torch.float64), SAME_LESION
+    )
+    return [boxes[i] for i in kept], [scores[i] for i in kept]
+
+
 def class_agnostic_average_precision(
     gt_boxes: Sequence[Sequence[Sequence[float]]],
     boxes: Sequence[Sequence[Sequence[float]]],
     scores: Sequence[Sequence[float]],
 ) -> Dict[str, float]:
     """
-    COCO's average precision by pycocotools, with at most 100 boxes an image and all classes taken as one. A detector that
-    gives a lesion a box for each class loses by it: the second one is a false positive.
+    COCO's average precision by pycocotools, with at most 100 boxes an image and all classes taken as one.
 
     Args:
         gt_boxes: for each of N images a (G, 4) list, XYXY in absolute pixels.
