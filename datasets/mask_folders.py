@@ -12,13 +12,12 @@ from source_image import SourceImage, listed
 from tqdm import tqdm
 
 from tsdd_d2.data.decoding import decode_image, transparencies
-from tsdd_d2.data.files import walk
+from tsdd_d2.data.files import MASK_SUFFIX, walk
 from tsdd_d2.errors import BBUIError
 
 __all__ = ["Names", "list_images", "mask_to_box", "pair", "read_images", "read_mask", "read_masks", "refuse_orphans", "stem"]
 
 SUFFIXES = (".bmp", ".jpeg", ".jpg", ".png", ".tif", ".tiff", ".webp")
-_MASK_SUFFIX = re.compile(r"_(?:mask|seg|segmentation)(_\d+)?$", re.IGNORECASE)
 
 
 class Names(NamedTuple):
@@ -104,7 +103,7 @@ def pair(
         BBUIError: several images in one folder share a mask.
     """
     if list(images) == list(masks):
-        is_mask = names.mask.fullmatch if names.mask else _MASK_SUFFIX.search
+        is_mask = names.mask.fullmatch if names.mask else MASK_SUFFIX.search
         masks = [path for path in images if is_mask(stem(path))]
         images = [path for path in images if path not in masks]
     shared = {path: _shared(names.image, stem(path)) for path in images}
@@ -114,7 +113,7 @@ def pair(
         name = _shared(names.mask, stem(path))
         if name is not None:
             known = names.mask or name in masks_of
-            masks_of.get(name if known else _MASK_SUFFIX.sub("", name), orphans).append(path)
+            masks_of.get(name if known else MASK_SUFFIX.sub("", name), orphans).append(path)
     found = [(path, masks_of[name]) for path, name in shared.items() if name is not None]
     several = [x for x, count in Counter(shared.values()).items() if x is not None and count > 1 and masks_of[x]]
     if several:

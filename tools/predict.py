@@ -34,8 +34,8 @@ Examples:
     $ python tools/predict.py --model model.pth --input 'scans/*.png' more_scans --candidates 3 --output out
     $ python tools/predict.py --model model.pth --input study/IM0001 study/IM0002.dcm --output out
 
-A folder is searched, with the folders below it, for images and DICOM files. Of a DICOM file each frame is an image, and
-the model sees the largest two-dimensional ultrasound region that the file states.
+A folder is searched, with the folders below it, for images and DICOM files; masks beside their images are left out. Of a
+DICOM file each frame is an image, and the model sees the largest two-dimensional ultrasound region that the file states.
 
 Without --output the predictions are printed, in words or, with --json, as lines of JSON for scripts.
 

@@ -54,6 +54,14 @@ def test_videos_in_a_folder_are_told(folder, tmp_path, caplog):
     assert "2 videos" in caplog.text and "a.MP4" in caplog.text
 
 
+def test_masks_beside_their_images_are_left_out_of_a_folder(folder, tmp_path, caplog):
+    for name in ("a_mask.png", "a_mask_1.png", "e_mask.png", "c/b_mask.png"):
+        save(tmp_path / name)
+    assert find_image_files(["."]) == ["./a.png", "./b.png", "./c/a.JPG", "./c/b_mask.png", "./e_mask.png"]
+    assert "2 masks" in caplog.text and "a_mask.png" in caplog.text
+    assert find_image_files(["a_mask.png"]) == ["a_mask.png"]
+
+
 def test_a_name_with_brackets_is_no_pattern(folder):
     os.rename("a.png", "a[1].png")
     assert find_image_files(["a[1].png"]) == ["a[1].png"]

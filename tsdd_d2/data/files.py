@@ -26,6 +26,9 @@ MOST_YAML_BYTES = 2**18
 MOST_YAML_NODES = 50_000  # with what aliases repeat
 DEEPEST = 64  # lists and objects in each other
 
+# What the name of a mask has, without suffix, after that of its image.
+MASK_SUFFIX = re.compile(r"_(?:mask|seg|segmentation)(_\d+)?$", re.IGNORECASE)
+
 # The name of a file while :func:`replacing` writes it.
 TEMPORARY = re.compile(r"\.(.+)\.\d+\.tmp")
 

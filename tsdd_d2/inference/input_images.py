@@ -11,7 +11,7 @@ import pydicom
 from PIL import Image
 
 from ..data.decoding import decode_image, pixels_of
-from ..data.files import walk
+from ..data.files import MASK_SUFFIX, walk
 from ..errors import InputError
 from .dicom import DICOM_SUFFIXES, is_dicom_file, read_dicom
 
@@ -124,7 +124,7 @@ def find_image_files(patterns: Sequence[str]) -> List[str]:
     The files that paths, folders and patterns such as ``"scans/*.png"`` name, each once, in their order.
 
     Of a folder and the folders below it, linked ones too, these are, sorted, the files whose suffix is one of an image, and
-    DICOM files; what a path or a pattern names is taken whatever it is.
+    DICOM files, without masks beside their image; what a path or a pattern names is taken whatever it is.
 
     Raises:
         InputError: naming all patterns without a file.
@@ -181,7 +181,13 @@ def _images_below(folder: str) -> List[str]:
         logger.warning(
             "%s: %d videos, such as %s, are left out: save their frames as images.", folder, len(videos), videos[0]
         )
-    return [x for x in files if _looks_like_image(x)]
+    images = [x for x in files if _looks_like_image(x)]
+    stems = [os.path.splitext(x)[0] for x in images]
+    all_stems = set(stems)
+    masks = [x for x, stem in zip(images, stems) if MASK_SUFFIX.search(stem) and MASK_SUFFIX.sub("", stem) in all_stems]
+    if masks:
+        logger.warning("%s: %d masks beside their images, such as %s, are left out.", folder, len(masks), masks[0])
+    return [x for x in images if x not in set(masks)]
 
 
 def _looks_like_image(path: str) -> bool:
