@@ -2,13 +2,17 @@
 
 import pytest
 import torch
+from torch import nn
+from torch.nn import functional as F
+from torchvision.ops import roi_align
 
-from detectron2.modeling import META_ARCH_REGISTRY, build_model
+from detectron2.modeling import META_ARCH_REGISTRY, ROI_HEADS_REGISTRY, build_model
 from detectron2.structures import Boxes, Instances
 from detectron2.utils.events import EventStorage
 from tsdd_d2.config import get_tsdd_cfg
 from tsdd_d2.config_values import ANY, RETIRED, without_retired_keys
 from tsdd_d2.errors import InputError
+from tsdd_d2.modeling.cnet import probabilities_of_boxes
 from tsdd_d2.modeling.contract import (
     FOUND_BOX,
     MANUAL_ROI,
@@ -20,6 +24,8 @@ from tsdd_d2.modeling.contract import (
     supports,
 )
 from tsdd_d2.modeling.dnet import DNet
+from tsdd_d2.modeling.groups import fa_and_pa_terms
+from tsdd_d2.modeling.weights import load_cnet
 
 TSDDNET = {DiagnosesROIs, DiagnosesTensors}
 OFFERS = {
@@ -73,6 +79,43 @@ def test_dnet_is_exchangeable(tiny_cfg, monkeypatch):
         assert type(build_model(tiny_cfg).dnet) is OtherLocaliser
     tiny_cfg.MODEL.DNET.NAME = "CNetOnROI"
     with pytest.raises(InputError, match=r"MODEL\.DNET\.NAME CNetOnROI"):
+        build_model(tiny_cfg)
+
+
+class MeanGrey(nn.Module):
+    """Stands for a classifier of another kind: it takes the mean grey of each box."""
+
+    num_features = 1
+
+    def __init__(self, cfg, input_shape):
+        super().__init__()
+        self.classifier = nn.Linear(1, 2)
+
+    def features(self, images, boxes):
+        return roi_align(images, boxes, 1).mean(dim=(1, 2, 3))[:, None]
+
+    def class_probabilities(self, images, boxes):
+        return probabilities_of_boxes(lambda some: self.classifier(self.features(images, some)), boxes)
+
+    def losses(self, images, boxes, gt_instances, partially_annotated):
+        logits = self.classifier(self.features(images, boxes))
+        loss = F.cross_entropy(logits, torch.cat([x.gt_classes for x in gt_instances]), reduction="none")
+        return fa_and_pa_terms("loss_cnet", loss, partially_annotated, 1.0)
+
+
+def test_cnet_is_exchangeable(tiny_cfg, monkeypatch):
+    monkeypatch.setitem(ROI_HEADS_REGISTRY._obj_map, "MeanGrey", MeanGrey)
+    tiny_cfg.MODEL.ROI_HEADS.NAME = "MeanGrey"
+    for architecture in ("TSDDStage1", "TSDDStage2", "CNetOnROI"):
+        tiny_cfg.MODEL.META_ARCHITECTURE = architecture
+        model = build_model(tiny_cfg)
+        with EventStorage():
+            sum(model([inputs(), inputs()]).values()).backward()
+        assert 0 < float(model.eval()([inputs()])[0]["instances"].malignancy[0]) < 1
+    with pytest.raises(InputError, match=r"MODEL\.CNET\.WEIGHTS timm://resnet18"):
+        load_cnet(model.cnet, "timm://resnet18")
+    tiny_cfg.MODEL.ROI_HEADS.NAME = "StandardROIHeads"
+    with pytest.raises(InputError, match=r"MODEL\.ROI_HEADS\.NAME StandardROIHeads"):
         build_model(tiny_cfg)
 
 

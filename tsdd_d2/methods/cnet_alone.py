@@ -6,14 +6,14 @@ import torch
 from torch import Tensor, nn
 
 from detectron2.config import configurable
-from detectron2.modeling import META_ARCH_REGISTRY, build_roi_heads
+from detectron2.modeling import META_ARCH_REGISTRY
 from detectron2.modeling.postprocessing import detector_postprocess
 from detectron2.structures import Boxes, ImageList, Instances
 
 from ..method import CLASSES, FA_BOXES, Method, register_method
-from ..modeling.cnet import CNet, add_diagnoses
-from ..modeling.contract import MANUAL_ROI, WHOLE_IMAGE, DiagnosisNetwork
-from ..modeling.network import output_size, rois_in_tensor
+from ..modeling.cnet import add_diagnoses
+from ..modeling.contract import MANUAL_ROI, WHOLE_IMAGE, DiagnosisNetwork, ROIClassifier
+from ..modeling.network import build_classifier, output_size, rois_in_tensor
 from ..modeling.preprocessing import PreprocessesImages
 from .detectors import ITERATIONS, image_sizes
 
@@ -27,7 +27,7 @@ class CNetAlone(DiagnosisNetwork, PreprocessesImages, nn.Module):
     size_divisibility = 0  # there are no feature levels to fit
 
     @configurable
-    def __init__(self, *, cnet: CNet, pixel_mean: List[float], pixel_std: List[float], bfloat16: bool):
+    def __init__(self, *, cnet: ROIClassifier, pixel_mean: List[float], pixel_std: List[float], bfloat16: bool):
         """
         Args:
             pixel_mean, pixel_std: of the channels, in 0-255.
@@ -41,7 +41,7 @@ class CNetAlone(DiagnosisNetwork, PreprocessesImages, nn.Module):
     @classmethod
     def from_config(cls, cfg):
         return {
-            "cnet": build_roi_heads(cfg, {}),
+            "cnet": build_classifier(cfg),
             "pixel_mean": cfg.MODEL.PIXEL_MEAN,
             "pixel_std": cfg.MODEL.PIXEL_STD,
             "bfloat16": cfg.SOLVER.AMP.ENABLED,

@@ -42,8 +42,7 @@ class CNet(nn.Module):
     """ResNet on the ROI crop, softmax over benign and malignant.
 
     ``MODEL.ROI_HEADS.NAME`` names it, but unlike Detectron2's ROI heads it crops from the *image* tensor and not from a
-    feature map. A classifier in its place has :meth:`losses`, :meth:`class_probabilities`, and
-    for the second stage :meth:`features`, ``num_features``, ``classifier``, ``beta`` and ``label_smoothing``.
+    feature map. Another :class:`~tsdd_d2.modeling.contract.ROIClassifier` can take its place.
     """
 
     @configurable

@@ -2,10 +2,10 @@
 
 Every network is a :class:`DiagnosisNetwork`. What only some can do is a protocol: ask
 ``isinstance(model, ScoresCandidates)`` of a network, and ``supports(name, ScoresCandidates)`` of a name in Detectron2's
-``META_ARCH_REGISTRY``. D-Net is exchangeable for any other :class:`Localiser`.
+``META_ARCH_REGISTRY``. D-Net is exchangeable for any other :class:`Localiser`, C-Net for any other :class:`ROIClassifier`.
 
 Boxes are absolute XYXY in pixels: of the *original* image in everything that the networks take and return as dicts and
-``Instances``, of the *image tensor* in a localiser.
+``Instances``, of the *image tensor* in a localiser and in a classifier.
 """
 
 from typing import Any, Dict, List, NamedTuple, Optional, Protocol, Tuple, runtime_checkable
@@ -145,3 +145,24 @@ class Localiser(Protocol):
 
     def propose(self, predictions: Any, image_sizes: List[Tuple[int, int]], max_per_image: int) -> List[Instances]:
         """The best boxes of each image, at least one, best first: ``pred_boxes``, ``scores``, ``pred_classes`` (zeros)."""
+
+
+@runtime_checkable
+class ROIClassifier(Protocol):
+    """The classifier inside TSDDNet: it diagnoses given boxes. :class:`~tsdd_d2.modeling.cnet.CNet` is the paper's.
+
+    ``images`` are (N, C, H, W), normalised; ``boxes`` N tensors (Ri, 4) in them. For the second stage it has ``num_features``, the
+    length of a vector of :meth:`features`, and ``classifier``, the module from these to logits, which that stage leaves out.
+    """
+
+    def losses(
+        self, images: Tensor, boxes: List[Tensor], gt_instances: List[Instances], partially_annotated: Tensor
+    ) -> Dict[str, Tensor]:
+        """``loss_cnet_fa`` and ``loss_cnet_pa``; ``gt_classes`` of ``gt_instances`` are those of the boxes, and
+        ``partially_annotated``: (N,) bool."""
+
+    def class_probabilities(self, images: Tensor, boxes: List[Tensor]) -> List[Tensor]:
+        """N tensors (Ri, 2), benign and malignant, each row sums to 1."""
+
+    def features(self, images: Tensor, boxes: List[Tensor]) -> Tensor:
+        """(sum of Ri, num_features)."""

@@ -6,14 +6,14 @@ import torch
 from torch import Tensor, nn
 
 from detectron2.config import CfgNode
-from detectron2.modeling import META_ARCH_REGISTRY
+from detectron2.modeling import META_ARCH_REGISTRY, ROI_HEADS_REGISTRY, build_roi_heads
 from detectron2.modeling.postprocessing import detector_postprocess
 from detectron2.structures import Boxes, ImageList, Instances
 from detectron2.utils import comm
 
 from ..errors import InputError
-from .cnet import MALIGNANT, CNet, add_diagnoses
-from .contract import DiagnosisNetwork, Localiser
+from .cnet import MALIGNANT, add_diagnoses
+from .contract import DiagnosisNetwork, Localiser, ROIClassifier
 
 
 def build_localiser(cfg: CfgNode) -> Localiser:
@@ -28,6 +28,19 @@ def build_localiser(cfg: CfgNode) -> Localiser:
     return localiser
 
 
+def build_classifier(cfg: CfgNode) -> ROIClassifier:
+    """The classifier that ``MODEL.ROI_HEADS.NAME`` names in Detectron2's ``ROI_HEADS_REGISTRY``.
+
+    Raises:
+        InputError: what it names is no classifier of ROIs.
+    """
+    name = cfg.MODEL.ROI_HEADS.NAME
+    # asked of the class: ROI heads of Detectron2 cannot be built without a feature map
+    if not issubclass(ROI_HEADS_REGISTRY.get(name), ROIClassifier):
+        raise InputError(f"MODEL.ROI_HEADS.NAME {name} is no classifier of ROIs: see tsdd_d2/modeling/contract.py.")
+    return build_roi_heads(cfg, {})
+
+
 class TSDDNetwork(DiagnosisNetwork, nn.Module):
     """D-Net and C-Net in one Detectron2 meta-architecture; the ``scores`` of its boxes are those of D-Net's ranking.
 
@@ -36,7 +49,7 @@ class TSDDNetwork(DiagnosisNetwork, nn.Module):
 
     diagnoses_with_dnet: bool
 
-    def __init__(self, *, dnet: Localiser, cnet: CNet, bfloat16: bool):
+    def __init__(self, *, dnet: Localiser, cnet: ROIClassifier, bfloat16: bool):
         """
         Args:
             bfloat16: see :class:`~tsdd_d2.modeling.contract.DiagnosisNetwork`.

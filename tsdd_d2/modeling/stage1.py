@@ -6,13 +6,13 @@ import torch
 from torch import Tensor
 
 from detectron2.config import configurable
-from detectron2.modeling import META_ARCH_REGISTRY, build_roi_heads
+from detectron2.modeling import META_ARCH_REGISTRY
 from detectron2.structures import Boxes, ImageList
 
 from .boxes import elementwise_iou
 from .contract import ScoredBoxes
 from .groups import partially_annotated_images
-from .network import TSDDNetwork, boxes_in_original, build_localiser, rois_in_tensor
+from .network import TSDDNetwork, boxes_in_original, build_classifier, build_localiser, rois_in_tensor
 
 # Shorter sides, in pixels of the original image, could become 0 in the two decimals of an annotation file.
 MIN_CANDIDATE_SIDE = 0.01
@@ -40,7 +40,7 @@ class TSDDStage1(TSDDNetwork):
         dnet = build_localiser(cfg)
         return {
             "dnet": dnet,
-            "cnet": build_roi_heads(cfg, {}),
+            "cnet": build_classifier(cfg),
             "dnet_box_probability": cfg.MODEL.CNET.DNET_BOX_PROBABILITY,
             "bfloat16": cfg.SOLVER.AMP.ENABLED,
         }

@@ -7,13 +7,13 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from detectron2.config import configurable
-from detectron2.modeling import META_ARCH_REGISTRY, build_roi_heads
+from detectron2.modeling import META_ARCH_REGISTRY
 from detectron2.structures import ImageList
 
 from .cnet import NUM_CLASSES, probabilities_of_boxes
 from .fnet import DNET_POOLING_REGISTRY, FNet, num_pooled_features
 from .groups import fa_and_pa_terms, partially_annotated_images
-from .network import TSDDNetwork, build_localiser
+from .network import TSDDNetwork, build_classifier, build_localiser
 
 
 @META_ARCH_REGISTRY.register()
@@ -34,6 +34,8 @@ class TSDDStage2(TSDDNetwork):
         dnet_pooling: str,
         dnet_strides: List[int],
         auxiliary: nn.ModuleDict,
+        beta: float,
+        label_smoothing: float = 0.0,
         **networks,
     ):
         """
@@ -41,6 +43,7 @@ class TSDDStage2(TSDDNetwork):
             dnet_pooling: a name in :data:`~tsdd_d2.modeling.fnet.DNET_POOLING_REGISTRY`.
             dnet_strides: of D-Net's feature levels, in pixels of the image tensor.
             auxiliary: classifiers ``cls1`` and ``cls2``; empty without self-distillation.
+            beta, label_smoothing: see :class:`~tsdd_d2.modeling.cnet.CNet`.
             networks: see :class:`TSDDNetwork`. C-Net gives up its classifier here.
         """
         super().__init__(**networks)
@@ -49,11 +52,13 @@ class TSDDStage2(TSDDNetwork):
         self.pool = DNET_POOLING_REGISTRY.get(dnet_pooling)
         self.dnet_strides = dnet_strides
         self.auxiliary = auxiliary
+        self.beta = beta
+        self.label_smoothing = label_smoothing
 
     @classmethod
     def from_config(cls, cfg):
         dnet = build_localiser(cfg)
-        cnet = build_roi_heads(cfg, {})
+        cnet = build_classifier(cfg)
         levels = dnet.feature_shapes()
         num_dnet_features = num_pooled_features(levels)
         auxiliary = {
@@ -67,6 +72,8 @@ class TSDDStage2(TSDDNetwork):
             "dnet_pooling": cfg.MODEL.FNET.DNET_POOLING,
             "dnet_strides": [level.stride for level in levels],
             "auxiliary": nn.ModuleDict(auxiliary if cfg.MODEL.FNET.SELF_DISTILLATION else {}),
+            "beta": cfg.MODEL.CNET.BETA,
+            "label_smoothing": cfg.MODEL.CNET.LABEL_SMOOTHING,
             "bfloat16": cfg.SOLVER.AMP.ENABLED,
         }
 
@@ -94,8 +101,8 @@ class TSDDStage2(TSDDNetwork):
         is_pa = is_pa[visible]
         for name, x in logits.items():
             # L_F-Net, L_cls1 and L_cls2 of Eq. (5): the cross-entropy of Eq. (4), its halves weighted as in Eq. (3)
-            loss = F.cross_entropy(x[visible], target, label_smoothing=self.cnet.label_smoothing, reduction="none")
-            losses.update(fa_and_pa_terms(f"loss_{name}", loss, is_pa, self.cnet.beta))
+            loss = F.cross_entropy(x[visible], target, label_smoothing=self.label_smoothing, reduction="none")
+            losses.update(fa_and_pa_terms(f"loss_{name}", loss, is_pa, self.beta))
         return losses
 
     def class_probabilities(self, images: ImageList, features: List[Tensor], boxes: List[Tensor]) -> List[Tensor]:

@@ -225,6 +225,8 @@ def load_detector_backbone(detector: nn.Module, address: str) -> None:
 
 def load_cnet(cnet: nn.Module, address: str) -> None:
     """Loads pretrained weights into C-Net; every key but the classifier's must find its place."""
+    if not isinstance(cnet, CNet):
+        raise InputError(f"MODEL.CNET.WEIGHTS {address} are for C-Net; leave them empty for {type(cnet).__name__}.")
     load_part(cnet.resnet, fetch(address), "MODEL.CNET.WEIGHTS", address)
 
 
