@@ -32,8 +32,8 @@ SAME_LESION = 0.5
 class LocalisationEvaluator(RecordEvaluator):
     """
     How well the boxes lie on the lesions, whatever their class: COCO's AP, AP50 and AP75 over all predicted
-    instances, of which a lesion has one, see :func:`one_box_a_lesion`; mean IoU and share of images with IoU >= 0.5 of the *chosen* box, the first instance. The last
-    two come with 95% intervals from a bootstrap over patients.
+    instances, of which a lesion has one, see :func:`one_box_a_lesion`; mean IoU and share of images with IoU >= 0.5 of
+    the *chosen* box, the first instance. The last two come with 95% intervals from a bootstrap over patients.
 
     The ground truth is the annotations of the data set in :class:`DatasetCatalog`. A partially annotated
     image, which has none, is left out and counted. Where images carry a "true_bbox" (phantom), the chosen

@@ -151,8 +151,9 @@ class Localiser(Protocol):
 class ROIClassifier(Protocol):
     """The classifier inside TSDDNet: it diagnoses given boxes. :class:`~tsdd_d2.modeling.cnet.CNet` is the paper's.
 
-    ``images`` are (N, C, H, W), normalised; ``boxes`` N tensors (Ri, 4) in them. For the second stage it has ``num_features``, the
-    length of a vector of :meth:`features`, and ``classifier``, the module from these to logits, which that stage leaves out.
+    ``images`` are (N, C, H, W), normalised; ``boxes`` N tensors (Ri, 4) in them. For the second stage it has
+    ``num_features``, the length of a vector of :meth:`features`, and ``classifier``, the module from these to logits, which
+    that stage leaves out.
     """
 
     def losses(
