@@ -93,7 +93,7 @@ def test_the_page_adds_a_semi_supervised_method(package, tiny_environment, tmp_p
 
 def test_what_the_pages_table_names_is_there():
     names = re.findall(r"^\|.*?`(tsdd_d2[\w.]+)", page(), flags=re.MULTILINE)
-    assert len(names) == 7
+    assert len(names) == 8
     for module, name in (x.rsplit(".", 1) for x in names):
         assert hasattr(importlib.import_module(module), name), name
 
