@@ -182,12 +182,12 @@ def _images_below(folder: str) -> List[str]:
             "%s: %d videos, such as %s, are left out: save their frames as images.", folder, len(videos), videos[0]
         )
     images = [x for x in files if _looks_like_image(x)]
-    stems = [os.path.splitext(x)[0] for x in images]
-    all_stems = set(stems)
-    masks = [x for x, stem in zip(images, stems) if MASK_SUFFIX.search(stem) and MASK_SUFFIX.sub("", stem) in all_stems]
+    stem_of = {x: os.path.splitext(x)[0] for x in images}
+    stems = set(stem_of.values())
+    masks = [x for x, stem in stem_of.items() if MASK_SUFFIX.search(stem) and MASK_SUFFIX.sub("", stem) in stems]
     if masks:
         logger.warning("%s: %d masks beside their images, such as %s, are left out.", folder, len(masks), masks[0])
-    return [x for x in images if x not in set(masks)]
+    return sorted(set(images) - set(masks))
 
 
 def _looks_like_image(path: str) -> bool:
