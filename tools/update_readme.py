@@ -3,7 +3,7 @@
 
 A table stands between two markers; text around them stays as it is:
     <!-- table: NAME -->          the first table of results/NAME.md
-    <!-- table: NAME short -->    less the paper's rows, those without runs, and most columns
+    <!-- table: NAME short -->    less the paper's rows, those without runs, and most columns, with the paired differences
     <!-- table: NAME short p=0.2 -->    and of one p alone
     <!-- end of table -->
 Likewise what is said of a model file:
@@ -15,6 +15,7 @@ import itertools
 import os
 import re
 import sys
+from typing import Dict, List, Optional
 
 from tsdd_d2 import load_model
 from tsdd_d2.data.files import write_text
@@ -32,8 +33,12 @@ Examples:
 END = "<!-- end of table -->"
 MARKER = re.compile(r"<!-- table: (?P<name>\S+)(?: (?P<form>short)(?: p=(?P<p>\S+))?)? -->")
 MODEL = re.compile(r"(?P<start><!-- model: (?P<path>\S+) -->).*?<!-- end of model -->", flags=re.DOTALL)
+# Title of the column -> text, for each row of a table.
+Rows = List[Dict[str, str]]
 PAGES = ("README.md", "results/README.md", "results/scratch/README.md", "docs/model_card.md")
-SHORT = ("method", "methods", "stage", "p", "AUC", "YI (%)", "folds")
+SHORT = ("method", "p", "AUC", "YI (%)", "folds")
+# The column of a table of tests, see comparisons_table.
+DIFFERENCE = "difference (95% interval)"
 
 
 @reports_errors
@@ -78,16 +83,28 @@ def update_tables(text: str, results_dir: str) -> str:
             )
 
     def rewrite(match: re.Match) -> str:
-        rows = read_table(os.path.join(results_dir, f"{match['name']}.md"))
+        rows, *others = read_tables(os.path.join(results_dir, f"{match['name']}.md"))
         if match["form"]:
-            shown = [row for row in rows if "missing" not in row.values() and not any(MARK in x for x in row.values())]
-            shown = [row for row in shown if match["p"] in (None, row.get("p"))]
-            titles = [x for x in SHORT if x in rows[0] and not (x == "p" and match["p"])]
-            # the title says folds
-            rows = [{x: re.sub(r" folds?$", "", row[x]) for x in titles} for row in shown]
+            rows = shortened(rows, [row for other in others for row in other if DIFFERENCE in row], match["p"])
         return f"{match['start']}\n\n{markdown_table(rows)}\n\n{END}"
 
     return re.sub(rf"(?P<start>{MARKER.pattern}).*?{END}", rewrite, text, flags=re.DOTALL)
+
+
+def shortened(rows: Rows, comparisons: Rows, p: Optional[str]) -> Rows:
+    """Our rows of one ``p`` (or of all), each beside what the method of the comparisons has more than it."""
+    differences = {(x["methods"].split(" – ", 1)[1], x["p"]): x[DIFFERENCE] for x in comparisons}
+    titles = [x for x in SHORT if x in rows[0] and not (x == "p" and p)]
+    shown = []
+    for row in rows:
+        if "missing" in row.values() or any(MARK in x for x in row.values()) or p not in (None, row.get("p")):
+            continue
+        # the title says folds
+        shown.append({x: re.sub(r" folds?$", "", row[x]) for x in titles})
+        if differences:
+            better = comparisons[0]["methods"].split(" – ", 1)[0]
+            shown[-1][f"{better}'s AUC less its"] = differences.get((row["method"], row.get("p")), "")
+    return shown
 
 
 def update_models(text: str) -> str:
@@ -120,18 +137,21 @@ def model_facts(path: str):
     return [{"": name, " ": fact} for name, fact in facts.items()]
 
 
-def read_table(path: str):
-    """The rows, title of the column -> text, of the first table of a Markdown file."""
+def read_tables(path: str) -> List[Rows]:
+    """The tables of a Markdown file."""
     try:
         with open(path, encoding="utf-8") as file:
             lines = [line.strip() for line in file]
     except (OSError, UnicodeDecodeError) as error:
         raise InputError(f"{path}, which a marker names, cannot be read: {error}") from error
-    lines = itertools.takewhile(lambda x: x.startswith("|"), itertools.dropwhile(lambda x: not x.startswith("|"), lines))
-    titles, *rows = [[cell.strip() for cell in line.strip("|").split("|")] for line in lines] or [[]]
-    if len(rows) < 2:
+    tables = []
+    for is_table, group in itertools.groupby(lines, lambda x: x.startswith("|")):
+        if is_table:
+            titles, _, *rows = [[cell.strip() for cell in line.strip("|").split("|")] for line in group]
+            tables.append([dict(zip(titles, row)) for row in rows])
+    if not tables or not tables[0]:
         raise InputError(f"{path}, which a marker names, holds no table.")
-    return [dict(zip(titles, row)) for row in rows[1:]]
+    return tables
 
 
 if __name__ == "__main__":
