@@ -2,7 +2,8 @@ import numpy as np
 import pytest
 import torch
 
-from detectron2.data import DatasetCatalog, MetadataCatalog, get_detection_dataset_dicts
+from detectron2.data import DatasetCatalog, DatasetMapper, MetadataCatalog, get_detection_dataset_dicts
+from detectron2.data import transforms as T
 from detectron2.data.datasets import load_coco_json
 from detectron2.evaluation import COCOEvaluator
 from detectron2.structures import Boxes, BoxMode, Instances
@@ -67,6 +68,14 @@ def test_load_coco_json_reads_the_file(registered):
     records = load_coco_json(metadata.json_file, metadata.image_root, registered)
     assert [len(record["annotations"]) for record in records] == [1, 0, 2]
     assert [annotation["category_id"] for annotation in records[2]["annotations"]] == [1, 1]
+
+
+def test_whole_numbers_are_not_cut_down_to_whole_pixels(bbui, root):
+    bbui["annotations"][0]["bbox"] = [4, 5, 10, 9]
+    write_json(root / "all.json", bbui)
+    mapper = DatasetMapper(True, augmentations=[T.ResizeShortestEdge(HEIGHT // 2, WIDTH)], image_format="BGR")
+    mapped = mapper(load_bbui_json(root / "all.json", root)[0])
+    assert mapped["instances"].gt_boxes.tensor.tolist() == [[2.0, 2.5, 7.0, 7.0]]
 
 
 def test_coco_evaluator_gives_100_to_the_truth(registered, tmp_path):

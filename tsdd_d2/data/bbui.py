@@ -68,6 +68,8 @@ def load_bbui_json(json_file: Path, image_root: Path, name: Optional[str] = None
             record["true_bbox"] = image["true_bbox"]
         for annotation in record["annotations"]:
             annotation["category_id"] = CONTIGUOUS_IDS[annotation["category_id"]]
+            # Detectron2's transforms would cut whole numbers down to whole pixels
+            annotation["bbox"] = [float(x) for x in annotation["bbox"]]
     return dataset_dicts
 
 
