@@ -190,17 +190,18 @@ def _iou_of_marks(found: _Found) -> float:
 
 def read_data_set(root: str) -> List[Dict[str, Any]]:
     """
-    The content of annotation files that hold all images: those of the first fold, or of all patients.
+    The content of annotation files that hold all images: `all.json`, or else those of the first fold that is there.
 
     Raises:
         InputError: there are none.
     """
     folder = os.path.join(root, "annotations")
     names = sorted(x for x in os.listdir(folder) if x.endswith(".json")) if os.path.isdir(folder) else []
-    of_fold = [x for x in names if x.startswith(names[0].rpartition("_")[0] + "_")] if names else []
-    if not of_fold:
+    if not names:
         raise InputError(f"{folder} holds no annotation files; datasets/prepare.py writes them.")
-    return [read_valid_bbui(os.path.join(folder, name)) for name in of_fold]
+    fold = names[0].rpartition("_")[0]
+    chosen = ["all.json"] if "all.json" in names else [x for x in names if x.rpartition("_")[0] == fold]
+    return [read_valid_bbui(os.path.join(folder, name)) for name in chosen]
 
 
 def copy_data_set(root: str, target: str, found: Sequence[_Found]) -> None:
@@ -226,7 +227,7 @@ def copy_data_set(root: str, target: str, found: Sequence[_Found]) -> None:
 @reports_errors
 def main(argv=None) -> int:
     parser = argparse.ArgumentParser(
-        description=__doc__, epilog=EXAMPLES, formatter_class=argparse.RawDescriptionHelpFormatter
+        allow_abbrev=False, description=__doc__, epilog=EXAMPLES, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("--root", required=True, help="folder of a prepared data set")
     parser.add_argument("--list", metavar="FILE", help="write the names of the images with marks here, one on each line")

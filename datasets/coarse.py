@@ -201,7 +201,7 @@ def distribution(ious: Sequence[float]) -> str:
 @reports_errors
 def main(argv=None) -> int:
     parser = argparse.ArgumentParser(
-        description=__doc__, epilog=EXAMPLES, formatter_class=argparse.RawDescriptionHelpFormatter
+        allow_abbrev=False, description=__doc__, epilog=EXAMPLES, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("--data", required=True, help="folder below $DETECTRON2_DATASETS, such as busbra")
     parser.add_argument("--name", help="folder to write below $DETECTRON2_DATASETS (default: <data>_coarse)")

@@ -231,6 +231,10 @@ class Table:
             for short in {base, os.path.splitext(base)[0]} - {name}:
                 self._short[short].append(name)
 
+    @property
+    def has_boxes(self) -> bool:
+        return bool(self._boxes)
+
     def boxes(self, file_name: str) -> List[Tuple[str, Box]]:
         """(the text in the column `frame`, XYWH box) of each row of an image that has a box."""
         row = self._row_of(file_name)

@@ -18,6 +18,8 @@ where the pixel of row i and column j covers [j, j + 1] x [i, i + 1].
 Model: Bamber and Dickinson, "Ultrasonic B-scanning: a computer simulation", Phys. Med. Biol. 25, 1980.
 """
 
+import os
+import tempfile
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass, replace
 from functools import partial
@@ -475,16 +477,22 @@ def generate_phantom(
         raise InputError(f"coarseness is {coarseness}: give a number from 0 (the true box) to 1.")
 
     output_dir = Path(output_dir)
-    (output_dir / "images").mkdir(parents=True, exist_ok=True)
+    output_dir.mkdir(parents=True, exist_ok=True)
     numbers = [(patient, image) for patient in range(num_patients) for image in range(images_per_patient)]
-    write = partial(write_phantom_image, output_dir=output_dir, seed=seed, size=size, coarseness=coarseness)
     # Shown on a terminal only.
     progress = partial(tqdm, desc="Rendering", total=len(numbers), unit="image", disable=None)
-    if num_workers == 1:
-        records = list(progress(map(write, numbers)))
-    else:
-        with ProcessPoolExecutor(num_workers) as pool:
-            records = list(progress(pool.map(write, numbers, chunksize=4)))
+    # Aside until all are there: earlier images must not be mixed with these, under an annotation of theirs.
+    with tempfile.TemporaryDirectory(prefix=".rendering_", dir=output_dir) as folder:
+        (Path(folder) / "images").mkdir()
+        write = partial(write_phantom_image, output_dir=Path(folder), seed=seed, size=size, coarseness=coarseness)
+        if num_workers == 1:
+            records = list(progress(map(write, numbers)))
+        else:
+            with ProcessPoolExecutor(num_workers) as pool:
+                records = list(progress(pool.map(write, numbers, chunksize=4)))
+        (output_dir / "images").mkdir(exist_ok=True)
+        for record in records:
+            os.replace(os.path.join(folder, record["file_name"]), output_dir / record["file_name"])
 
     images, annotations = [], []
     for number, record in enumerate(records, start=1):

@@ -97,11 +97,11 @@ def pattern_with_group(text: str) -> "re.Pattern[str]":
 
 def build_parser() -> argparse.ArgumentParser:
     shown = argparse.RawDescriptionHelpFormatter
-    parser = argparse.ArgumentParser(description=__doc__, epilog=EXAMPLES, formatter_class=shown)
+    parser = argparse.ArgumentParser(allow_abbrev=False, description=__doc__, epilog=EXAMPLES, formatter_class=shown)
     commands = parser.add_subparsers(dest="command", required=True, metavar="DATA_SET")
 
     def add(name: str, description: str, root: Optional[str] = None) -> argparse.ArgumentParser:
-        command = commands.add_parser(name, description=description, formatter_class=shown)
+        command = commands.add_parser(name, allow_abbrev=False, description=description, formatter_class=shown)
         default = f"$DETECTRON2_DATASETS/{root}" if root else None
         command.add_argument(
             "--root",
@@ -243,6 +243,8 @@ def build_bbui(args: argparse.Namespace) -> Dict[str, Any]:
         ClassNames(getattr(args, "classes", [])), table, getattr(args, "patient", None), args.patient_ids == "normalise"
     )
     info: Dict[str, Any] = {"description": os.path.basename(os.path.abspath(root))}
+    if table and table.has_boxes and name != "dicom":
+        print(f"The boxes in {args.table} are not used: those of a {name} data set come from its own files.")
     if name == "coco":
         images, problems = annotation_tools.read_coco(args.sources, root)
     elif name == "yolo":

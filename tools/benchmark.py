@@ -404,7 +404,7 @@ TASKS = {
 @reports_errors
 def main(argv=None) -> int:
     parser = argparse.ArgumentParser(
-        description=__doc__, epilog=EPILOG, formatter_class=argparse.RawDescriptionHelpFormatter
+        allow_abbrev=False, description=__doc__, epilog=EPILOG, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("--task", required=True, choices=TASKS)
     parser.add_argument("--config-file", default="", help="default: the one the task is about")

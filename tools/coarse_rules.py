@@ -487,7 +487,9 @@ A new head on C-Net's features (logistic regression), trained on each kind of bo
 
 @reports_errors
 def main(argv=None) -> int:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        allow_abbrev=False, description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("--data", default="busbra_coarse", help="made by datasets/coarse.py (default: busbra_coarse)")
     parser.add_argument("--fold", type=int, default=1)
     parser.add_argument("--cache", required=True, metavar="DIR", help="folder of networks and scores, which are made once")

@@ -208,7 +208,7 @@ def compare_models(runs: Sequence[Tested], others: Sequence[Tested], bootstrap: 
 @reports_errors
 def main(argv=None) -> int:
     parser = argparse.ArgumentParser(
-        description=__doc__, epilog=EPILOG, formatter_class=argparse.RawDescriptionHelpFormatter
+        allow_abbrev=False, description=__doc__, epilog=EPILOG, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("runs", nargs="+", metavar="RUN", help="folders of finished runs, one for each fold")
     parser.add_argument("--data", help="test on this data set's split of the fold (default: that of the run)")
@@ -224,6 +224,8 @@ def main(argv=None) -> int:
     args = parser.parse_args(argv)
     if args.same_patients and not args.images or args.with_data and not args.others:
         parser.error("--same-patients is of --images, and --with-data of --with")
+    if args.bootstrap < 0:
+        parser.error(f"--bootstrap is {args.bootstrap}: 0 (no intervals) or more")
     runs, bootstrap = [read_run(x, args.data) for x in args.runs], Bootstrap(args.bootstrap)
     require_each_fold_once(runs)
     if args.images:

@@ -53,7 +53,7 @@ MARGINS = (0.0, 0.02, 0.05)
 @reports_errors
 def main(argv=None) -> int:
     parser = argparse.ArgumentParser(
-        description=__doc__, epilog=EPILOG, formatter_class=argparse.RawDescriptionHelpFormatter
+        allow_abbrev=False, description=__doc__, epilog=EPILOG, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("--run", required=True, metavar="DIR", help="OUTPUT_DIR of a first-stage run")
     parser.add_argument("--candidates", type=int, default=10, help="boxes of each image (default 10)")

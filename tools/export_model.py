@@ -36,7 +36,7 @@ It is one file with everything in it; npm fetches the runtime (onnxruntime-web) 
 @reports_errors
 def main(argv=None) -> int:
     parser = argparse.ArgumentParser(
-        description=__doc__, epilog=EPILOG, formatter_class=argparse.RawDescriptionHelpFormatter
+        allow_abbrev=False, description=__doc__, epilog=EPILOG, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("--model", metavar="FILE", help="of tools/save_model.py (default: the one of docs/model_card.md)")
     where = parser.add_mutually_exclusive_group(required=True)

@@ -68,7 +68,7 @@ example goes the whole way on a CPU, too short to say anything.
 @reports_errors
 def main(argv=None) -> int:
     parser = argparse.ArgumentParser(
-        description=__doc__, epilog=EPILOG, formatter_class=argparse.RawDescriptionHelpFormatter
+        allow_abbrev=False, description=__doc__, epilog=EPILOG, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("--output", required=True, metavar="FILE", help="the JSON file")
     parser.add_argument("--device", default="cuda", help="such as cuda:1, or cpu (default cuda)")

@@ -175,7 +175,7 @@ def main(arguments=None):
         int: the exit code: 0 if a Detectron2 imports, 1 if none could be had, 2 if dependencies are missing.
     """
     parser = argparse.ArgumentParser(
-        description=__doc__, epilog=EXAMPLES, formatter_class=argparse.RawDescriptionHelpFormatter
+        allow_abbrev=False, description=__doc__, epilog=EXAMPLES, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("--dry-run", action="store_true", help="install nothing, only say what would be done")
     options = parser.parse_args(arguments)

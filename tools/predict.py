@@ -57,7 +57,7 @@ This is research software and must not be used for diagnosis.
 @reports_errors
 def main(argv=None) -> int:
     parser = argparse.ArgumentParser(
-        description=__doc__, epilog=EPILOG, formatter_class=argparse.RawDescriptionHelpFormatter
+        allow_abbrev=False, description=__doc__, epilog=EPILOG, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("--model", metavar="FILE", help="of tools/save_model.py (default: the one of docs/model_card.md)")
     parser.add_argument("--input", required=True, nargs="+", metavar="PATH", help="image files, quoted patterns, or folders")

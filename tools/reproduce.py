@@ -75,6 +75,7 @@ def defaults() -> str:
 
 def parse(argv):
     parser = argparse.ArgumentParser(
+        allow_abbrev=False,
         description=f"{__doc__}\nWithout --methods, --folds, --p and --seeds:\n{defaults()}\n",
         epilog=EPILOG,
         formatter_class=argparse.RawDescriptionHelpFormatter,

@@ -30,7 +30,7 @@ Then train with what was vetoed:
 @reports_errors
 def main(argv=None) -> int:
     parser = argparse.ArgumentParser(
-        description=__doc__, epilog=EPILOG, formatter_class=argparse.RawDescriptionHelpFormatter
+        allow_abbrev=False, description=__doc__, epilog=EPILOG, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("--run", required=True, metavar="DIR", help="OUTPUT_DIR of a first-stage run")
     parser.add_argument("--output", metavar="FILE", help="the page (default: DIR/review.html)")

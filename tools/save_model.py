@@ -18,7 +18,7 @@ Examples:
 @reports_errors
 def main(argv=None) -> int:
     parser = argparse.ArgumentParser(
-        description=__doc__, epilog=EPILOG, formatter_class=argparse.RawDescriptionHelpFormatter
+        allow_abbrev=False, description=__doc__, epilog=EPILOG, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("--run", required=True, metavar="DIR", help="OUTPUT_DIR of a training run")
     parser.add_argument("--output", required=True, metavar="FILE", help="the model file, *.pth")

@@ -170,6 +170,7 @@ def _with_first_run(args, method, opts):
 
 def parse(argv):
     parser = default_argument_parser(EPILOG)
+    parser.allow_abbrev = False
     add = parser.add_argument
     add(
         "--overwrite",

@@ -51,7 +51,7 @@ Examples:
 @reports_errors
 def main(argv=None) -> int:
     parser = argparse.ArgumentParser(
-        description=__doc__, epilog=EPILOG, formatter_class=argparse.RawDescriptionHelpFormatter
+        allow_abbrev=False, description=__doc__, epilog=EPILOG, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("--run", required=True, metavar="DIR", help="OUTPUT_DIR of a run of the method spa")
     parser.add_argument("--checkpoint", default=LAST, metavar="NAME", help=f"a checkpoint of the run (default {LAST})")

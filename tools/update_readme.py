@@ -44,7 +44,7 @@ DIFFERENCE = "difference (95% interval)"
 @reports_errors
 def main(argv=None) -> int:
     parser = argparse.ArgumentParser(
-        description=__doc__, epilog=EPILOG, formatter_class=argparse.RawDescriptionHelpFormatter
+        allow_abbrev=False, description=__doc__, epilog=EPILOG, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("--readme", nargs="+", default=PAGES, metavar="FILE", help=f"default: {', '.join(PAGES)}")
     parser.add_argument("--results", default="results", metavar="DIR", help="default: results")

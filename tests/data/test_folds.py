@@ -128,11 +128,15 @@ def test_splits_are_the_same_bytes_every_time(tmp_path):
 
 def test_an_official_fold_without_patients_is_left_out_with_a_line(tmp_path, capsys):
     folds = {name: 1 + index % 4 for index, name in enumerate(PATIENTS)}
-    (tmp_path / "fold5_test.json").write_text("{}")
+    others = ("fold5_test.json", "fold5_mine.json")
+    for name in others:
+        (tmp_path / name).write_text("{}")
     splits = write_splits(bbui_of(PATIENTS), tmp_path, folds)
     assert len(splits) == 12 + 3 and not any(name.startswith("fold5") for name in splits)
     printed = capsys.readouterr().out
-    assert "Fold 5 is left out" in printed and "fold5_test.json is left over" in printed
+    assert "Fold 5 is left out" in printed and "fold5_test.json" in printed
+    # of another draw: patients that it tests are trained on in a fold written now
+    assert [(tmp_path / name).exists() for name in others] == [False, True]
 
 
 @pytest.mark.parametrize("folds", [{}, {**dict.fromkeys(PATIENTS, 1), "p000": 6}])

@@ -7,6 +7,7 @@ import pytest
 from calipers import find_marks, paint_over
 
 from tsdd_d2.data.files import read_json, write_json
+from tsdd_d2.data.folds import assign_folds, patient_classes, write_splits
 
 from ..conftest import make_tiny_dataset
 
@@ -94,6 +95,17 @@ def test_report_and_copy(tmp_path, capsys):
     assert changed == [path.name]
     assert cv2.imread(str(copy / path.relative_to(root)), 0).max() < 100
     assert read_json(copy / "annotations" / "fold1_test.json") == read_json(root / "annotations" / "fold1_test.json")
+
+
+def test_a_data_set_as_prepare_writes_it_is_counted_once(tmp_path, capsys):
+    with_a_mark(tmp_path)
+    parts = [read_json(tmp_path / "annotations" / f"fold1_{split}.json") for split in ("train", "val", "test")]
+    bbui = {**parts[0], **{key: [x for part in parts for x in part[key]] for key in ("images", "annotations")}}
+    write_splits(bbui, tmp_path / "annotations", assign_folds(patient_classes(bbui), 2), 2)
+    assert calipers.main(["--root", str(tmp_path)]) == 0
+    assert [line.split()[:3] for line in capsys.readouterr().out.splitlines() if line.startswith("all")] == [
+        ["all", "28", "1"]
+    ]
 
 
 def test_a_marked_image_that_cannot_be_written_in_its_format_is_told_before_anything_is(tmp_path, capsys):

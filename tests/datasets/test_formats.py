@@ -319,6 +319,15 @@ def test_images_of_an_ignored_class_are_left_out(class_name, root, tmp_path):
     assert set(all_images(root / "annotations")) == {name_of(number) for number, *_ in IMAGES}
 
 
+def test_boxes_of_a_table_that_are_not_used_are_told(root, table, tmp_path):
+    write_json(tmp_path / "export.json", coco())
+    options = "coco", tmp_path / "export.json", "--root", root, *table, *FOLDS
+    assert "not used" not in prepare(*options)
+    header, *rows = table[1].read_text().splitlines()
+    table[1].write_text("\n".join([f"{header},x,y,w,h", *(f"{row},1,2,3,4" for row in rows)]) + "\n")
+    assert f"The boxes in {table[1]} are not used" in prepare(*options)
+
+
 def test_an_image_whose_boxes_are_all_ignored_has_no_class_to_need(root, tmp_path):
     content = coco(("benign", "malignant"))
     content["categories"].append({"id": 7, "name": "Normal"})

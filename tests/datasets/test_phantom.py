@@ -60,6 +60,22 @@ def test_other_seed_other_images(tmp_path):
     assert all(one[name] != two[name] for name in one)
 
 
+def test_an_interruption_leaves_the_images_of_before(tmp_path, monkeypatch):
+    generate(tmp_path, seed=1, num_workers=1)
+    before = contents(tmp_path)
+    drawn = phantom.phantom_image
+
+    def interrupted(patient, *arguments):
+        if patient == 1:
+            raise KeyboardInterrupt
+        return drawn(patient, *arguments)
+
+    monkeypatch.setattr(phantom, "phantom_image", interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        generate(tmp_path, seed=2, num_workers=1)
+    assert contents(tmp_path) == before and [x.name for x in tmp_path.iterdir()] == ["images"]
+
+
 def test_more_patients_leave_the_first_ones_as_they_were(tmp_path):
     few = generate(tmp_path / "few", num_patients=2)
     many = generate(tmp_path / "many", num_patients=4)

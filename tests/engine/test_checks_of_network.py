@@ -36,6 +36,8 @@ def test_neither_do_those_of_cnet(tiny_cfg, tiny_dataset):
         ("MODEL.RESNETS.DEPTH", 20, check_network),  # a KeyError in Detectron2
         ("MODEL.RESNETS.RES2_OUT_CHANNELS", 256, check_network),  # an AssertionError
         ("MODEL.CNET.NORM", "batch", check_network),
+        ("MODEL.RETINANET.IN_FEATURES", ["p3", "p9"], check_network),
+        ("MODEL.BACKBONE.NAME", "nope", check_network),
     ],
 )
 def test_a_network_that_cannot_be_built_names_the_key(tiny_cfg, key, value, check):

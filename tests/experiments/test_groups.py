@@ -1,7 +1,7 @@
 import pytest
 
 from tsdd_d2.errors import InputError
-from tsdd_d2.experiments.groups import cases, external_sets, group, read_entries
+from tsdd_d2.experiments.groups import cases, cases_of, external_sets, group, read_entries
 
 from .conftest import entry, groups_of, missing, prediction, random_entry, write_predictions
 
@@ -37,6 +37,12 @@ def test_cases():
     assert x.image_ids.tolist() == [100, 101, 102, 103] and x.labels.tolist() == [0, 0, 1, 1]
     assert x.right.tolist() == [True, False, True, True]
     assert len(set(x.patient_ids)) == 2
+
+
+def test_an_overlap_of_exactly_a_threshold_reaches_it():
+    """65 of 100 rows: 0.65 in double precision, and less in single."""
+    record = {**prediction(1, 0, 0.2), "box": [0.0, 0.0, 100.0, 65.0], "roi": [0.0, 0.0, 100.0, 100.0]}
+    assert cases_of([record]).overlaps[0] >= 0.65
 
 
 def test_other_test_sets_are_external():

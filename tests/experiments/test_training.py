@@ -64,8 +64,8 @@ def test_predictions_are_those_of_the_networks_own_boxes_one_image_on_a_line(run
     train_run(run, {})
     first, second = predictions(run)["predictions"]["tiny_fold1_test"]
     assert first == {
-        "image_id": 21, "file_name": "images/021.png", "patient_id": "p10", "label": 0, "malignancy": 0.12346,
-        "box": [1.2346, 2, 30, 123.46], "score": 0.98765, "roi": [30, 20, 56, 40],
+        "image_id": 21, "file_name": "images/021.png", "patient_id": "p10", "label": 0, "malignancy": 0.123456789,
+        "box": [1.2346, 2, 30, 123.46], "score": 0.987654321, "roi": [30, 20, 56, 40],
     }  # fmt: skip
     assert second["box"] is None and second["score"] is None
     with open(os.path.join(run.folder, "predictions.json")) as file:

@@ -291,6 +291,16 @@ def test_a_region_that_shows_nothing_is_refused(grey, tmp_path, region):
     assert read(save_dicom(tmp_path / "b.dcm", grey, regions=[region, (2, 3, 21, 12)]))[0].region == (2, 3, 22, 13)
 
 
+def test_a_cine_with_colour_for_every_second_pixel(tmp_path):
+    path, brightness = tmp_path / "a.dcm", np.random.RandomState(0).randint(0, 256, (3, 20, 15, 2), dtype=np.uint8)
+    save_dicom(path, np.zeros((20, 30, 3), np.uint8), photometric="RGB")
+    without_colour = np.full_like(brightness, 128)
+    frames = np.concatenate([brightness, without_colour], axis=-1)  # Y Y Cb Cr for each pair of pixels
+    stating(path, PhotometricInterpretation="YBR_FULL_422", NumberOfFrames=3, PixelData=frames.tobytes())
+    for image, expected in zip(read(path), brightness.reshape(3, 20, 30), strict=True):
+        assert (image.pixels[..., 0] == expected).all()
+
+
 def test_files_without_suffix(grey, tmp_path):
     """As on a DICOM medium, with its table of contents."""
     for name in ("IM0001", "1.2.840.10", "DICOMDIR"):

@@ -3,6 +3,7 @@ import math
 import pytest
 import torch
 
+from tsdd_d2.errors import InputError
 from tsdd_d2.modeling.contract import ScoredBoxes
 from tsdd_d2.refinement import (
     SELECTION_RULE_REGISTRY,
@@ -67,6 +68,16 @@ def test_the_score_is_the_probability_of_the_true_class():
     assert statistics.score_before == pytest.approx(0.5) and statistics.score_after == pytest.approx(0.6)
     # overlap 18 x 20 of 2 x 400 - 360 = 440 for one, all for the other
     assert statistics.iou_with_manual == pytest.approx((360 / 440 + 1) / 2)
+
+
+@pytest.mark.parametrize("box", [[float("nan")] * 4, [30.0, 10.0, 20.0, 30.0], [101.0, 10.0, 120.0, 30.0]])
+def test_a_rule_that_gives_a_box_without_area_is_told_with_the_image(box):
+    def rule(slots):
+        return select_rois(slots)._replace(boxes=torch.tensor([box]))
+
+    data = bbui([image(7, 1)], [roi(1, 7, 1, [10, 10, 20, 20])])
+    with pytest.raises(InputError, match=r"REFINEMENT\.RULE.* image 7 "):
+        refine_rois(data, {7: scored([[12, 10, 32, 30]], [0.3], [0.5])}, rule, round_number=1, num_candidates=1)
 
 
 def test_the_manual_box_stays_in_the_file_through_the_rounds():

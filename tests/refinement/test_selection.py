@@ -3,11 +3,13 @@ from functools import partial
 import pytest
 import torch
 
+from tsdd_d2.errors import InputError
 from tsdd_d2.refinement.selection import (
     ROISlots,
     Selection,
     averaged_rois,
     build_selection_rule,
+    check_rule,
     decide,
     pseudo_label_rois,
     select_rois,
@@ -39,6 +41,19 @@ def test_whatever_a_rule_says_locked_rois_and_places_without_a_candidate_stay(lo
     assert selection.replaced.tolist() == [replaced]
     assert torch.equal(selection.boxes, new if replaced else slots.current_boxes)
     assert selection.scores.tolist() == pytest.approx([score if replaced else 0.5])
+
+
+@pytest.mark.parametrize(
+    "fields", [{"scores": [0.9]}, {"boxes": [1.0, 2.0]}, {"replaced": [1, 1]}, {"replaced": [True]}, None]
+)
+def test_what_a_rule_returns_is_checked(fields):
+    def rule(slots):
+        selection = select_rois(slots)
+        return tuple(selection) if fields is None else selection._replace(**{k: torch.tensor(v) for k, v in fields.items()})
+
+    check_rule(select_rois)
+    with pytest.raises(InputError, match=r"REFINEMENT\.RULE"):
+        check_rule(rule)
 
 
 def test_a_higher_score_replaces_a_lower_one():

@@ -89,7 +89,7 @@ def _locate(name: str) -> Tuple[str, str]:
     if match is None:
         raise BBUIError(
             f"The data set {name!r} is not registered, and its name is not "
-            "<folder>_fold<K>_<train|val|test> or <folder>_all_<train|val>, for which it would be looked up below "
+            "<folder>_fold<K>_<train|val|test>, <folder>_all_<train|val> or <folder>_all, for which it would be looked up below "
             "$DETECTRON2_DATASETS. "
             "Correct the name, or call tsdd_d2.data.register_bbui_instances with it first."
         )

@@ -121,7 +121,7 @@ def write_splits(
     data are tested. Image and annotation ids stay those of `bbui`.
 
     A fold without a test patient is left out and a line is printed: part of a data set with official folds
-    may have some of them only.
+    may have some of them only. Files of folds that an earlier call wrote, and this one does not, are removed.
 
     Args:
         bbui: the content of a valid BBUI file with all images of the data set.
@@ -174,9 +174,10 @@ def write_splits(
             f"The annotation files cannot be written to {os.fspath(annotations_dir)}, where all stay as they were: {error}"
         ) from error
     # They come from another draw: a patient could be tested in them and in a fold written now.
-    present = {path.stem for path in pathlib.Path(annotations_dir).glob("fold*_*.json")}
-    for split in sorted(present - set(splits)):
-        print(f"{split}.json is left over from an earlier preparation: do not mix it with the others.")
+    for path in sorted(pathlib.Path(annotations_dir).glob("fold*_*.json")):
+        if path.stem not in splits and SPLIT.fullmatch(path.stem):
+            path.unlink()
+            print(f"{path.name} of an earlier preparation is removed: its patients were drawn otherwise.")
     return splits
 
 

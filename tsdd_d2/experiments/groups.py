@@ -168,8 +168,9 @@ def cases_of(records: Sequence[Mapping[str, Any]], threshold: float = 0.5) -> Ca
 
 def _overlaps(records: Sequence[Mapping[str, Any]]) -> np.ndarray:
     nowhere = [0.0, 0.0, 0.0, 0.0]
-    boxes, rois = (torch.tensor([x[name] or nowhere for x in records]) for name in ("box", "roi"))
-    overlaps = elementwise_iou(boxes, rois).double().numpy()
+    # in double precision: an IoU of exactly 0.5 must not fall below it by rounding
+    boxes, rois = (torch.tensor([x[name] or nowhere for x in records], dtype=torch.float64) for name in ("box", "roi"))
+    overlaps = elementwise_iou(boxes, rois).numpy()
     return np.where([x["roi"] is None for x in records], np.nan, overlaps)
 
 

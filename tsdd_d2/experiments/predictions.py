@@ -23,7 +23,8 @@ WEIGHTS = "model_final"
 BOXES = ("found_box", "manual_roi", "whole_image")
 
 PSEUDO_BOXES = "pseudo_boxes/"
-SIGNIFICANT_DIGITS = 5
+# Of a box; and of a probability, as many as tell two float32 apart: what is nearly certain has no ties, and 0.5 is none.
+SIGNIFICANT_DIGITS, DIGITS_OF_PROBABILITIES = 5, 9
 
 
 def collect_predictions(run: Run) -> None:
@@ -109,20 +110,22 @@ def _manual_rois(name: str) -> Dict[int, List[List[float]]]:
 
 
 def _write(run: Run, content: Dict[str, Any]) -> None:
-    """Writes one image on a line, floats with five significant digits."""
+    """Writes one image on a line, with no more digits than mean something."""
     head = {key: value for key, value in content.items() if key != "predictions"}
     fields = [f"{json.dumps(key)}: {json.dumps(value)}" for key, value in head.items()]
     sets = []
     for name, records in content["predictions"].items():
-        lines = ",\n".join(json.dumps(_rounded(record), separators=(",", ":")) for record in records)
+        lines = ",\n".join(
+            json.dumps(_rounded(record, DIGITS_OF_PROBABILITIES), separators=(",", ":")) for record in records
+        )
         sets.append(f"{json.dumps(name)}: [\n{lines}\n]")
     fields.append('"predictions": {\n' + ",\n".join(sets) + "\n}")
     write_text(os.path.join(run.folder, PREDICTIONS), "{\n" + ",\n".join(fields) + "\n}\n")
 
 
-def _rounded(value: Any) -> Any:
+def _rounded(value: Any, digits: int) -> Any:
     if isinstance(value, dict):
-        return {key: _rounded(item) for key, item in value.items()}
+        return {key: _rounded(item, DIGITS_OF_PROBABILITIES) for key, item in value.items()}
     if isinstance(value, list):
-        return [_rounded(item) for item in value]
-    return float(f"{value:.{SIGNIFICANT_DIGITS}g}") if isinstance(value, float) else value
+        return [_rounded(item, SIGNIFICANT_DIGITS) for item in value]
+    return float(f"{value:.{digits}g}") if isinstance(value, float) else value

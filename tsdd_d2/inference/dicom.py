@@ -7,7 +7,7 @@ import numpy as np
 import pydicom
 from pydicom.encaps import generate_fragments, parse_basic_offsets
 from pydicom.misc import is_dicom
-from pydicom.pixels import apply_color_lut, apply_voi_lut, iter_pixels
+from pydicom.pixels import apply_color_lut, apply_voi_lut, iter_pixels, pixel_array
 from pydicom.pixels.utils import get_expected_length
 
 from ..errors import InputError
@@ -68,14 +68,20 @@ def read_dicom(path: str, dataset: Optional[pydicom.Dataset] = None) -> Iterator
         region = ultrasound_region(dataset, path)
         stated = int(dataset.get("NumberOfFrames") or 1)
         _compare_pixels(dataset, stated, path)
-        # as decoders give it, whatever the header states, which pydicom would believe
-        order = {"planar_configuration": 0} if dataset.file_meta.TransferSyntaxUID.is_encapsulated else {}
-        for number, frame in enumerate(iter_pixels(dataset, **order), start=1):
+        for number, frame in enumerate(_decoded(dataset, stated), start=1):
             yield number if stated > 1 else None, _shown(frame, dataset, path), region
     except InputError:
         raise
     except Exception as error:  # pydicom and its decoders may raise anything on a damaged file
         raise InputError(f"{path}: the DICOM file cannot be read: {type(error).__name__}: {error}") from error
+
+
+def _decoded(dataset: pydicom.Dataset, frames: int) -> Iterator[np.ndarray]:
+    if dataset.file_meta.TransferSyntaxUID.is_encapsulated:
+        # as decoders give it, whatever the header states, which pydicom would believe
+        return iter_pixels(dataset, planar_configuration=0)
+    # iter_pixels misses the second frame of a cine whose colour is stored for every second pixel
+    return (pixel_array(dataset, index=i) for i in range(frames))
 
 
 def _compare_pixels(dataset: pydicom.Dataset, stated: int, path: str) -> None:
@@ -170,7 +176,7 @@ RESCALING = {"RescaleSlope": 1, "RescaleIntercept": 0, "ModalityLUTSequence": No
 
 
 def _shown(frame: np.ndarray, dataset: pydicom.Dataset, path: str) -> np.ndarray:
-    """(H, W, 3) uint8 RGB of a frame that :func:`pydicom.pixels.iter_pixels` decoded (YCbCr is RGB there already)."""
+    """(H, W, 3) uint8 RGB of a frame that pydicom decoded (YCbCr is RGB there already)."""
     photometric = dataset.PhotometricInterpretation
     if photometric == "PALETTE COLOR":
         shown = apply_color_lut(frame, dataset)

@@ -36,8 +36,12 @@ def build_classifier(cfg: CfgNode) -> ROIClassifier:
     """
     name = cfg.MODEL.ROI_HEADS.NAME
     # asked of the class: ROI heads of Detectron2 cannot be built without a feature map
-    if not issubclass(ROI_HEADS_REGISTRY.get(name), ROIClassifier):
-        raise InputError(f"MODEL.ROI_HEADS.NAME {name} is no classifier of ROIs: see tsdd_d2/modeling/contract.py.")
+    head = ROI_HEADS_REGISTRY.get(name)
+    if not issubclass(head, ROIClassifier):
+        missing = [x for x in ("losses", "class_probabilities", "features") if not hasattr(head, x)]
+        raise InputError(
+            f"MODEL.ROI_HEADS.NAME {name} is no classifier of ROIs, see tsdd_d2/modeling/contract.py: it has no {', '.join(missing)}."
+        )
     return build_roi_heads(cfg, {})
 
 

@@ -12,10 +12,12 @@ from detectron2.utils import comm
 
 from ..data.categories import CONTIGUOUS_IDS
 from ..data.roi import PSEUDO, REFINED, drawn_by_hand, to_xyxy
+from ..errors import InputError
 from ..memory import PERIOD, give_back_freed_memory
 from ..modeling.boxes import elementwise_iou
 from ..modeling.contract import ScoredBoxes
 from ..modeling.network import share_buffers
+from ..modeling.stage1 import MIN_CANDIDATE_SIDE
 from .selection import ROISlots, Selection, SelectionRule, decide
 
 
@@ -163,6 +165,8 @@ def refine_rois(
         rule: see :mod:`tsdd_d2.refinement.selection`.
     Returns:
         the annotation of this round, and what changed.
+    Raises:
+        InputError: what the rule returns is no selection, or a box without area in the image.
     """
     slots = _collect_slots(bbui, scored, num_candidates)
     stacked = _stack(slots)
@@ -185,6 +189,11 @@ def refine_rois(
         if selection.replaced[i]:
             score_before = float(stacked.current_scores[i])
             box = selection.boxes[i].clamp(min=0).minimum(torch.tensor([image["width"], image["height"]] * 2))
+            if not (box[2:] - box[:2]).min() >= MIN_CANDIDATE_SIDE:  # nor of a NaN
+                raise InputError(
+                    f"The selection rule (REFINEMENT.RULE) gave image {image['id']} ({image['file_name']}) in round {round_number} "
+                    f"the ROI {selection.boxes[i].tolist()} (XYXY), which shows nothing of it."
+                )
             annotation = _replace_box(annotation, box, round_number, score_before)
         # the score is this round's: the network has moved, and with it the score of a ROI that stays
         annotation = {**annotation, "roi_score": round(float(selection.scores[i]), 6)}

@@ -15,6 +15,7 @@ from torch import Tensor
 
 from detectron2.utils.registry import Registry
 
+from ..errors import InputError
 from ..modeling.boxes import elementwise_iou, enlarge_boxes, mean_boxes
 
 SELECTION_RULE_REGISTRY = Registry("SELECTION_RULE")
@@ -68,13 +69,36 @@ def build_selection_rule(cfg) -> SelectionRule:
 
 def decide(rule: SelectionRule, slots: ROISlots) -> Selection:
     """The selection of a rule without locked places and boxes that do not exist, and with what stays where nothing is
-    replaced."""
+    replaced.
+
+    Raises:
+        InputError: what the rule returns is no :class:`Selection` of these places.
+    """
     selection = rule(slots)
+    expected = [slots.current_boxes.shape, slots.current_scores.shape, slots.locked.shape]
+    if (
+        not isinstance(selection, Selection)
+        or [x.shape for x in selection] != expected
+        or selection.replaced.dtype != torch.bool
+    ):
+        raise InputError(
+            f"The selection rule (REFINEMENT.RULE) must return a Selection of boxes (N, 4), scores (N,) and replaced (N,) bool, "
+            f"see tsdd_d2/refinement/selection.py; for {len(slots.locked)} places it returned {selection}."
+        )
     replaced = selection.replaced & ~slots.locked & selection.scores.isfinite()
     return Selection(
         torch.where(replaced[:, None], selection.boxes, slots.current_boxes),
         torch.where(replaced, selection.scores, slots.current_scores),
         replaced,
+    )
+
+
+def check_rule(rule: SelectionRule) -> None:
+    """Raises InputError if a rule does not return what it must, of two places with two candidates each."""
+    current, candidates = torch.tensor([[10.0, 10, 50, 50]] * 2), torch.tensor([[[12.0, 12, 52, 52], [20, 20, 60, 60]]] * 2)
+    manual = torch.tensor([[10.0, 10, 50, 50], [torch.nan] * 4])
+    decide(
+        rule, ROISlots(current, torch.full((2,), 0.5), candidates, torch.full((2, 2), 0.6), torch.zeros(2).bool(), manual)
     )
 
 

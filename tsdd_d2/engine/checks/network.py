@@ -2,6 +2,7 @@
 
 import logging
 import os
+import re
 import traceback
 from typing import Dict, Optional
 
@@ -62,7 +63,12 @@ def check_network(cfg, training: bool = True, resume: bool = False) -> None:
         _warn_of_other_pixels(cfg, os.path.join(cfg.MODEL.WEIGHTS, FINAL_WEIGHTS))
     else:
         _check_frozen_layers(cfg, model)
-    trainer_of(cfg).initialise(cfg, model)
+    trainer = trainer_of(cfg)
+    try:
+        trainer.build_optimizer(cfg, model)
+    except TypeError as error:
+        raise InputError(f"SOLVER.OPTIMIZER {cfg.SOLVER.OPTIMIZER} cannot be made: {error}") from error
+    trainer.initialise(cfg, model)
     weights = os.path.join(cfg.MODEL.WEIGHTS, FINAL_WEIGHTS) if os.path.isdir(cfg.MODEL.WEIGHTS) else cfg.MODEL.WEIGHTS
     if os.path.isfile(weights):
         check_independence(weights, evaluated_sets(cfg))
@@ -72,10 +78,14 @@ def build_network(cfg) -> nn.Module:
     """Detectron2's ``build_model``; InputError instead of the errors of what the configuration names."""
     try:
         return build_model(cfg)
-    except KeyError as error:  # of a table in which Detectron2 looked up a value, which is all that the error tells
-        keys = [key for key, value in keys_with_values(cfg.MODEL, "MODEL.").items() if value == error.args[0]]
-        whose = f", the value of {' or '.join(keys)}" if keys else ""
-        raise InputError(f"The network cannot be built: nothing is known by {error}{whose}.") from error
+    except KeyError as error:
+        # of a registry, or of a table in which Detectron2 looked up a value, which is all that the error tells
+        of_registry = re.match("No object named '(.+)' found", str(error.args[0]))
+        missing = of_registry[1] if of_registry else error.args[0]
+        values = keys_with_values(cfg.MODEL, "MODEL.").items()
+        keys = [key for key, x in values if x == missing or (isinstance(x, (list, tuple)) and missing in x)]
+        whose = f", of {' or '.join(keys)}" if keys else ""
+        raise InputError(f"The network cannot be built: nothing is known by {missing!r}{whose}.") from error
     except Exception as error:  # of torch and Detectron2, on values that nothing has refused yet
         raise InputError(f"The network cannot be built: {_reason(error)}") from error
 

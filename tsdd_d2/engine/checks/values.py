@@ -13,6 +13,7 @@ from ...modeling.contract import ScoresCandidates, supports
 from ...modeling.fnet import DNET_POOLING_REGISTRY
 from ...modeling.ranking import RANKING_REGISTRY
 from ...refinement import SELECTION_RULE_REGISTRY, build_selection_rule
+from ...refinement.selection import check_rule
 from ..trainer import OPTIMIZER_REGISTRY, trainer_of
 from .data import keys_of_data_sets
 
@@ -35,7 +36,7 @@ def check_config(cfg, num_processes: int = 1, training: bool = True) -> None:
     if problems:
         raise BBUIError("The configuration cannot be run:", problems)
     if cfg.REFINEMENT.ENABLED:
-        build_selection_rule(cfg)  # a rule knows what its own keys may be
+        check_rule(build_selection_rule(cfg))  # a rule knows what its own keys may be
 
 
 # Whether it is fulfilled, and what is said if not.
