@@ -80,7 +80,7 @@ def _decoded(dataset: pydicom.Dataset, frames: int) -> Iterator[np.ndarray]:
     if dataset.file_meta.TransferSyntaxUID.is_encapsulated:
         # as decoders give it, whatever the header states, which pydicom would believe
         return iter_pixels(dataset, planar_configuration=0)
-    # iter_pixels misses the second frame of a cine whose colour is stored for every second pixel
+    # iter_pixels mixes the frames of a cine in YBR_FULL_422 (findings/pydicom_mixes_frames.sh)
     return (pixel_array(dataset, index=i) for i in range(frames))
 
 
