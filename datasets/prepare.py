@@ -277,7 +277,7 @@ def build_bbui(args: argparse.Namespace) -> Dict[str, Any]:
 
 def images_left_out(bbui: Dict[str, Any], root: str) -> List[str]:
     """The image files, relative to the root, that are none of the images of `bbui`."""
-    named = {os.path.normpath(image["file_name"]) for image in bbui["images"]}
+    named = {os.path.relpath(os.path.join(root, image["file_name"]), root) for image in bbui["images"]}
     there = {os.path.relpath(os.path.join(folder, name), root) for folder, names in walk(root) for name in names}
     return sorted(name for name in there - named if name.lower().endswith(IMAGE_SUFFIXES))
 

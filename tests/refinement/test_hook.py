@@ -69,3 +69,20 @@ def test_rounds_of_an_earlier_training_are_not_taken_for_its_own(tiny_cfg, tiny_
     begin(again, start_iter=3)  # goes on from a checkpoint of that training
     again.write(0, read_json(file))
     begin(again)
+
+
+def test_a_round_that_is_gone_is_told_with_its_file(tiny_cfg, tiny_dataset, tmp_path):
+    ensure_registered("tiny_fold1_train")
+    bank = ROIBank(str(tmp_path / "rois"))
+    bank.write(0, read_json(MetadataCatalog.get("tiny_fold1_train").json_file))
+    hook = CandidateSelectionHook(
+        model=None,
+        dataset_name="tiny_fold1_train",
+        bank=bank,
+        schedule=RoundSchedule(warmup_iter=1, max_iter=5, rounds=4),
+        build_round_loader=None,
+        use_rois=lambda *_: None,
+    )
+    hook.trainer = SimpleNamespace(start_iter=4)  # three rounds are done
+    with pytest.raises(InputError, match=r"round_03\.json"):
+        hook.before_train()

@@ -1,6 +1,7 @@
 """When candidate selection happens, and what moves around it."""
 
 import logging
+import os
 from typing import Any, Callable, Dict, Iterable, List, NamedTuple, Optional
 
 from torch import nn
@@ -134,7 +135,10 @@ class CandidateSelectionHook(HookBase):
             register_bbui_instances(self.dataset_name, self.original_json, self.image_root)
 
     def _use_round(self, round_number: int):
-        self.dataset_dicts = load_bbui_json(self.bank.path(round_number), self.image_root)
+        path = self.bank.path(round_number)
+        if not os.path.isfile(path):
+            raise InputError(f"{path} is missing, the ROIs with which this training goes on: put it back, or begin anew.")
+        self.dataset_dicts = load_bbui_json(path, self.image_root)
         self.use_rois(round_number, self.dataset_dicts)
 
     def _reset_default_trainer(self, round_number: int, _: List[Dict]):
