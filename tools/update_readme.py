@@ -4,7 +4,7 @@
 A table stands between two markers; text around them stays as it is:
     <!-- table: NAME -->          the first table of results/NAME.md
     <!-- table: NAME short -->    less the paper's rows, those without runs, and most columns, with the paired differences
-    <!-- table: NAME short p=0.2 -->    and of one p alone
+    <!-- table: NAME short p=0.2 -->    of one p, the AUC alone, without its standard deviation
     <!-- end of table -->
 Likewise what is said of a model file:
     <!-- model: PATH -->  ...  <!-- end of model -->
@@ -94,13 +94,13 @@ def update_tables(text: str, results_dir: str) -> str:
 def shortened(rows: Rows, comparisons: Rows, p: Optional[str]) -> Rows:
     """Our rows of one ``p`` (or of all), each beside what the method of the comparisons has more than it."""
     differences = {(x["methods"].split(" – ", 1)[1], x["p"]): x[DIFFERENCE] for x in comparisons}
-    titles = [x for x in SHORT if x in rows[0] and not (x == "p" and p)]
+    titles = [x for x in SHORT if x in rows[0] and not (p and x in ("p", "YI (%)"))]
     shown = []
     for row in rows:
         if "missing" in row.values() or any(MARK in x for x in row.values()) or p not in (None, row.get("p")):
             continue
         # the title says folds
-        shown.append({x: re.sub(r" folds?$", "", row[x]) for x in titles})
+        shown.append({x: re.sub(r" folds?$" + r"| ± [\d.]+" * bool(p), "", row[x]) for x in titles})
         if differences:
             better = comparisons[0]["methods"].split(" – ", 1)[0]
             shown[-1][f"{better}'s AUC less its"] = differences.get((row["method"], row.get("p")), "")

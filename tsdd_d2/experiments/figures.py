@@ -159,12 +159,13 @@ def pseudo_boxes_figure(runs: Sequence[Tuple[str, Mapping[str, Sequence[Tuple[fl
 
 
 def save_figure(figure: Figure, stem: str, pdf: bool = False, dpi: int = DPI) -> None:
-    """Writes ``<stem>.png`` of 256 colours and perhaps ``<stem>.pdf``, completely or not at all; equal figures give equal
-    files."""
+    """Writes ``<stem>.png`` of 64 colours, 256 with photographs, and perhaps ``<stem>.pdf``, completely or not at all; equal
+    figures give equal files."""
     content = io.BytesIO()
     figure.savefig(content, format="png", dpi=dpi)
+    colours = 256 if any(x.images for x in figure.axes) else 64
     with replacing(f"{stem}.png", "wb") as file:
-        Image.open(content).convert("RGB").quantize(256, dither=Image.Dither.NONE).save(file, "PNG", optimize=True)
+        Image.open(content).convert("RGB").quantize(colours, dither=Image.Dither.NONE).save(file, "PNG", optimize=True)
     if pdf:
         with replacing(f"{stem}.pdf", "wb") as file:
             # matplotlib would put the time and its own version into it
