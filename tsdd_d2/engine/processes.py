@@ -10,7 +10,10 @@ import sys
 import time
 from typing import Any, Callable, Iterator, Optional
 
+import torch
 from torch.multiprocessing import ProcessExitedException, ProcessRaisedException
+
+from detectron2.utils import comm
 
 from ..errors import InputError, is_told_in_a_line, message_of
 
@@ -102,7 +105,12 @@ def as_rank(main: Callable[[Any], Any], parent: int, args: Any) -> Any:
     told in one message, as the decorator of the tools tells it, which sees the errors of its own process alone."""
     end_with(parent)
     try:
-        return main(args)
+        result = main(args)
+        if torch.distributed.is_initialized():
+            comm.synchronize()
+            # a thread of gloo that still runs when the interpreter ends aborts the process
+            torch.distributed.destroy_process_group()
+        return result
     except Exception as error:
         if is_told_in_a_line(error):
             print(f"error: {message_of(error)}", file=sys.stderr, flush=True)
