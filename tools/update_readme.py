@@ -95,12 +95,12 @@ def shortened(rows: Rows, comparisons: Rows, p: Optional[str]) -> Rows:
     """Our rows of one ``p`` (or of all), each beside what the method of the comparisons has more than it."""
     differences = {(x["methods"].split(" – ", 1)[1], x["p"]): x[DIFFERENCE] for x in comparisons}
     titles = [x for x in SHORT if x in rows[0] and not (p and x in ("p", "YI (%)"))]
+    left_out = r" folds?$| ± [\d.]+" if p else r" folds?$"  # the title says folds
     shown = []
     for row in rows:
         if "missing" in row.values() or any(MARK in x for x in row.values()) or p not in (None, row.get("p")):
             continue
-        # the title says folds
-        shown.append({x: re.sub(r" folds?$" + r"| ± [\d.]+" * bool(p), "", row[x]) for x in titles})
+        shown.append({x: re.sub(left_out, "", row[x]) for x in titles})
         if differences:
             better = comparisons[0]["methods"].split(" – ", 1)[0]
             shown[-1][f"{better}'s AUC less its"] = differences.get((row["method"], row.get("p")), "")
