@@ -23,7 +23,7 @@ from tsdd_d2.evaluation.statistics import diagnosis_metrics
 from tsdd_d2.evaluation.tables import markdown_table
 from tsdd_d2.experiments.groups import Cases, cases_of
 from tsdd_d2.experiments.metrics import Bootstrap, estimate, localisation_metrics, pair_cases
-from tsdd_d2.experiments.paper import title
+from tsdd_d2.experiments.paper import finds_boxes, title
 from tsdd_d2.experiments.run import PREDICTIONS
 from tsdd_d2.experiments.schema import read_result
 from tsdd_d2.experiments.tables import fraction_text, interval_text
@@ -53,11 +53,22 @@ class Tested(NamedTuple):
     Attributes:
         of: what tells it from others, without its fold.
         records: of the images, see :class:`~tsdd_d2.experiments.run.Result`.
+        finds_boxes: whether the method does; it may be given them.
     """
 
     fold: int
     of: str
     records: List[Dict]
+    finds_boxes: bool
+
+    @property
+    def cases(self) -> Cases:
+        """Without a measure of the boxes that the method was given."""
+        found = cases_of(self.records)
+        if self.finds_boxes:
+            return found
+        nothing = np.full(len(found.labels), np.nan)
+        return found._replace(overlaps=nothing, scores=nothing)
 
 
 class Sides(NamedTuple):
@@ -95,7 +106,7 @@ def read_run(folder: str, data: Optional[str]) -> Tested:
     if not records:
         raise InputError(f"{folder} has no predictions for {test_set}, only for {', '.join(content['predictions'])}.")
     model = f"{title(content['method'])}, p = {content.get('p')}, trained on {own}"
-    return Tested(int(fold), f"{model}, tested on {data or own}", records)
+    return Tested(int(fold), f"{model}, tested on {data or own}", records, finds_boxes(content["method"]))
 
 
 def side_metrics(x: Cases, weights: np.ndarray) -> Dict[str, np.ndarray]:
@@ -167,7 +178,7 @@ def compare_groups(runs: Sequence[Tested], path: str, same_patients: bool, boots
             sides = [{x["patient_id"] for x in run.records if (x["file_name"] in listed) is side} for side in (True, False)]
             run = run._replace(records=[x for x in run.records if x["patient_id"] in set.intersection(*sides)])
         chosen = np.array([x["file_name"] in listed for x in run.records])
-        cases = cases_of(run.records)
+        cases = run.cases
         items.append((run.fold, Sides(cases, cases, chosen, ~chosen)))
         for side, is_there in zip(records, (chosen, ~chosen)):
             side += [x for x, here in zip(run.records, is_there) if here]
@@ -189,7 +200,7 @@ def compare_models(runs: Sequence[Tested], others: Sequence[Tested], bootstrap: 
     items = []
     for run, other in zip(*(sorted(x, key=lambda x: x.fold) for x in (runs, others))):
         of = f"{run.of}, and {other.of}, fold {run.fold},"
-        a, b = pair_cases(cases_of(run.records), cases_of(other.records), of)
+        a, b = pair_cases(run.cases, other.cases, of)
         everywhere = np.ones(len(a.labels), bool)
         items.append((run.fold, Sides(a, b, everywhere, everywhere)))
     labels = np.concatenate([x.first.labels for _, x in items])

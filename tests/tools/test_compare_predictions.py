@@ -12,7 +12,7 @@ from ..experiments.conftest import prediction, write_predictions
 
 
 def row(printed, start):
-    (line,) = [line for line in printed.splitlines() if line.startswith(f"| {start} ")]
+    (line,) = [line for line in printed.splitlines() if line.startswith((f"| {start} ", f"| {start}, "))]
     return [cell.strip() for cell in line.strip("|").split("|")][1:]
 
 
@@ -68,6 +68,21 @@ def test_models_on_the_same_images_fold_by_fold(tmp_path, capsys):
     assert main([folders[0], "--with", folders[1]]) == 2
     assert main([folders[0], "--with", folders[0], "--with-data", "elsewhere"]) == 2
     assert "elsewhere_fold1_test" in capsys.readouterr().err
+
+
+def test_boxes_that_were_given_are_not_judged(tmp_path, capsys, caplog):
+    """C-Net on the manual ROI, or on the whole image, says nothing of where the lesion is."""
+    records = [prediction(x, x % 2, 0.1 + 0.8 * (x % 2), roi=[10, 10, 30, 30], box=[10, 10, 30, 30]) for x in range(1, 9)]
+    runs = [Run(str(tmp_path), method, "tiny", "cpu", 1, 0.2, 0) for method in ("tsddnet", "cnet_oracle")]
+    for run in runs:
+        write_predictions(run, predictions={run.split("test"): records})
+    assert main([runs[0].folder, "--with", runs[1].folder, "--bootstrap", "50"]) == 0
+    printed = capsys.readouterr().out
+    cells = [row(printed, name)[4:] for name in ("TSDDNet, p = 0.2", "C-Net, manual ROI (oracle), p = 0.2", "difference")]
+    assert [x.split()[0] for x in cells[0]] == ["1.000"] * 4
+    assert [x.split()[0] for x in cells[1]] == ["1.000", "–", "–", "–"]
+    assert [x.split()[0] for x in cells[2]] == ["+0.000", "–", "–", "–"]
+    assert "IoU" not in caplog.text
 
 
 @pytest.mark.parametrize("seed", [0, 1])

@@ -241,7 +241,8 @@ def patient_bootstrap(
         }
     undefined: Dict[int, List[str]] = {}
     for name, result in results.items():
-        undefined.setdefault(resamples - result["resamples"], []).append(str(name))
+        if not np.isnan(result["value"]):  # else nothing is lost
+            undefined.setdefault(resamples - result["resamples"], []).append(str(name))
     undefined.pop(0, None)
     if undefined:
         logging.getLogger(__name__).warning(

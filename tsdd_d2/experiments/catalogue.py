@@ -6,11 +6,8 @@ from typing import Dict, Iterator, List, Optional, Sequence
 
 import numpy as np
 
-from detectron2.modeling import META_ARCH_REGISTRY
-
 from ..errors import InputError
 from ..method import METHODS
-from ..modeling.contract import FOUND_BOX
 from ..visualization import comparison_figure
 from .figures import (
     MOST_BANDS,
@@ -40,7 +37,7 @@ from .metrics import (
     roc_band,
 )
 from .page import FigureFile, Section
-from .paper import ABLATIONS, MARK, OURS, PARTS, STAC_REMARK, paper_rows, title
+from .paper import ABLATIONS, MARK, OURS, PARTS, STAC_REMARK, finds_boxes, paper_rows, title
 from .plan import Experiment
 from .tables import (
     MethodRow,
@@ -245,11 +242,6 @@ def _at_validation_threshold(x: Group, view: View, test_set: Optional[str]) -> D
     shown = tuple(entry._replace(threshold=value) for entry, value in zip(x.shown, thresholds))
     metrics = group_metrics(x._replace(planned=shown), view.bootstrap, test_set)
     return {f"{name}*": metrics[name] for name in ("sensitivity", "specificity")}
-
-
-def finds_boxes(method: str) -> bool:
-    """Whether the method looks for the lesion itself."""
-    return META_ARCH_REGISTRY.get(METHODS[method].architecture).diagnosed_boxes == FOUND_BOX
 
 
 def _paper_auc(curves: Sequence[ROCCurve]) -> str:

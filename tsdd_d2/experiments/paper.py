@@ -2,7 +2,10 @@
 
 from typing import List, Tuple
 
+from detectron2.modeling import META_ARCH_REGISTRY
+
 from ..method import METHODS, PAPER_METRICS, PaperRow
+from ..modeling.contract import FOUND_BOX
 
 MARK = "paper, private data"
 OURS = "tsddnet"
@@ -32,6 +35,11 @@ STAC_REMARK = (
 
 def title(method: str) -> str:
     return METHODS[method].title if method in METHODS else method
+
+
+def finds_boxes(method: str) -> bool:
+    """Whether the method looks for the lesion itself, as one that is not registered may."""
+    return method not in METHODS or META_ARCH_REGISTRY.get(METHODS[method].architecture).diagnosed_boxes == FOUND_BOX
 
 
 def position(method: str) -> int:
