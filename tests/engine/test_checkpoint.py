@@ -82,6 +82,16 @@ def test_a_damaged_checkpoint_is_named(tmp_path, content):
         TSDDCheckpointer(nn.Linear(2, 1)).load(str(tmp_path / "model.pth"))
 
 
+def test_a_damaged_last_checkpoint_names_an_older_one(tmp_path):
+    checkpointer = TSDDCheckpointer(nn.Linear(2, 1), str(tmp_path))
+    for name in ("model_0000001", "model_0000003"):
+        checkpointer.save(name)
+    path = tmp_path / "model_0000003.pth"
+    path.write_bytes(path.read_bytes()[:100])
+    with pytest.raises(InputError, match=r"model_0000003\.pth .*last_checkpoint \(model_0000001\.pth\)"):
+        checkpointer.load(checkpointer.get_checkpoint_file())
+
+
 @pytest.mark.parametrize("content", [3, [1], {"model": 3}, {"model": {"weight": 1}}, {"model": {3: torch.zeros(1)}}])
 def test_a_file_without_weights_is_no_checkpoint(tmp_path, content):
     torch.save(content, tmp_path / "model.pth")

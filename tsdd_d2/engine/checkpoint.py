@@ -3,7 +3,7 @@
 import io
 import os
 import re
-from typing import Any, Dict
+from typing import Any, Dict, List
 
 import torch
 from torch import nn
@@ -98,7 +98,7 @@ class TSDDCheckpointer(DetectionCheckpointer):
         path = os.path.join(self.save_dir, name)
         if os.path.basename(name) == name and name.isprintable() and os.path.isfile(path):
             return path
-        found = sorted(x for x in os.listdir(self.save_dir) if x.endswith(".pth"))
+        found = _checkpoints_in(self.save_dir)
         raise InputError(
             f"{tag} names {name!r}, which is no file there. Write the name of the checkpoint to go on from into it "
             f"({', '.join(found) or 'there is none'}), or remove it."
@@ -149,12 +149,25 @@ def read_checkpoint(path: str) -> Dict:
         reason = str(error).partition("\n")[0]
         raise InputError(
             f"The checkpoint {path} cannot be read: it is none, or a damaged one ({type(error).__name__}: {reason})."
+            f"{_others_to_go_on_from(path)}"
         ) from error
     if isinstance(content, dict) and "model" not in content:
         content = {"model": content}
     if not isinstance(content, dict) or not are_weights(content["model"]):
         raise InputError(f"{path} is no checkpoint: it holds no weights by their names.")
     return content
+
+
+def _others_to_go_on_from(path: str) -> str:
+    folder, name = os.path.split(path)
+    if not os.path.isfile(os.path.join(folder, TAG)):
+        return ""
+    others = _checkpoints_in(folder, besides=name)
+    return f" To go on from another one, write its name into {TAG} ({', '.join(others)})." if others else ""
+
+
+def _checkpoints_in(folder: str, besides: str = "") -> List[str]:
+    return sorted(x for x in os.listdir(folder) if x.endswith(".pth") and x != besides)
 
 
 def are_weights(content: Any) -> bool:
