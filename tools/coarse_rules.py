@@ -10,6 +10,7 @@ parameters are chosen on validation images, whose exact boxes are looked at for 
 import argparse
 import os
 import sys
+from functools import partial
 from typing import Dict, List, Tuple
 
 import numpy as np
@@ -38,8 +39,7 @@ from tsdd_d2.data.withheld import visible
 from tsdd_d2.engine.configuration import load_config
 from tsdd_d2.engine.trainer import Trainer
 from tsdd_d2.errors import InputError, reports_errors
-from tsdd_d2.evaluation.comparison import auc_difference
-from tsdd_d2.evaluation.statistics import patient_bootstrap
+from tsdd_d2.evaluation.statistics import diagnosis_metrics, patient_bootstrap
 from tsdd_d2.evaluation.tables import markdown_table
 from tsdd_d2.experiments.coarse import (
     COARSE,
@@ -413,13 +413,19 @@ def probe_rows(scores: Dict[str, np.ndarray], features: np.ndarray) -> List[Dict
         head = linear_head(taken(features, places)[train], classes[train])
         p = head.predict_proba(diagnosed)[:, 1]
         reference = p if reference is None else reference
-        gain = auc_difference(patients[test], classes[test], p[test], reference[test])
+        gain = patient_bootstrap(patients[test], partial(gain_in_auc, classes[test], p[test], reference[test]))["AUC"]
         aucs = {f"AUC {name}": float(roc_auc_score(classes[y], p[y])) for name, y in (("val", val), ("test", test))}
         gains = {
             f"AUC to coarse, test{suffix}": gain[k] for suffix, k in (("", "value"), (" low", "low"), (" high", "high"))
         }
         rows.append({"trained on": title, **aucs, **gains})
     return rows
+
+
+def gain_in_auc(labels: np.ndarray, a: np.ndarray, b: np.ndarray, weights: np.ndarray) -> Dict[str, np.ndarray]:
+    """``{"AUC": (...)}``, that of probabilities ``a`` less that of ``b``, all (N,), for (..., N) weights."""
+    auc_a, auc_b = (diagnosis_metrics(labels, x, weights=weights)["AUC"] for x in (a, b))
+    return {"AUC": auc_a - auc_b}
 
 
 def table(rows: List[Dict]) -> str:

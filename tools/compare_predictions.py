@@ -161,10 +161,13 @@ def describe(records: Sequence[Dict]) -> Dict[str, str]:
 
 
 def require_each_fold_once(runs: Sequence[Tested]) -> None:
-    """Since the images of a fold would count twice, as if they were independent."""
+    """Of one model: the images of a fold would count twice, as if they were independent."""
     folds = [x.fold for x in runs]
     if len(set(folds)) < len(folds):
         raise InputError(f"The runs must be of different folds, not of {', '.join(map(str, folds))}.")
+    models = sorted({x.of for x in runs})
+    if len(models) > 1:
+        raise InputError(f"The runs of one side must differ in their fold alone, not be of: {'; '.join(models)}.")
 
 
 def compare_groups(runs: Sequence[Tested], path: str, same_patients: bool, bootstrap: Bootstrap) -> str:
@@ -172,25 +175,29 @@ def compare_groups(runs: Sequence[Tested], path: str, same_patients: bool, boots
     with open(path, encoding="utf-8") as file:
         listed = {line.strip() for line in file} - {""}
     name = os.path.splitext(os.path.basename(path))[0]
-    items, records = [], ([], [])
+    items, records, left_out = [], ([], []), []
     for run in runs:
         if same_patients:
             sides = [{x["patient_id"] for x in run.records if (x["file_name"] in listed) is side} for side in (True, False)]
             run = run._replace(records=[x for x in run.records if x["patient_id"] in set.intersection(*sides)])
-        chosen = np.array([x["file_name"] in listed for x in run.records])
+        chosen = np.array([x["file_name"] in listed for x in run.records], bool)
+        if len(set(chosen)) < 2:
+            left_out.append(run.fold)
+            continue
         cases = run.cases
         items.append((run.fold, Sides(cases, cases, chosen, ~chosen)))
         for side, is_there in zip(records, (chosen, ~chosen)):
             side += [x for x, here in zip(run.records, is_there) if here]
-    if not all(records):
-        missing = "none" if not records[0] else "each"
-        example = next(x["file_name"] for side in records for x in side)
+    if not items:
+        example = runs[0].records[0]["file_name"]
+        whose = "of patients with images on both sides " * same_patients
         raise InputError(
-            f"{path} lists {missing} of the {sum(map(len, records))} images, which are named as {example!r}; there is nothing "
-            "to compare."
+            f"{path} lists all or none of the images {whose}of each run; they are named as {example!r}. There is nothing to "
+            "compare."
         )
     table = comparison_table((name, f"not {name}"), items, records, bootstrap)
-    return f"{table}\n\n{len(records[0])} of the {len(listed)} listed images are in these sets."
+    remark = f" Without images on both sides, and left out: fold {', '.join(map(str, left_out))}." if left_out else ""
+    return f"{table}\n\n{len(records[0])} of the {len(listed)} listed images are in these sets.{remark}"
 
 
 def compare_models(runs: Sequence[Tested], others: Sequence[Tested], bootstrap: Bootstrap) -> str:

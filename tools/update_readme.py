@@ -38,7 +38,7 @@ Rows = List[Dict[str, str]]
 PAGES = ("README.md", "results/README.md", "results/scratch/README.md", "docs/model_card.md")
 SHORT = ("method", "p", "AUC", "YI (%)", "folds")
 # The column of a table of tests, see comparisons_table.
-DIFFERENCE = "difference (95% interval)"
+DIFFERENCE = "difference in AUC (95% interval)"
 
 
 @reports_errors

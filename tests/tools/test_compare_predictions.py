@@ -46,6 +46,11 @@ def test_listed_images_beside_the_rest(tmp_path, capsys):
     printed = capsys.readouterr().out
     assert [row(printed, name)[0] for name in ("marked", "not marked")] == ["1", "1"]
     assert row(printed, "difference")[4] == "–" and row(printed, "difference")[6].startswith("+0.750")  # of one class
+    second = run._replace(fold=2)  # without an image that is listed
+    write_predictions(second, predictions={second.split("test"): records[2:]})
+    assert main([run.folder, second.folder, *options[1:]]) == 0
+    printed = capsys.readouterr().out
+    assert row(printed, "marked")[4].startswith("1.000") and printed.endswith("left out: fold 2.\n")
     (tmp_path / "marked.txt").write_text("elsewhere.png\n")
     assert main(options) == 2 and "marked.txt" in capsys.readouterr().err
     for arguments in ([run.folder, *options], [run.folder, "--with", run.folder, run.folder]):  # one fold, twice
@@ -66,6 +71,10 @@ def test_models_on_the_same_images_fold_by_fold(tmp_path, capsys):
     assert row(printed, "difference")[4:6] == ["+0.500 (0.500–0.500)", "+0.000 (0.000–0.000)"]
     assert "10 and 0" in printed
     assert main([folders[0], "--with", folders[1]]) == 2
+    other = Run(str(tmp_path), "retinanet", "tiny", "cpu", 2, 0.2, 0)
+    write_predictions(other, predictions={other.split("test"): good})
+    assert main([folders[0], other.folder, "--with", *folders]) == 2  # two models on one side
+    assert "RetinaNet" in capsys.readouterr().err
     assert main([folders[0], "--with", folders[0], "--with-data", "elsewhere"]) == 2
     assert "elsewhere_fold1_test" in capsys.readouterr().err
 

@@ -86,7 +86,9 @@ def test_a_number_that_is_not_defined_is_left_out(undefined):
 
 def test_a_short_table_has_the_paired_differences(results, tmp_path):
     other = "| SPA | 0.2 | 80.0 | 60.0 | 0.870 ± 0.010 (0.840–0.900) | 1 of 4 folds |\n| TSDDNet |"
-    tests = "| methods | p | difference (95% interval) |\n|:--|:--|:--|\n| TSDDNet – SPA | 0.2 | +0.020 (0.010–0.030) |\n"
+    tests = (
+        "| methods | p | difference in AUC (95% interval) |\n|:--|:--|:--|\n| TSDDNet – SPA | 0.2 | +0.020 (0.010–0.030) |\n"
+    )
     (results / "table1.md").write_text(TABLE1.replace("| TSDDNet                   |", other) + "\nA sentence.\n\n" + tests)
     assert update(write_readme(tmp_path, MARKED.format(" short p=0.2"))) == 0
     assert cells((tmp_path / "README.md").read_text()) == [

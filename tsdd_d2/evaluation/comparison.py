@@ -8,16 +8,16 @@ Shape shorthand in this module:
     B: number of benign images
 
 DeLong's test and McNemar's take the images as independent. Of most patients a data set has several, which
-resemble each other, so their p-values are somewhat too small: read them beside the interval of
-:func:`auc_difference`, which resamples whole patients.
+resemble each other, so their p-values are somewhat too small: read them beside an interval of
+:func:`~tsdd_d2.evaluation.statistics.patient_bootstrap`, which resamples whole patients.
 """
 
-from typing import Dict, List, NamedTuple, Sequence
+from typing import List, NamedTuple, Sequence
 
 import numpy as np
 from scipy import stats
 
-from .statistics import diagnosis_metrics, patient_bootstrap
+from .statistics import diagnosis_metrics
 
 
 class DeLongTest(NamedTuple):
@@ -69,33 +69,6 @@ def delong_test(labels: Sequence[int], a: Sequence[float], b: Sequence[float]) -
         return DeLongTest(auc_a, auc_b, 0.0 if equal else np.nan, 1.0 if equal else np.nan)
     z = (auc_a - auc_b) / np.sqrt(variance)
     return DeLongTest(auc_a, auc_b, float(z), float(2 * stats.norm.sf(abs(z))))
-
-
-def auc_difference(
-    patient_ids: Sequence[str],
-    labels: Sequence[int],
-    a: Sequence[float],
-    b: Sequence[float],
-    resamples: int = 1000,
-    seed: int = 0,
-) -> Dict[str, float]:
-    """
-    The AUC of ``a`` minus that of ``b`` with a 95% interval from a bootstrap over patients, both models on the
-    same resamples. It needs no independence of the images of one patient, which DeLong's test assumes.
-
-    Args:
-        patient_ids, labels: (N,) each.
-        a, b: (N,) each, probabilities of malignant.
-
-    Returns:
-        dict: as :func:`~tsdd_d2.evaluation.statistics.patient_bootstrap` for one metric.
-    """
-
-    def difference(weights):
-        auc_a, auc_b = (diagnosis_metrics(labels, x, weights=weights)["AUC"] for x in (a, b))
-        return {"AUC": auc_a - auc_b}
-
-    return patient_bootstrap(patient_ids, difference, resamples, seed)["AUC"]
 
 
 class McNemarTest(NamedTuple):

@@ -352,7 +352,8 @@ EXPERIMENTS: Dict[str, Experiment] = {
         ),
         Experiment(
             "teachers", "What unlabelled images give", _teachers,
-            (SUPERVISED, "stac", "unbiased_teacher", "soft_teacher"), folds=(1,), seeds=(0, 1, 2),
+            (SUPERVISED, *(f"{x}{weak}" for x in ("stac", "unbiased_teacher", "soft_teacher") for weak in ("", "_weak"))),
+            folds=(1,), seeds=(0, 1, 2),
         ),
         Experiment("roc", "Fig. 7: ROC curves, calibration, decision curves", _roc, p=(0.2, 1.0), external=True),
         Experiment("fig6", "Fig. 6: images under all methods", _gallery, folds=(1,)),

@@ -11,7 +11,7 @@ import numpy as np
 from sklearn.metrics import brier_score_loss
 
 from ..errors import InputError
-from ..evaluation.comparison import DeLongTest, McNemarTest, auc_difference, delong_test, holm, mcnemar_test
+from ..evaluation.comparison import DeLongTest, McNemarTest, delong_test, holm, mcnemar_test
 from ..evaluation.localisation import average_precision_of_one_box
 from ..evaluation.statistics import diagnosis_metrics, patient_bootstrap, sensitivity_at
 from .groups import Cases, Entry, Group, cases
@@ -79,13 +79,13 @@ class CasePair(NamedTuple):
 
 
 class Comparison(NamedTuple):
-    """Two groups over the pooled test images of the folds that both have.
+    """Two groups on the folds that both have.
 
     Attributes:
         a, b: the groups; folds: those that both have.
         num_images, num_patients: that both diagnosed.
-        difference: AUC of ``a`` less that of ``b``.
-        delong, mcnemar: the tests; delong_holm, mcnemar_holm: adjusted p-values.
+        difference: AUC of ``a`` less that of ``b``, the mean over the folds.
+        delong, mcnemar: the tests, over the pooled images; delong_holm, mcnemar_holm: adjusted p-values.
     """
 
     a: Group
@@ -206,8 +206,8 @@ def gain(part: str, a: Group, b: Group, bootstrap: Bootstrap) -> Optional[Gain]:
 
 def compare_all(reference: Group, others: Sequence[Group], bootstrap: Bootstrap) -> List[Comparison]:
     """
-    DeLong's and McNemar's tests of a group with each of several others, over the pooled images of the folds that
-    both have; those without a common fold are left out. Each of the two tests is one family for Holm's correction.
+    A group with each of several others; those without a common fold are left out. Each of the two tests is one family for
+    Holm's correction.
     """
     comparisons = [x for other in others if (x := compare(reference, other, bootstrap)) is not None]
     delong = holm([x.delong.p_value for x in comparisons])
@@ -218,7 +218,7 @@ def compare_all(reference: Group, others: Sequence[Group], bootstrap: Bootstrap)
 def compare(a: Group, b: Group, bootstrap: Bootstrap) -> Optional[Comparison]:
     """Two groups, without the correction for other tests; None if they have no fold and seed in common.
 
-    Of a fold with several common seeds, the first counts: an image must not be counted twice.
+    Of a fold with several common seeds, the first counts in the tests: an image must not be counted twice.
     """
     first_seeds: Dict[int, CasePair] = {}
     for fold, pair in _paired_items(a, b):
@@ -230,14 +230,13 @@ def compare(a: Group, b: Group, bootstrap: Bootstrap) -> Optional[Comparison]:
     labels = np.concatenate([x.a.labels for x in pairs])
     scores = [np.concatenate([x[side].probabilities for x in pairs]) for side in (0, 1)]
     right = [np.concatenate([x[side].right for x in pairs]) for side in (0, 1)]
-    difference = auc_difference(patient_ids, labels, *scores, bootstrap.resamples, bootstrap.seed)
     return Comparison(
         a,
         b,
         tuple(first_seeds),
         len(labels),
         len(np.unique(patient_ids)),
-        _estimate(difference, None),
+        metric_differences(a, b, bootstrap)["AUC"],
         delong_test(labels, *scores),
         mcnemar_test(*right),
     )

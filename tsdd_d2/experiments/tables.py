@@ -148,8 +148,7 @@ def comparisons_table(name: str, caption: str, comparisons: Sequence[Comparison]
                 "p": str(x.a.p),
                 "folds": ", ".join(map(str, x.folds)),
                 "images (patients)": f"{x.num_images} ({x.num_patients})",
-                "AUC": f"{fraction_text(x.delong.auc_a)} – {fraction_text(x.delong.auc_b)}",
-                "difference (95% interval)": _estimate_text(x.difference, sign="+"),
+                "difference in AUC (95% interval)": _estimate_text(x.difference, sign="+"),
                 "DeLong": _p_value(x.delong.p_value),
                 "DeLong, Holm": _p_value(x.delong_holm),
                 "right alone": f"{x.mcnemar.only_a} – {x.mcnemar.only_b}",
@@ -161,7 +160,7 @@ def comparisons_table(name: str, caption: str, comparisons: Sequence[Comparison]
             {
                 "method": x.a.method, "other": x.b.method, "p": x.a.p, "folds": " ".join(map(str, x.folds)),
                 "images": x.num_images, "patients": x.num_patients,
-                "auc": x.delong.auc_a, "auc_other": x.delong.auc_b,
+                "pooled_auc": x.delong.auc_a, "pooled_auc_other": x.delong.auc_b,
                 "difference": x.difference.mean, "difference_low": x.difference.low,
                 "difference_high": x.difference.high, "delong_z": x.delong.z, "delong_p": x.delong.p_value,
                 "delong_p_holm": x.delong_holm, "only_right": x.mcnemar.only_a, "only_other_right": x.mcnemar.only_b,
@@ -169,8 +168,7 @@ def comparisons_table(name: str, caption: str, comparisons: Sequence[Comparison]
             }
         )  # fmt: skip
     notes = [
-        "Over the pooled test images of the folds that both methods have; AUCs of pooled images differ from the means "
-        "over folds.",
+        "On the folds that both methods have: the mean difference over them, and the tests over their pooled images.",
         "DeLong's and McNemar's tests take images as independent, but a patient has several: their p-values are "
         "somewhat too small. The interval of the difference resamples patients.",
         "Holm's correction is over the methods of one p, for each of the two tests.",
@@ -223,6 +221,7 @@ def teachers_table(
         "Differences are to the same detector, Faster R-CNN, trained on as many images, all of them labelled: on the folds and "
         "seeds that both have, with the interval of the paired difference from a bootstrap over patients. AP50 is of the one "
         "box of each image, whatever its class.",
+        "A teacher with *classes* drops pseudo-boxes of another class than the image's.",
     ]
     return Table(name, caption, texts, records, notes)
 
