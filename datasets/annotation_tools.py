@@ -11,14 +11,14 @@ from urllib.parse import unquote
 import yaml
 from mask_folders import list_images, stem
 from pycocotools import mask as coco_mask
-from source_image import Box, SourceImage, listed, plain_number, stated_size
+from source_image import Box, SourceImage, plain_number, stated_size
 
 from tsdd_d2.data.bbui import EXTRA_ANNOTATION_KEYS
 from tsdd_d2.data.entries import box_problems
 from tsdd_d2.data.files import read_json, read_yaml, walk
 from tsdd_d2.data.image_sizes import read_image_sizes
 from tsdd_d2.data.validation import reason_against_round
-from tsdd_d2.errors import BBUIError, InputError
+from tsdd_d2.errors import BBUIError, InputError, listed
 
 __all__ = ["FileFinder", "read_coco", "read_coco_file", "read_voc", "read_yolo", "rotation_problems"]
 

@@ -3,6 +3,7 @@ From what a reader found to the content of a BBUI file: classes, patients, sizes
 was taken from where.
 """
 
+import csv
 import os
 import re
 import shlex
@@ -10,14 +11,14 @@ from collections import Counter, defaultdict
 from typing import Any, Dict, List, Mapping, NamedTuple, Optional, Sequence
 
 from csv_table import Table
-from source_image import SourceImage, iou, listed
+from source_image import SourceImage, iou
 
 from tsdd_d2.data import CATEGORIES, CLASS_NAMES, BBUIError
 from tsdd_d2.data.entries import box_problems
 from tsdd_d2.data.image_sizes import DecodedImage, decode_image_files
 from tsdd_d2.data.patients import clean_patient, look_alikes
 from tsdd_d2.data.roi import manual_annotation
-from tsdd_d2.errors import InputError
+from tsdd_d2.errors import InputError, listed
 
 __all__ = ["Choices", "ClassNames", "assemble"]
 
@@ -36,7 +37,7 @@ class ClassNames:
         """
         Args:
             mappings: such as "benign=fibroadenoma,cyst"; "ignore=text,normal" leaves out boxes, and images, that are
-                called so.
+                called so. The names are a row of a CSV file: one with a comma stands in double quotes.
 
         Raises:
             InputError: a mapping is none, or two of them disagree.
@@ -44,9 +45,12 @@ class ClassNames:
         self._class_of = {name: name for name in CLASS_NAMES}
         for mapping in mappings:
             target, separator, names = mapping.partition("=")
-            target, names = _key(target), [_key(name) for name in names.split(",")]
-            if target not in (*CLASS_NAMES, IGNORED) or not separator or not all(names):
-                raise InputError(f"--class {mapping}: give benign=NAME,NAME, malignant=NAME,NAME or ignore=NAME,NAME.")
+            target, names = _key(target), _names_of(names)
+            if target not in (*CLASS_NAMES, IGNORED) or not separator or not names or not all(names):
+                raise InputError(
+                    f"--class {mapping}: give benign=NAME,NAME, malignant=NAME,NAME or ignore=NAME,NAME; a name with a comma "
+                    "stands in double quotes."
+                )
             for name in names:
                 if self._class_of.setdefault(name, target) != target:
                     raise InputError(f"--class: {name!r} is {self._class_of[name]} and {target}.")
@@ -58,6 +62,20 @@ class ClassNames:
 
 def _key(name: str) -> str:
     return " ".join(name.split()).casefold()
+
+
+def _names_of(row: str) -> List[str]:
+    """The keys of names, or none if it is no row of a CSV file."""
+    try:
+        return [_key(name) for name in next(csv.reader([row], skipinitialspace=True, strict=True), [])]
+    except csv.Error:
+        return []
+
+
+def _in_a_row(name: str) -> str:
+    """As :func:`_names_of` reads it."""
+    name = " ".join(name.split())
+    return '"{}"'.format(name.replace('"', '""')) if "," in name or '"' in name else name
 
 
 class Choices(NamedTuple):
@@ -185,7 +203,7 @@ def _class_of(image: SourceImage, choices: Choices, account: _Account, problems:
     found = {source: {choices.classes(name): name for name in names} for source, names in candidates if names}
     unknown = [name for names in found.values() for target, name in names.items() if target is None]
     if unknown:
-        benign, malignant, ignore = (shlex.quote(f"{x}={unknown[0]}") for x in (*CLASS_NAMES, IGNORED))
+        benign, malignant, ignore = (shlex.quote(f"{x}={_in_a_row(unknown[0])}") for x in (*CLASS_NAMES, IGNORED))
         problems.append(
             f"{image.where}: unknown class {unknown[0]!r}, expected benign or malignant; --class {benign} or --class "
             f"{malignant} maps it, and --class {ignore} leaves its images out"

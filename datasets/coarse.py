@@ -15,6 +15,7 @@ from typing import Any, Dict, List, Mapping, NamedTuple, Sequence, Tuple
 
 import numpy as np
 from prepare import seed_option
+from source_image import iou
 from tabulate import tabulate
 
 from tsdd_d2.data import BBUIError, dataset_folder
@@ -128,15 +129,10 @@ def overlaps(bbui: Mapping[str, Any]) -> Dict[int, float]:
     """Image id -> IoU of its box with its `true_bbox`."""
     boxes = {annotation["image_id"]: annotation["bbox"] for annotation in bbui["annotations"]}
     return {
-        image["id"]: _iou(boxes[image["id"]], image["true_bbox"])
+        image["id"]: iou(boxes[image["id"]], image["true_bbox"])
         for image in bbui["images"]
         if "true_bbox" in image and image["id"] in boxes
     }
-
-
-def _iou(a: Sequence[float], b: Sequence[float]) -> float:
-    width, height = (max(0.0, min(a[i] + a[i + 2], b[i] + b[i + 2]) - max(a[i], b[i])) for i in (0, 1))
-    return width * height / (a[2] * a[3] + b[2] * b[3] - width * height)
 
 
 def prepare(data: str, name: str, severity: str, readers: str, seed: int) -> None:
@@ -161,7 +157,7 @@ def prepare(data: str, name: str, severity: str, readers: str, seed: int) -> Non
         _require_own(os.path.join(target, "annotations", path.name))
     _link_images(coarse.values(), source, target)
     write_json_files({os.path.join(target, "annotations", file): bbui for file, bbui in coarse.items()})
-    print(distribution({iou_id: iou for bbui in coarse.values() for iou_id, iou in overlaps(bbui).items()}.values()))
+    print(distribution({key: value for bbui in coarse.values() for key, value in overlaps(bbui).items()}.values()))
     print(f"Written to {target}: {len(coarse)} files, {severity} severity, readers {readers}, seed {seed}.")
 
 

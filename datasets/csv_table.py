@@ -1,19 +1,22 @@
 """CSV tables: of all images of a data set, or of what another format lacks."""
 
 import csv
+import io
 import os
 import re
 from collections import Counter, defaultdict
 from typing import Dict, List, NamedTuple, Optional, Sequence, Tuple
 
-from source_image import Box, SourceImage, listed, plain_number
+from source_image import Box, SourceImage, plain_number
 
-from tsdd_d2.errors import BBUIError
+from tsdd_d2.errors import BBUIError, listed
 
 __all__ = ["BOX_COLUMNS", "COLUMNS", "Row", "Table", "read_csv", "read_images"]
 
 COLUMNS = ("file_name", "patient_id", "class")
 BOX_COLUMNS = ("x", "y", "w", "h")
+# Spreadsheets write semicolons where decimals have a comma.
+SEPARATORS = {",": "commas", ";": "semicolons", "\t": "tabs"}
 # Names of other conventions, such as xmin, bbox_x and "ROI width", whose boxes would be lost in silence.
 OTHER_BOX_COLUMNS = re.compile(
     r"(b?box|roi)?[\W_]*(x[12c]|y[12c]|c[xy]|[xy]_?(min|max|cent(er|re))|left|top|right|bottom|width|height)"
@@ -48,45 +51,74 @@ def read_csv(path: str, columns: Sequence[str]) -> Tuple[List[str], List[Row]]:
     """
     Returns:
         all columns of a CSV file, those in `columns` as they are written there, whatever their case in the file;
-        and its rows.
+        and its rows. Columns may be separated by any of `SEPARATORS`; but for commas, `BOX_COLUMNS` may have decimal
+        commas, which become points.
 
     Raises:
-        BBUIError: the file is missing, is no CSV file in UTF-8, has two columns of one name, no rows, or not all
-            `columns`, or a row has more fields than there are columns.
+        BBUIError: the file is missing, is no CSV file in UTF-8, has two columns of one name, no rows, not all `columns`, or
+            decimals of two kinds, or a row has more fields than there are columns.
     """
     if not os.path.isfile(path):
         what = "is no file" if os.path.exists(path) else "does not exist"
         raise BBUIError(f"{path} {what}. It must be the table of the images.")
     try:
         with open(path, encoding="utf-8-sig", newline="") as file:
-            reader = csv.reader(file)
-            header = [name.strip() for name in next(reader, [])]
-            # spreadsheets write rows of nothing but commas
-            lines = [(reader.line_num, fields) for fields in reader if any(x.strip() for x in fields)]
+            text = file.read()
+        headers = {x: _header(text, x, columns) for x in SEPARATORS}
+        # the first of those that fit best
+        separator = min(headers, key=lambda x: len(set(columns) - set(headers[x])))
+        header, reader = headers[separator], _reader(text, separator)
+        next(reader, [])
+        # spreadsheets write rows of nothing but commas
+        lines = [(reader.line_num, fields) for fields in reader if any(x.strip() for x in fields)]
     except (UnicodeDecodeError, csv.Error) as error:
         message = f"{path} is no CSV file in UTF-8 ({error}). Spreadsheets save it as 'CSV UTF-8 (comma delimited)'."
         raise BBUIError(message) from error
-    asked = {name.casefold(): name for name in (*columns, *BOX_COLUMNS)}
-    header = [asked.get(name.casefold(), name) for name in header]
     missing = [column for column in columns if column not in header]
     if missing:
-        shown = ",".join(header)
+        shown = separator.join(header)
         shown = shown if len(shown) <= 200 else f"{shown[:200]} ..."
-        hint = next((f" Its columns are separated by {x!r}; a comma is needed." for x in ";\t" if x in shown), "")
-        raise BBUIError(f"{path} has no column {', '.join(missing)}. Its header line is {shown!r}.{hint}")
+        raise BBUIError(f"{path} has no column {', '.join(missing)}. Its header line is {shown!r}.")
     twice = sorted(name for name, number in Counter(header).items() if name and number > 1)
     if twice:
         raise BBUIError(f"{path} has two columns {listed(list(map(repr, twice)))}; which of them is meant?")
     if not lines:
         raise BBUIError(f"{path} has no rows.")
     too_long = [
-        f"line {line}: it has more fields than the header line; decimals are written with a point"
+        f"line {line}: it has more fields than the header line" + "; decimals are written with a point" * (separator == ",")
         for line, fields in lines
         if any(x.strip() for x in fields[len(header) :])
     ]
     if too_long:
         raise BBUIError(f"{path} cannot be used; correct these rows:", too_long)
-    return header, [Row(line, dict(zip(header, fields + [None] * (len(header) - len(fields))))) for line, fields in lines]
+    rows = [Row(line, dict(zip(header, fields + [None] * (len(header) - len(fields))))) for line, fields in lines]
+    if separator != ",":
+        with_commas = _make_points_of_commas(path, rows)
+        decimals = ", and decimals by a comma" * with_commas
+        print(f"{os.path.basename(path)}: columns are separated by {SEPARATORS[separator]}{decimals}.")
+    return header, rows
+
+
+def _reader(text: str, separator: str):
+    return csv.reader(io.StringIO(text, newline=""), delimiter=separator)
+
+
+def _header(text: str, separator: str, columns: Sequence[str]) -> List[str]:
+    asked = {name.casefold(): name for name in (*columns, *BOX_COLUMNS)}
+    names = [name.strip() for name in next(_reader(text, separator), [])]
+    return [asked.get(name.casefold(), name) for name in names]
+
+
+def _make_points_of_commas(path: str, rows: Sequence[Row]) -> bool:
+    """Whether decimals in `BOX_COLUMNS` are separated by a comma; the rows have points then."""
+    sides = [(row.fields, column) for row in rows for column in BOX_COLUMNS if row.fields.get(column)]
+    with_commas = any("," in fields[column] for fields, column in sides)
+    # one of them may be that of thousands
+    if with_commas and any("." in fields[column] for fields, column in sides):
+        raise BBUIError(f"{path} has numbers with a point and with a comma in x, y, w, h; write decimals in one way.")
+    for fields, column in sides:
+        fields[column] = fields[column].replace(",", ".")
+    return with_commas
 
 
 def read_images(path: str) -> Tuple[List[SourceImage], List[str]]:

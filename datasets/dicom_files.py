@@ -7,11 +7,11 @@ import cv2
 import numpy as np
 import pydicom
 from csv_table import Table
-from source_image import SourceImage, listed
+from source_image import SourceImage
 from tqdm import tqdm
 
 from tsdd_d2.data.files import write_bytes
-from tsdd_d2.errors import InputError
+from tsdd_d2.errors import InputError, listed
 from tsdd_d2.inference.dicom import DICOM_SUFFIXES, WithoutImage, is_dicom_file, read_dicom
 from tsdd_d2.inference.input_images import find_image_files
 

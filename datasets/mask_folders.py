@@ -8,12 +8,12 @@ from typing import Dict, List, NamedTuple, Optional, Sequence, Tuple
 import cv2
 import numpy as np
 from PIL import Image
-from source_image import SourceImage, listed
+from source_image import SourceImage
 from tqdm import tqdm
 
 from tsdd_d2.data.decoding import decode_image, transparencies
 from tsdd_d2.data.files import MASK_SUFFIX, walk
-from tsdd_d2.errors import BBUIError
+from tsdd_d2.errors import BBUIError, listed
 
 __all__ = ["Names", "list_images", "mask_to_box", "pair", "read_images", "read_mask", "read_masks", "refuse_orphans", "stem"]
 

@@ -21,12 +21,11 @@ import round_trip
 import twins as twin_images
 from assembly import Choices, ClassNames, assemble
 from phantom import generate_phantom
-from source_image import listed
 
 from tsdd_d2.data import assign_folds, count_table, dataset_folder, patient_classes, validate_bbui, write_splits
 from tsdd_d2.data.files import walk
 from tsdd_d2.data.folds import NUM_FOLDS
-from tsdd_d2.errors import InputError, reports_errors
+from tsdd_d2.errors import InputError, listed, reports_errors
 from tsdd_d2.inference.input_images import IMAGE_SUFFIXES
 
 EXAMPLES = """

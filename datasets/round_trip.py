@@ -5,14 +5,14 @@ from collections import Counter, defaultdict
 from typing import Any, Dict, List, Optional, Sequence
 
 from annotation_tools import FileFinder, read_coco_file, rotation_problems
-from source_image import iou, listed
+from source_image import iou
 
 from tsdd_d2.data.categories import CATEGORIES, CLASS_NAMES
 from tsdd_d2.data.entries import box_problems
 from tsdd_d2.data.files import write_json
 from tsdd_d2.data.roi import manual_annotation
 from tsdd_d2.data.validation import read_valid_bbui
-from tsdd_d2.errors import BBUIError
+from tsdd_d2.errors import BBUIError, listed
 
 __all__ = ["restore"]
 

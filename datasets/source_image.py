@@ -3,7 +3,7 @@
 from dataclasses import dataclass, field
 from typing import Any, Dict, List, Optional, Sequence, Tuple
 
-__all__ = ["Box", "SourceImage", "iou", "listed", "stated_size"]
+__all__ = ["Box", "SourceImage", "iou", "stated_size"]
 
 Box = List[float]
 
@@ -58,10 +58,6 @@ def plain_number(text: str) -> float:
     if "_" in text:
         raise ValueError(f"{text!r} is no number")
     return float(text)
-
-
-def listed(texts: Sequence[str], most: int = 3) -> str:
-    return ", ".join([*texts[:most], *[f"and {len(texts) - most} more"] * (len(texts) > most)])
 
 
 def iou(a: Sequence[float], b: Sequence[float]) -> float:

@@ -126,3 +126,24 @@ def test_a_plugin_declares_its_keys_in_the_same_way():
         assert "MODEL.MINE.STRENGTH" in problem
     finally:
         del RANGES["MODEL.MINE.STRENGTH"]
+
+
+@pytest.mark.parametrize(
+    "options, words",
+    [
+        (["SEED", "1", "--resume"], "before the first KEY VALUE pair, not after it: --resume."),
+        (["SEED", "1", "--method", "stac", "--fold", "2"], "not after it: --method, --fold."),
+        (["DATASETS.P=0.2"], "A blank is needed between KEY and VALUE, not '=': DATASETS.P 0.2."),
+        (["SEED", "1", "DATASETS.P=0.2", "SOLVER.MAX_ITER", "5"], "not '=': DATASETS.P 0.2."),
+        (["DATASETS.P=0.2", "SEED=3"], "not '=': DATASETS.P 0.2, SEED 3."),
+        (["SEED", "1", "SOLVER.MAX_ITER"], "'SOLVER.MAX_ITER' has no value."),
+    ],
+)
+def test_words_that_are_no_pairs_are_told(options, words):
+    with pytest.raises(InputError) as error:
+        load_config(opts=options)
+    assert words in str(error.value)
+
+
+def test_a_value_may_look_like_a_pair():
+    assert load_config(opts=["OUTPUT_DIR", "SEED=3"]).OUTPUT_DIR == "SEED=3"

@@ -5,7 +5,7 @@ import logging
 import pytest
 
 from tsdd_d2.data.files import write_json
-from tsdd_d2.errors import BBUIError, InputError, WithoutTraceback, reports_errors
+from tsdd_d2.errors import BBUIError, InputError, WithoutTraceback, listed, reports_errors
 
 
 def raising(error):
@@ -19,6 +19,10 @@ def raising(error):
 def test_input_errors_are_a_message(capsys):
     assert raising(InputError("The file is empty."))([]) == 2
     assert capsys.readouterr().err == "error: The file is empty.\n"
+
+
+def test_a_long_list_is_cut():
+    assert [listed(["a", "b", "c"][:n], 2) for n in range(4)] == ["", "a", "a, b", "a, b, and 1 more"]
 
 
 def test_a_name_that_the_terminal_cannot_show_is_no_error(monkeypatch):

@@ -19,6 +19,7 @@ from tsdd_d2.data import ensure_registered
 from tsdd_d2.data.files import read_json, write_json
 from tsdd_d2.data.folds import ALL
 from tsdd_d2.engine import load_trained_weights
+from tsdd_d2.engine.checkpoint import read_checkpoint
 from tsdd_d2.engine.checks import check_network, check_run, data_sets
 from tsdd_d2.engine.configuration import load_config
 from tsdd_d2.engine.final_evaluation import evaluate_model, evaluate_run
@@ -49,8 +50,8 @@ Train another method, or the first stage alone:
 Train the second stage on the networks and the ROIs of a first-stage run:
     $ python tools/train_net.py --data busbra --fold 1 DATASETS.P 0.2 MODEL.WEIGHTS output/stage1 OUTPUT_DIR output/stage2
 
-Evaluate a checkpoint on another data set:
-    $ python tools/train_net.py --eval-only MODEL.WEIGHTS output/p02/model_final.pth \\
+Evaluate a checkpoint, or a model file at its own threshold, on another data set:
+    $ python tools/train_net.py --eval-only --config-file output/p02/config.yaml MODEL.WEIGHTS output/p02/model_final.pth \\
         DATASETS.TEST "('busi_all',)" OUTPUT_DIR output/p02_busi
 
 Two processes (on two GPUs, or on the CPU where MODEL.DEVICE is cpu), with the paper's values:
@@ -106,7 +107,8 @@ def evaluate(cfg, args):
     set_up(with_output_dir(cfg, folder), args)
     model = build_model(cfg)
     weights = load_trained_weights(model, cfg, args.resume)
-    results = evaluate_model(cfg, model, folder)
+    # a model file has an operating point of its own
+    results = evaluate_model(cfg, model, folder, read_checkpoint(weights).get("threshold", 0.5))
     if comm.is_main_process():
         write_json(os.path.join(folder, "results.json"), results)
         print(results_table({weights: results}))

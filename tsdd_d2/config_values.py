@@ -12,7 +12,7 @@ import torch
 from detectron2.config import CfgNode
 
 from .data.files import read_yaml
-from .errors import BBUIError, InputError
+from .errors import BBUIError, InputError, listed
 
 BASE = "_BASE_"
 VERSION = 2  # of Detectron2's configurations
@@ -196,8 +196,7 @@ def merge_file(cfg: CfgNode, path: str) -> None:
 
 def merge_options(cfg: CfgNode, options: Sequence[Any]) -> None:
     """Puts ``KEY VALUE`` pairs, as of a command line, into a configuration; see :func:`merge_file`."""
-    if len(options) % 2:
-        raise InputError(f"KEY VALUE pairs are needed: {str(options[-1])[:100]!r} has no value.")
+    _require_pairs(cfg, options)
     problems = []
     for key, value in zip(options[::2], options[1::2]):
         values = value
@@ -205,6 +204,23 @@ def merge_options(cfg: CfgNode, options: Sequence[Any]) -> None:
             values = {name: values}
         problems += _merge(cfg, values)
     _raise_if_any(problems, "The options")
+
+
+def _require_pairs(cfg: CfgNode, options: Sequence[Any]) -> None:
+    misplaced = [x[:100] for x in options if isinstance(x, str) and x.startswith("--")]
+    if misplaced:
+        raise InputError(f"Options stand before the first KEY VALUE pair, not after it: {listed(misplaced)}.")
+    joined, words = [], iter(options)
+    for word in words:
+        key, separator, value = str(word).partition("=")
+        if separator and list(_value_of(cfg, key)):
+            joined.append(f"{key} {value}"[:100])
+        else:
+            next(words, None)  # its value
+    if joined:
+        raise InputError(f"A blank is needed between KEY and VALUE, not '=': {listed(joined)}.")
+    if len(options) % 2:
+        raise InputError(f"KEY VALUE pairs are needed: {str(options[-1])[:100]!r} has no value.")
 
 
 def merge(cfg: CfgNode, values: Mapping[str, Any], source: str, ignore_unknown: bool = False) -> None:

@@ -42,6 +42,11 @@ class BBUIError(InputError):
         self.problems = tuple(problems)
 
 
+def listed(texts: Sequence[str], most: int = MOST_EXAMPLES) -> str:
+    """The first of them, and how many more there are."""
+    return ", ".join([*texts[:most], *[f"and {len(texts) - most} more"] * (len(texts) > most)])
+
+
 def _grouped(problems: Sequence[str]) -> List[str]:
     kinds: Dict[str, List[str]] = {}
     for problem in problems:

@@ -174,6 +174,17 @@ def test_each_problem_is_told(change, words, bbui, root):
     assert words in problem
 
 
+def test_a_box_that_was_drawn_twice_is_a_problem(bbui, root):
+    """Not one that refinement gave two ROIs, nor one on two images."""
+    first, refined, locked = bbui["annotations"]
+    bbui["annotations"] += [{**refined, "id": 4}, {**locked, "id": 5, "roi_source": "manual", "bbox": [20, 12, 20, 18]}]
+    first["bbox"] = [20.0, 12.0, 20.0, 18.0]
+    assert problems_of(bbui, root) == (
+        "image 3 (Images/3.png): annotations 3, 5 have one 'bbox' [20.0, 12.0, 20.0, 18.0], which would count 2 times in "
+        "training",
+    )
+
+
 @pytest.mark.parametrize("size", [0, -3, 40.0, "40", None, pytest.param(10**400, id="huge")])
 def test_a_size_that_is_no_size_is_a_problem(size, bbui, root):
     bbui["images"][0]["width"] = size

@@ -13,6 +13,7 @@ import pydicom
 import pytest
 import supervision
 from annotation_tools import FileFinder
+from assembly import ClassNames
 from csv_table import Table
 from mask_folders import walk
 from PIL import Image
@@ -317,6 +318,25 @@ def test_images_of_an_ignored_class_are_left_out(class_name, root, tmp_path):
     printed = prepare(*options, "--class", f"ignore={class_name}", *FOLDS)
     assert "1 images are left out by their class: images/normal.png" in printed
     assert set(all_images(root / "annotations")) == {name_of(number) for number, *_ in IMAGES}
+
+
+def test_a_class_whose_name_has_a_comma(root, tmp_path):
+    """The advice names the option that maps it."""
+    rows = [f'{name_of(i)},P{i},"{name if name == "benign" else "carcinoma,  NST"}"' for i, name, _ in IMAGES]
+    (tmp_path / "mine.csv").write_text("\n".join(["file_name,patient_id,class", *rows]) + "\n")
+    words = shlex.split(refuse("csv", tmp_path / "out", tmp_path / "mine.csv", "--root", root).partition("benign or ")[2])
+    mapping = next(x for x in words if x.startswith("malignant="))
+    prepare("csv", tmp_path / "mine.csv", "--root", root, "--class", mapping, *FOLDS)
+    assert {image["category_id"] for image in all_images(root / "annotations").values()} == {1, 2}
+
+
+def test_the_names_of_a_class_are_a_row_of_a_csv_file():
+    classes = ClassNames(['malignant="carcinoma, NST", sarcoma', "benign=Cyst,adenoma"])
+    names = ("Carcinoma, NST", "sarcoma", "cyst", "adenoma", "carcinoma", "NST")
+    assert [classes(name) for name in names] == ["malignant", "malignant", "benign", "benign", None, None]
+    for mapping in ('benign="cyst', "benign=cyst,", "benign="):
+        with pytest.raises(InputError, match="double quotes"):
+            ClassNames([mapping])
 
 
 def test_boxes_of_a_table_that_are_not_used_are_told(root, table, tmp_path):
@@ -688,11 +708,38 @@ def csv_table(tmp_path, header="file_name,patient_id,class,x,y,w,h", box="1,2,10
         ("file_name,patient_id,class,lesion_bbox,a,b,c", "1,2,10,8", "lesion_bbox"),
         ("file_name,patient_id,class,x,y,w,h,class", "1,2,10,8,benign", "'class'"),
         ("file_name,patient_id,class,x,y,w,h,Class", "1,2,10,8,benign", "'class'"),
-        ("file_name;patient_id;class;x;y;w;h", "1,2,10,8", "';'"),
+        ("file_name;patient;class;x;y;w;h", "1,2,10,8", "no column patient_id. Its header line is 'file_name;patient;class"),
     ],
 )
 def test_boxes_that_are_none_and_columns_that_are_two(header, box, words, root, tmp_path):
     assert words in refuse("csv", tmp_path / "out", csv_table(tmp_path, header, box), "--root", root)
+
+
+@pytest.mark.parametrize("separator, told", [(";", "semicolons"), ("\t", "tabs")])
+def test_columns_of_a_spreadsheet_whose_decimals_have_a_comma(separator, told, root, tmp_path):
+    rows = [[name_of(i), f'"P{separator}{i}"', name, "1,5", "2", "10,25", "8"] for i, name, _ in IMAGES]
+    lines = [separator.join(row) for row in (["file_name", "patient_id", "Class", "X", "y", "w", "h"], *rows)]
+    (tmp_path / "mine.csv").write_text("\n".join(lines), encoding="utf-8-sig")
+    printed = prepare("csv", tmp_path / "mine.csv", "--root", root, *FOLDS)
+    images = all_images(root / "annotations")
+    assert all(image["boxes"] == [[1.5, 2.0, 10.25, 8.0]] for image in images.values())
+    assert images[name_of(3)]["patient_id"] == f"P{separator}3"
+    assert f"mine.csv: columns are separated by {told}, and decimals by a comma.\n" in printed
+
+
+def test_a_table_of_patients_with_semicolons(tmp_path, capsys):
+    """Its decimals have a point, or are not there."""
+    (tmp_path / "patients.csv").write_text("file_name;patient_id;x;y;w;h\na.png;A,B;1.5;2;3;4\nb.png;C;;;;\n")
+    table = Table(str(tmp_path / "patients.csv"))
+    assert table.find("a.png", "patient_id") == "A,B" and table.boxes("a.png") == [("", [1.5, 2, 3, 4])]
+    assert capsys.readouterr().out == "patients.csv: columns are separated by semicolons.\n"
+
+
+def test_decimals_of_two_kinds_are_refused(tmp_path):
+    """1.234 may be a thousand."""
+    (tmp_path / "patients.csv").write_text("file_name;patient_id;x;y;w;h\na.png;A;1.234;12,5;3;4\n")
+    with pytest.raises(InputError, match=r"patients\.csv .* in one way"):
+        Table(str(tmp_path / "patients.csv"))
 
 
 def test_columns_in_any_case_and_others_are_named(root, tmp_path):

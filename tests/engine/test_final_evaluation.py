@@ -27,6 +27,9 @@ def test_the_oracle_leaves_out_images_without_a_roi(num_rois, tiny_cfg, tiny_dat
         for folder in ("found_box", "manual_roi")[: len(results)]
     )
     assert found_box["num_images"] == 8
+    cases = [x["cases"] for x in results.values()]
+    assert cases[0] == {"images": 8, "with_roi": num_rois, "threshold": 0.5}
+    assert cases[1:] == [{"images": 3, "with_roi": 3, "threshold": 0.5}][: len(oracle)]
     assert [(x["num_images"], x["num_images_without_instance"]) for x in oracle] == ([(3, 0)] if num_rois else [])
 
 

@@ -11,6 +11,7 @@ from concurrent.futures import ProcessPoolExecutor
 import pytest
 
 from tsdd_d2.data.files import read_json
+from tsdd_d2.inference.model_file import save_model_of_run
 
 from ..conftest import train, train_command
 from ..kills import differences, small_config, start
@@ -118,6 +119,13 @@ def test_eval_only_leaves_the_runs_own_files(finished_run, tmp_path):
     result = train(run, "--eval-only", "--resume", overrides=["TEST.YOUDEN_THRESHOLD", "True"])
     assert "AUC" in result.stdout and str(run / "model_final.pth") in result.stdout  # its last checkpoint
     assert (run / "config.yaml").read_bytes() == before
+
+
+def test_eval_only_takes_the_threshold_of_a_model_file(finished_run, tmp_path):
+    save_model_of_run(str(finished_run), str(tmp_path / "model.pth"), threshold=0.125)
+    result = train(tmp_path / "out", "--eval-only", overrides=["MODEL.WEIGHTS", str(tmp_path / "model.pth")])
+    report = read_json(next((tmp_path / "out").rglob("found_box/diagnosis_tiny_fold1_test.json")))
+    assert report["threshold"] == 0.125 and " 0.125 " in result.stdout
 
 
 def test_a_finished_run_is_not_overwritten_by_accident(finished_run, tmp_path):

@@ -158,7 +158,7 @@ def test_a_first_stage_without_rounds_will_do(finished_run, tmp_path):
 
 
 @pytest.mark.parametrize("of_model_file", [False, True])
-def test_evaluation_on_other_pixels_is_worth_a_warning(finished_run, tiny_environment, tmp_path, caplog, of_model_file):
+def test_evaluation_by_other_values_is_worth_a_warning(finished_run, tiny_environment, tmp_path, caplog, of_model_file):
     path = finished_run / "model_final.pth"
     if of_model_file:
         path = tmp_path / "model.pth"
@@ -166,9 +166,11 @@ def test_evaluation_on_other_pixels_is_worth_a_warning(finished_run, tiny_enviro
     weights = ["MODEL.WEIGHTS", str(path)]
     cfg = load_config(str(finished_run / "config.yaml"), weights)
     check_network(cfg, training=False)
-    assert "other pixels" not in caplog.text
-    check_network(load_config(str(finished_run / "config.yaml"), [*weights, "MODEL.CNET.CONTEXT", "1.75"]), training=False)
+    assert "there," not in caplog.text
+    others = ["MODEL.CNET.CONTEXT", "1.75", "MODEL.CNET.SCALES", "(0.5, 1.0)"]
+    check_network(load_config(str(finished_run / "config.yaml"), [*weights, *others]), training=False)
     assert f"MODEL.CNET.CONTEXT: {cfg.MODEL.CNET.CONTEXT} there, 1.75 now" in caplog.text
+    assert "MODEL.CNET.SCALES: " in caplog.text
 
 
 def test_a_first_stage_that_saw_other_pixels_is_worth_a_warning(finished_run, tiny_environment, caplog):

@@ -137,6 +137,13 @@ def test_predictors_of_one_model_do_not_disturb_each_other(model_file, files):
     assert [len(x(files[0])[0].candidates) for x in (three, one, three)] == [3, 1, 3]
 
 
+def test_the_path_of_a_model_file_will_do(tmp_path, files):
+    loaded(load_config(TINY_CONFIG), tmp_path / "model.pth")
+    assert Predictor(tmp_path / "model.pth").threshold == 0.5
+    with pytest.raises(InputError, match=r"none\.pth"):
+        Predictor("none.pth")
+
+
 @pytest.mark.parametrize("argument", ["batch_size", "candidates"])
 def test_nothing_at_a_time_is_refused(model_file, argument):
     with pytest.raises(ValueError, match=f"{argument} must be 1 or more, not 0"):

@@ -1,5 +1,6 @@
 import pytest
 import torch
+from torch.nn import functional as F
 from torchvision.ops import roi_align
 
 from detectron2.structures import Boxes, Instances
@@ -101,8 +102,21 @@ def test_eq_3_and_4_by_hand(cnet):
 
 
 def test_bilinear_crop_is_roi_align():
-    images = torch.rand(2, 3, 40, 50)
+    images = torch.rand(3, 3, 40, 50)
     over_the_border = [-6.0, 2.0, 53.0, 45.0]
-    boxes = [torch.tensor([[5.0, 6.0, 30.0, 31.5], [8.2, 3.3, 20.7, 35.1]]), torch.tensor([over_the_border])]
+    boxes = [
+        torch.tensor([[5.0, 6.0, 30.0, 31.5], [8.2, 3.3, 20.7, 35.1]]),
+        torch.zeros(0, 4),
+        torch.tensor([over_the_border]),
+    ]
     expected = roi_align(images, boxes, output_size=8, sampling_ratio=1, aligned=True)
     torch.testing.assert_close(bilinear_crop(images, boxes, 8), expected, atol=1e-5, rtol=1e-4)
+
+
+def test_nothing_is_sampled_where_no_box_is(monkeypatch):
+    sampled, sample = [], F.grid_sample
+    monkeypatch.setattr(
+        F, "grid_sample", lambda images, *args, **kw: sampled.append(len(images)) or sample(images, *args, **kw)
+    )
+    boxes = [torch.zeros(0, 4), torch.tensor([[1.0, 1.0, 5.0, 5.0]] * 2), torch.zeros(0, 4)]
+    assert bilinear_crop(torch.rand(3, 1, 9, 9), boxes, 2).shape == (2, 1, 2, 2) and sampled == [1]

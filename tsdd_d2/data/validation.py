@@ -10,7 +10,7 @@ import re
 from collections import Counter, defaultdict
 from typing import Any, Dict, Iterable, List, Mapping, NamedTuple, Optional, Sequence, Tuple, Union
 
-from ..errors import BBUIError
+from ..errors import BBUIError, listed
 from .categories import CATEGORIES, CLASS_NAMES, CONTIGUOUS_IDS
 from .entries import (
     annotation_problems,
@@ -37,6 +37,7 @@ Path = Union[str, os.PathLike]
 LARGEST_SHARE = 0.95
 # COCO's evaluation looks at no more boxes of an image.
 MOST_ROIS = 100
+MOST_NAMES = 20  # in a warning
 # A round after the first annotation, by the name of its file.
 _LATER_ROUND = re.compile(r"round_0*[1-9]")
 
@@ -240,6 +241,7 @@ def _check_content(bbui: Any, json_file: Optional[Path] = None) -> Tuple[List[st
         for key, image in images_by_id.items()
         if rois_of[key] > MOST_ROIS
     ]
+    problems += _repeated_rois(annotations, images_by_id)
     problems += _implausible_rois(annotations, images_by_id)
     problems += _duplicates("image id", (image.get("id") for image in images))
     problems += _duplicates("annotation id", (annotation.get("id") for annotation in annotations))
@@ -248,6 +250,21 @@ def _check_content(bbui: Any, json_file: Optional[Path] = None) -> Tuple[List[st
         (os.path.normpath(image["file_name"]) for image in images if is_file_name(image.get("file_name"))),
     )
     return problems, images
+
+
+def _repeated_rois(annotations: Sequence[Mapping[str, Any]], images: Mapping[int, Mapping[str, Any]]) -> List[str]:
+    """Boxes drawn by hand that are there twice; a selection rule may give two ROIs one box."""
+    ids_of = defaultdict(list)
+    for annotation in annotations:
+        known = _is_manual(annotation) and image_of(annotation, images) is not None
+        if known and not box_problems("bbox", annotation.get("bbox"), None):
+            ids_of[annotation["image_id"], tuple(annotation["bbox"])].append(repr(annotation.get("id")))
+    return [
+        f"{describe_image(images[image_id])}: annotations {listed(ids)} have one 'bbox' {list(box)}, which would count "
+        f"{len(ids)} times in training"
+        for (image_id, box), ids in ids_of.items()
+        if len(set(ids)) > 1  # one id twice is told by itself
+    ]
 
 
 def _implausible_rois(annotations: Sequence[Mapping[str, Any]], images: Mapping[int, Mapping[str, Any]]) -> List[str]:
@@ -278,7 +295,7 @@ def _rois_to_look_at(bbui: Mapping[str, Any]) -> List[str]:
     images = {image["id"]: image for image in bbui["images"]}
     rois = filter(_is_manual, bbui["annotations"])
     whole = [str(images[x["image_id"]]["file_name"]) for x in rois if _is_whole_image(x, images)]
-    return [f"{len(whole)} ROIs are the whole image, or nearly so: {_listed(whole)}"] * bool(whole)
+    return [f"{len(whole)} ROIs are the whole image, or nearly so: {listed(whole, MOST_NAMES)}"] * bool(whole)
 
 
 class _DecodedEntry(NamedTuple):
@@ -328,7 +345,7 @@ def _patients_to_look_at(images: Iterable[Mapping[str, Any]]) -> List[str]:
     ]
     alike = [" = ".join(map(repr, group)) for group in look_alikes(classes)]
     return mixed + [
-        f"patients that look alike count as different ones (prepare.py --patient-ids normalise): {_listed(alike)}"
+        f"patients that look alike count as different ones (prepare.py --patient-ids normalise): {listed(alike, MOST_NAMES)}"
     ] * bool(alike)
 
 
@@ -339,7 +356,7 @@ def _turned_images(images: Iterable[_DecodedEntry]) -> List[str]:
         return []
     return [
         f"{len(turned)} images have an orientation tag and are read upright, as a viewer shows them; their boxes must be "
-        f"those of the upright image: {_listed(turned)}"
+        f"those of the upright image: {listed(turned, MOST_NAMES)}"
     ]
 
 
@@ -349,7 +366,7 @@ def _same_pixels_of_both_classes(images: Iterable[_DecodedEntry]) -> List[str]:
         same[image.digest].append(image)
     mixed = [found for found in same.values() if len({x.category_id for x in found}) > 1]
     described = [[f"{x.file_name} is {CLASS_NAMES[CONTIGUOUS_IDS[x.category_id]]}" for x in found] for found in mixed]
-    return [f"the same pixels have both classes: {_listed(found)}" for found in described]
+    return [f"the same pixels have both classes: {listed(found, MOST_NAMES)}" for found in described]
 
 
 def _same_pixels_in_two_splits(images_of_split: Mapping[str, Sequence[_DecodedEntry]]) -> List[str]:
@@ -361,13 +378,9 @@ def _same_pixels_in_two_splits(images_of_split: Mapping[str, Sequence[_DecodedEn
         if shared:
             warnings.append(
                 f"{b}: {len(shared)} of its images have the same pixels as images of {a}, of which it is therefore not "
-                f"independent: {_listed(shared)}"
+                f"independent: {listed(shared, MOST_NAMES)}"
             )
     return warnings
-
-
-def _listed(texts: List[str], most: int = 20) -> str:
-    return ", ".join(texts[:most] + [f"and {len(texts) - most} more"] * (len(texts) > most))
 
 
 def _duplicates(what: str, values: Iterable[Any]) -> List[str]:

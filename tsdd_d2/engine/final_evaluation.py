@@ -3,7 +3,7 @@
 import contextlib
 import logging
 import os
-from typing import Dict, Iterator, Optional, Sequence, Tuple
+from typing import Dict, Iterator, List, Optional, Sequence, Tuple
 
 from detectron2.data import DatasetCatalog, build_detection_test_loader
 from detectron2.evaluation import DatasetEvaluators, inference_on_dataset
@@ -61,8 +61,7 @@ def evaluate(
     Returns:
         the results of both evaluators (empty on all ranks but the first, and where there is no image).
     """
-    needs_rois = oracle or model.diagnosed_boxes == MANUAL_ROI
-    dataset_dicts = [x for x in DatasetCatalog.get(dataset_name) if x["annotations"] or not needs_rois]
+    dataset_dicts = tested_images(model, dataset_name, oracle)
     if not dataset_dicts:
         return {}
     give_back_freed_memory()  # the loader forks
@@ -78,21 +77,28 @@ def evaluate(
     return inference_on_dataset(model, loader, DatasetEvaluators(evaluators)) or {}
 
 
+def tested_images(model, dataset_name: str, oracle: bool) -> List[Dict]:
+    """The dataset dicts of :func:`evaluate`."""
+    needs_rois = oracle or model.diagnosed_boxes == MANUAL_ROI
+    return [x for x in DatasetCatalog.get(dataset_name) if x["annotations"] or not needs_rois]
+
+
 def evaluated_sets(cfg) -> Tuple[str, ...]:
     """DATASETS.TEST; or DATASETS.VAL, where all other patients were trained on."""
     return cfg.DATASETS.TEST or cfg.DATASETS.VAL
 
 
-def evaluate_model(cfg, model, output_dir: str) -> Dict[str, Dict]:
+def evaluate_model(cfg, model, output_dir: str, threshold: float = 0.5) -> Dict[str, Dict]:
     """Results on every set of :func:`evaluated_sets`, on the boxes that the network diagnoses and, for TSDDNet, with the oracle.
 
-    With TEST.YOUDEN_THRESHOLD there is one threshold for all of them, from the found boxes of DATASETS.VAL.
-
+    Args:
+        threshold: an image with at least this malignancy is called malignant; with TEST.YOUDEN_THRESHOLD in its place that of
+            the found boxes of DATASETS.VAL.
     Returns:
         data set -> {"found box": results, "manual ROI": results}, the second if the data set has ROIs; for a network
-        that is given its boxes these alone, under their name. On all ranks but the first nothing for a data set.
+        that is given its boxes these alone, under their name. Beside the results of the evaluators stand the "cases". On all
+        ranks but the first nothing for a data set.
     """
-    threshold = 0.5
     if cfg.TEST.YOUDEN_THRESHOLD:
         validation_dir = os.path.join(output_dir, "val")
         evaluate(cfg, model, cfg.DATASETS.VAL[0], output_dir=validation_dir)
@@ -107,7 +113,13 @@ def evaluate_model(cfg, model, output_dir: str) -> Dict[str, Dict]:
             folder = os.path.join(output_dir, folder_of(boxes))
             figures = evaluate(cfg, model, name, oracle=oracle, threshold=threshold, output_dir=folder)
             if figures:
-                by_boxes[boxes] = figures
+                images = tested_images(model, name, oracle)
+                cases = {
+                    "images": len(images),
+                    "with_roi": sum(bool(x["annotations"]) for x in images),
+                    "threshold": threshold,
+                }
+                by_boxes[boxes] = {"cases": cases, **figures}
     return results
 
 
@@ -123,7 +135,8 @@ def evaluate_run(cfg, warnings: Sequence[str] = ()) -> Dict[str, Dict]:
         warnings: what was dubious about the data or the configuration; ``results.md`` repeats it.
     """
     if not cfg.DATASETS.TEST:
-        warnings = [*warnings, "There is no test set. By these images, those of DATASETS.VAL, model_best was chosen."]
+        chosen = " By these images, those of DATASETS.VAL, model_best was chosen." if cfg.TEST.EVAL_PERIOD else ""
+        warnings = [*warnings, f"There is no test set.{chosen}"]
     model = build_model(cfg)
     results = {}
     for label, file_name in checkpoints(cfg).items():

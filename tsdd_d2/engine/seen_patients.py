@@ -165,7 +165,8 @@ def check_independence(weights: str, datasets: Iterable[str]) -> None:
             )  # fmt: skip
     if problems:
         raise InputError(
-            f"{weights} was trained on {seen.dataset}, with patients of the sets that it is to be tested on:\n  "
+            f"{weights} was trained on {seen.dataset}, with patients, by their names, of the sets that it is to be tested on:\n  "
             + "\n  ".join(problems)
-            + "\nName other sets in DATASETS.TEST, such as those of the same fold."
+            + "\nName other sets in DATASETS.TEST, such as those of the same fold. If they are other people of the same names, as "
+            "of another clinic, prepare the test set with other names of the patients, such as with a prefix."
         )

@@ -154,9 +154,12 @@ class Trainer(DefaultTrainer):
 
     def before_train(self):
         if not self.loads_rounds:
-            image_root = MetadataCatalog.get(self.cfg.DATASETS.TRAIN[0]).image_root
-            self.train_on(load_bbui_json(self.bank.path(0), image_root), 0, self.max_iter, self.cfg.SEED)
+            self.train_on(self.initial_images(), 0, self.max_iter, self.cfg.SEED)
         super().before_train()
+
+    def initial_images(self) -> List[Dict]:
+        """Dataset dicts of the training set with the ROIs that training starts from."""
+        return load_bbui_json(self.bank.path(0), MetadataCatalog.get(self.cfg.DATASETS.TRAIN[0]).image_root)
 
     def train(self):
         if comm.is_main_process():

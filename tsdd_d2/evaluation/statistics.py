@@ -140,14 +140,19 @@ def youden_optimal_threshold(labels: Sequence[int], probabilities: Sequence[floa
 
 def threshold_for_sensitivity(labels: Sequence[int], probabilities: Sequence[float], sensitivity: float) -> float:
     """
-    The highest probability from which on "malignant" has at least a sensitivity in (0, 1].
+    A threshold with at least a sensitivity in (0, 1] and the highest specificity that this leaves: midway between the least
+    probability that it calls malignant and the next lower one, so that rounding takes no image over it.
 
     As with :func:`youden_optimal_threshold` it is to be chosen on a validation set; nan without a malignant case.
     """
     labels, probabilities = _check_cases(labels, probabilities)
     malignant = np.sort(probabilities[labels == 1])[::-1]
     # rounded, since 0.95 of 20 are 19
-    return float(malignant[math.ceil(round(sensitivity * len(malignant), 9)) - 1]) if len(malignant) else float("nan")
+    if not len(malignant):
+        return float("nan")
+    least = malignant[math.ceil(round(sensitivity * len(malignant), 9)) - 1]
+    lower = probabilities[probabilities < least]
+    return float((least + lower.max()) / 2 if len(lower) else least)
 
 
 def patient_level(

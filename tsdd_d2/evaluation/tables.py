@@ -7,10 +7,13 @@ from tabulate import tabulate
 
 # Title of the column, and where the evaluators put the figure.
 FIGURES = (
+    ("images", "cases", "images"),
+    ("with ROI", "cases", "with_roi"),
     ("IoU >= 0.5", "localisation", "share_iou50"),
     ("mean IoU", "localisation", "mean_iou"),
     ("mean IoU, true box", "localisation", "mean_iou_true"),
     ("AUC", "diagnosis", "AUC"),
+    ("threshold", "cases", "threshold"),
     ("accuracy", "diagnosis", "accuracy"),
     ("sensitivity", "diagnosis", "sensitivity"),
     ("specificity", "diagnosis", "specificity"),

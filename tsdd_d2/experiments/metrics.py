@@ -236,7 +236,7 @@ def compare(a: Group, b: Group, bootstrap: Bootstrap) -> Optional[Comparison]:
         tuple(first_seeds),
         len(labels),
         len(np.unique(patient_ids)),
-        metric_differences(a, b, bootstrap)["AUC"],
+        metric_differences(a, b, bootstrap)["AUC"]._replace(std=None),
         delong_test(labels, *scores),
         mcnemar_test(*right),
     )

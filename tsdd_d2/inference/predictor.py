@@ -1,5 +1,6 @@
 """From an image to a box and a probability, without a data set: Detectron2's DefaultPredictor for model files."""
 
+import os
 from collections import defaultdict
 from dataclasses import dataclass
 from functools import partial
@@ -75,11 +76,13 @@ class Predictor:
             print(prediction.box, prediction.malignancy, prediction.predicted_class)
     """
 
-    def __init__(self, model_file: Optional[ModelFile] = None, *, batch_size: int = 8, candidates: int = 1):
+    def __init__(
+        self, model_file: Union[ModelFile, str, os.PathLike, None] = None, *, batch_size: int = 8, candidates: int = 1
+    ):
         """
         Args:
-            model_file: from :func:`~tsdd_d2.inference.model_file.load_model`; several predictors may share it. None: the
-                model that comes with the package.
+            model_file: from :func:`~tsdd_d2.inference.model_file.load_model`, which several predictors may share; or its path.
+                None: the model that comes with the package.
             batch_size: images read and diagnosed at a time.
             candidates: at most this many boxes for each image.
         Raises:
@@ -89,7 +92,8 @@ class Predictor:
         for name, value in (("batch_size", batch_size), ("candidates", candidates)):
             if value < 1:
                 raise ValueError(f"{name} must be 1 or more, not {value}.")
-        model_file = model_file or load_model()
+        if not isinstance(model_file, ModelFile):
+            model_file = load_model(model_file)
         self.model = model_file.model
         if not isinstance(self.model, DiagnosisNetwork) or self.model.diagnosed_boxes == MANUAL_ROI:
             raise InputError(

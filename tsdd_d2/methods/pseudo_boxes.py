@@ -11,13 +11,12 @@ from typing import Callable, Dict, Iterator, List, Mapping, NamedTuple, Optional
 import torch
 from torch import Tensor, nn
 
-from detectron2.data import DatasetCatalog, MetadataCatalog
+from detectron2.data import DatasetCatalog
 from detectron2.data import transforms as T
 from detectron2.engine import HookBase
 from detectron2.structures import Boxes, Instances, pairwise_iou
 from detectron2.utils import comm
 
-from ..data.bbui import load_bbui_json
 from ..data.categories import CLASS_NAMES
 from ..data.draws import Stream
 from ..data.roi import is_fully_annotated, rois_xyxy
@@ -79,9 +78,8 @@ class TeacherTrainer(Trainer):
         """Rebuilds the train loader for the rest of the burn-in, or of the training."""
         end = min(self.cfg.TEACHER.BURN_IN, self.max_iter)
         first, last = (0, end) if self.iter < end else (end, self.max_iter)
-        image_root = MetadataCatalog.get(self.cfg.DATASETS.TRAIN[0]).image_root
         # a seed for each of both parts
-        self.train_on(load_bbui_json(self.bank.path(0), image_root), first, last, 2 * self.cfg.SEED + (first > 0))
+        self.train_on(self.initial_images(), first, last, 2 * self.cfg.SEED + (first > 0))
 
     def known_classes(self, images: List[Dict]) -> List[Optional[int]]:
         """Of unlabelled images, None where the method may not see them."""

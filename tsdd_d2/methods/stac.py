@@ -13,13 +13,12 @@ import torch
 from torch import Tensor, nn
 from torch.utils.data import SequentialSampler
 
-from detectron2.data import MetadataCatalog, build_detection_test_loader
+from detectron2.data import build_detection_test_loader
 from detectron2.engine import HookBase
 from detectron2.modeling import build_model
 from detectron2.structures import Boxes, BoxMode, Instances
 from detectron2.utils import comm
 
-from ..data.bbui import load_bbui_json
 from ..data.categories import CONTIGUOUS_IDS
 from ..data.draws import Stream
 from ..data.files import read_json, write_json
@@ -95,8 +94,7 @@ class STAC(Trainer):
 
     def unlabelled(self) -> List[Dict]:
         """Dataset dicts, with what the method may see."""
-        image_root = MetadataCatalog.get(self.cfg.DATASETS.TRAIN[0]).image_root
-        return split(visible(load_bbui_json(self.bank.path(0), image_root), self.method.sees))[1]
+        return split(visible(self.initial_images(), self.method.sees))[1]
 
     def streams(self, images: List[Dict]) -> List[Stream]:
         labelled, unlabelled = split(images)

@@ -248,6 +248,9 @@ def bilinear_crop(images: Tensor, boxes: List[Tensor], size: int) -> Tensor:
     counts = [len(b) for b in boxes]
     if sum(counts) == 0:
         return images.new_zeros(0, images.shape[1], size, size)
+    if 0 in counts:  # where nothing is to be sampled
+        some = [i for i, count in enumerate(counts) if count]
+        images, boxes, counts = images[some], [boxes[i] for i in some], [counts[i] for i in some]
     # as many boxes for each image, M, so that no image is copied for its boxes; the crops stand below each other
     x0, y0, x1, y1 = pad_sequence(boxes, batch_first=True).unsqueeze(-1).unbind(dim=2)
     # the centres of the crop's pixels, as a share of the box

@@ -16,6 +16,7 @@ from detectron2.modeling.matcher import Matcher
 from detectron2.modeling.meta_arch.dense_detector import DenseDetector
 from detectron2.structures import Boxes, ImageList, Instances, pairwise_iou
 
+from ..errors import InputError
 from .boxes import clip_boxes, elementwise_iou, sizes_as_tensor
 from .groups import fa_and_pa_terms, group_sizes, partially_annotated_images
 from .preprocessing import PreprocessesImages
@@ -350,8 +351,9 @@ class DNet(PreprocessesImages, DenseDetector):
         num_candidates = 1 if max_per_image == 1 else min(self.topk_candidates, scores.shape[1])
         scores, top = scores.topk(num_candidates, dim=1)
         boxes = clip_boxes(boxes.gather(1, top[:, :, None].expand(-1, -1, 4)), sizes)
-        # an exported network has no assertions
-        assert torch.compiler.is_exporting() or boxes.isfinite().all(), "D-Net's boxes are infinite or NaN"
+        # an exported network raises nothing
+        if not torch.compiler.is_exporting() and not boxes.isfinite().all():
+            raise InputError("D-Net's boxes are infinite or NaN: the training diverged. Lower SOLVER.BASE_LR.")
         proposals = [
             Instances(size, pred_boxes=Boxes(b), scores=s, pred_classes=torch.zeros_like(t))
             for size, b, s, t in zip(image_sizes, boxes, scores, top)

@@ -4,7 +4,7 @@ import logging
 import os
 import re
 import traceback
-from typing import Dict, Optional
+from typing import Dict, Optional, Sequence
 
 import torch
 import yaml
@@ -38,6 +38,12 @@ DECIDES_PIXELS = (
     "MODEL.DNET.INPUT_STRIDE", "MODEL.CNET.INPUT_SIZE", "MODEL.CNET.CONTEXT", "MODEL.CNET.SQUARE_CROP",
     "MODEL.BACKBONE.NORM_EPS",
 )  # fmt: skip
+# What else decides what they predict.
+DECIDES_PREDICTIONS = (
+    *DECIDES_PIXELS, "MODEL.DNET.RANKING", "MODEL.CNET.SCALES", "MODEL.CNET.MIRROR", "MODEL.FNET.DNET_POOLING",
+    "MODEL.RETINANET.SCORE_THRESH_TEST", "MODEL.RETINANET.NMS_THRESH_TEST", "MODEL.ROI_HEADS.SCORE_THRESH_TEST",
+    "MODEL.ROI_HEADS.NMS_THRESH_TEST", "MODEL.YOLOV4.NMS_THRESH_TEST", "MODEL.YOLOV7.NMS_THRESH_TEST",
+)  # fmt: skip
 
 
 def check_network(cfg, training: bool = True, resume: bool = False) -> None:
@@ -55,12 +61,13 @@ def check_network(cfg, training: bool = True, resume: bool = False) -> None:
         if training:
             require_resumable(path)
         else:
-            _warn_of_other_pixels(cfg, path)
+            _warn_of_differences(cfg, path, DECIDES_PREDICTIONS, "were trained to predict by other values")
             check_independence(path, evaluated_sets(cfg))
         return
     if method_of(cfg).starts_from is not None:
         check_first_run(cfg)
-        _warn_of_other_pixels(cfg, os.path.join(cfg.MODEL.WEIGHTS, FINAL_WEIGHTS))
+        weights = os.path.join(cfg.MODEL.WEIGHTS, FINAL_WEIGHTS)
+        _warn_of_differences(cfg, weights, DECIDES_PIXELS, "learned from other pixels")
     else:
         _check_frozen_layers(cfg, model)
     trainer = trainer_of(cfg)
@@ -114,9 +121,8 @@ def _check_frozen_layers(cfg, model: nn.Module) -> None:
         raise InputError(f'{key} "": layers that start at random must not stay frozen. Add {THAW}, or name weights.')
 
 
-def _warn_of_other_pixels(cfg, weights: str) -> None:
-    """Where the networks of a run's checkpoint, or of a model file, saw other pixels in training than the configuration
-    gives them."""
+def _warn_of_differences(cfg, weights: str, keys: Sequence[str], what: str) -> None:
+    """Where some of the keys have other values than in the run of a checkpoint, or in a model file."""
     run = os.path.dirname(weights)
     if os.path.isfile(os.path.join(run, CONFIG_FILE)):
         learned = read_run_config(run)
@@ -126,12 +132,10 @@ def _warn_of_other_pixels(cfg, weights: str) -> None:
         return
     differences = config_differences(yaml.safe_load(learned.dump()), yaml.safe_load(cfg.dump()))
     listed = [
-        describe_difference(key, old, new)
-        for key, old, new in differences
-        if key in DECIDES_PIXELS and ABSENT not in (old, new)
+        describe_difference(key, old, new) for key, old, new in differences if key in keys and ABSENT not in (old, new)
     ]
     if listed:
-        logger.warning("The networks of %s learned from other pixels:\n  %s", weights, "\n  ".join(listed))
+        logger.warning("The networks of %s %s:\n  %s", weights, what, "\n  ".join(listed))
 
 
 def check_smallest_images(cfg, training: bool = True) -> None:
