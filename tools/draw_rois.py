@@ -16,15 +16,14 @@ from tqdm import tqdm
 
 import tsdd_d2  # noqa: F401 (before Detectron2, whose import it keeps silent)
 from detectron2.data import MetadataCatalog
-from tsdd_d2.data import ensure_registered
-from tsdd_d2.data.files import read_json, replacing, write_text
+from tsdd_d2.data.files import replacing, write_text
 from tsdd_d2.engine.run_folder import read_rounds, read_run_config
 from tsdd_d2.errors import reports_errors
 from tsdd_d2.evaluation.tables import rounds_table
 from tsdd_d2.experiments.figures import save_figure
 from tsdd_d2.experiments.gallery import round_rows
 from tsdd_d2.inference.input_images import picture_name
-from tsdd_d2.refinement import round_history
+from tsdd_d2.refinement import complete_annotation, round_history
 from tsdd_d2.visualization import comparison_figure, draw_image
 
 ROWS, DPI = 6, 110
@@ -49,11 +48,11 @@ def main(argv=None) -> int:
         parser.error("--images must be 1 or more")
     folder = args.output or os.path.join(args.run, "pictures")
     name, rounds = read_run_config(args.run).DATASETS.TRAIN[0], read_rounds(args.run)
+    complete = complete_annotation(name, rounds[0]["images"])
     draw_images(name, rounds[-1], folder, args.images)
     titles = [f"round {number}" for number in range(len(rounds))]
     figure = comparison_figure(titles, round_rows(rounds, ROWS, name), roi="ROI of the round")
     save_figure(figure, os.path.join(folder, "rounds"), dpi=DPI)
-    complete = read_json(MetadataCatalog.get(name).json_file)
     write_text(os.path.join(folder, "rounds.md"), rounds_table(round_history(rounds, complete)) + "\n")
     print(f"Pictures are in {folder}")
     return 0
@@ -61,7 +60,6 @@ def main(argv=None) -> int:
 
 def draw_images(data_set: str, last_round, folder: str, num_images: int) -> None:
     """Writes ``<file name>.png`` (``<file name>_2.png`` for the second of a name) for evenly chosen images."""
-    ensure_registered(data_set)
     root = MetadataCatalog.get(data_set).image_root
     annotations = {}
     for annotation in last_round["annotations"]:

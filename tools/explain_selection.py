@@ -33,7 +33,7 @@ from tsdd_d2.evaluation.tables import explanation_tables
 from tsdd_d2.inference.model_file import load_model_of_run
 from tsdd_d2.modeling.boxes import jitter_boxes
 from tsdd_d2.modeling.contract import ScoredBoxes, ScoresCandidates, supports
-from tsdd_d2.refinement import score_all_candidates
+from tsdd_d2.refinement import complete_annotation, score_all_candidates
 from tsdd_d2.refinement.explanation import candidate_quality, incumbent_advantage, replacement
 from tsdd_d2.refinement.round_loader import round_loader
 
@@ -111,7 +111,9 @@ def explain(cfg, model, run: str, num_candidates: int, nms_thresholds: List[floa
 def groups_of_images(cfg, run: str) -> Dict[str, List[Dict]]:
     """Dataset dicts, those for training with the ROI of the last round in the place of the manual one."""
     train, val = cfg.DATASETS.TRAIN[0], cfg.DATASETS.VAL[0]
-    last_round = {x["image_id"]: x for x in read_rounds(run)[-1]["annotations"]}
+    last = read_rounds(run)[-1]
+    complete_annotation(train, last["images"])
+    last_round = {x["image_id"]: x for x in last["annotations"]}
     groups: Dict[str, List[Dict]] = {"training, fa": [], "training, pa": [], "validation": []}
     for name in (train, val):
         ensure_registered(name)

@@ -1,6 +1,9 @@
 import pytest
 
-from tsdd_d2.refinement import round_history
+from tsdd_d2.data import ensure_registered
+from tsdd_d2.data.files import read_json
+from tsdd_d2.errors import InputError
+from tsdd_d2.refinement import complete_annotation, round_history
 
 
 def test_pseudo_rois_against_the_boxes_that_p_withheld():
@@ -26,3 +29,14 @@ def test_pseudo_rois_against_the_boxes_that_p_withheld():
     # 50 / 100 and 50 / 150
     assert first == {"round": 1, "iou_with_withheld_pa": pytest.approx((1 / 2 + 1 / 3) / 2)}
     assert round_history(rounds)[1] == {"round": 1}
+
+
+def test_a_run_is_not_set_beside_other_images(tiny_dataset):
+    """As after the data set was prepared anew, from rows in another order."""
+    ensure_registered("tiny_fold1_train")
+    images = read_json(tiny_dataset / "annotations" / "fold1_train.json")["images"]
+    assert complete_annotation("tiny_fold1_train", images)["images"] == images
+    names = [x["file_name"] for x in images]
+    for others in ([{**x, "file_name": y} for x, y in zip(images, names[::-1])], [{**images[0], "id": 999}]):
+        with pytest.raises(InputError, match=r"fold1_train\.json.*image \d+"):
+            complete_annotation("tiny_fold1_train", others)

@@ -1,4 +1,4 @@
-from .history import round_history
+from .history import complete_annotation, round_history
 from .hook import CandidateSelectionHook, RoundSchedule
 from .roi_bank import ROIBank
 from .rounds import refine_rois, score_all_candidates

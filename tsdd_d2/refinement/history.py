@@ -5,10 +5,36 @@ from typing import Dict, List, Optional, Sequence
 import torch
 from torchvision.ops import box_iou
 
+from detectron2.data import MetadataCatalog
 from detectron2.structures import BoxMode
 
+from ..data import ensure_registered
+from ..data.files import read_json
 from ..data.roi import drawn_by_hand, to_xyxy
+from ..errors import InputError
 from ..modeling.boxes import elementwise_iou
+
+
+def complete_annotation(data_set: str, images: Sequence[Dict]) -> Dict:
+    """
+    Today's annotation of a training set, whose ROIs are set beside those of a run by the ids of the images.
+
+    Args:
+        images: those of a round of the run.
+    Raises:
+        InputError: an id is of another image there: the data set was prepared anew since.
+    """
+    ensure_registered(data_set)
+    path = MetadataCatalog.get(data_set).json_file
+    complete = read_json(path)
+    names = {x["id"]: x["file_name"] for x in complete["images"]}
+    for x in images:
+        if names.get(x["id"]) != x["file_name"]:
+            raise InputError(
+                f"{path} was prepared anew since the run: image {x['id']} is {names.get(x['id'], 'none')} there, and "
+                f"{x['file_name']} in the run. Prepare {data_set} as it was."
+            )
+    return complete
 
 
 def round_history(rounds: Sequence[Dict], complete: Optional[Dict] = None) -> List[Dict[str, float]]:
