@@ -42,6 +42,19 @@ def test_a_vetoed_refined_roi_is_the_manual_one_and_locked():
     assert result["info"]["vetoes"] == vetoes and data == untouched
 
 
+def test_a_veto_is_of_the_lesion_that_was_reviewed(tmp_path):
+    """Not of the other one of its image, where the two have changed their ids since."""
+    (entry,) = vetoes_of(refined_data(), 1)
+    assert entry["manual_bbox"] == [10, 10, 20, 30]
+    other = bbui([image(1, 2)], [roi(2, 1, 2, [10, 10, 20, 30]), roi(1, 1, 2, [40, 10, 20, 30])])
+    with pytest.raises(InputError, match="image 1 .*annotation 1"):
+        apply_vetoes(other, [entry])
+    older = {key: x for key, x in entry.items() if key != "manual_bbox"}
+    assert apply_vetoes(other, [older])["annotations"][1]["locked"]
+    with pytest.raises(InputError, match="manual_bbox"):
+        read_vetoes(file_of(tmp_path / "vetoes.json", [{**entry, "manual_bbox": [1, 2]}]), "clinic_train")
+
+
 def test_a_vetoed_pseudo_roi_is_gone_and_no_round_gives_another():
     data = refined_data()
     result = apply_vetoes(data, vetoes_of(data, 4))

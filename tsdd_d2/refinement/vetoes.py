@@ -5,6 +5,7 @@
 
 from typing import Any, Dict, List, Sequence
 
+from ..data.entries import box_problems
 from ..data.files import read_json
 from ..data.roi import MANUAL, PSEUDO, REFINED, drawn_by_hand
 from ..errors import BBUIError, InputError
@@ -16,13 +17,16 @@ _ENTRY_TYPES = {"image_id": int, "file_name": str, "annotation_id": int, "roi_so
 
 
 def veto(image: Dict, annotation: Dict) -> Dict[str, Any]:
-    """The entry of a veto file against a ROI; ``bbox`` (XYWH) tells a reader which box was rejected."""
+    """The entry of a veto file against a ROI; ``bbox`` (XYWH) tells a reader which box was rejected, and ``manual_bbox`` which
+    lesion is meant, whatever its id."""
+    manual = manual_box(annotation)
     return {
         "image_id": image["id"],
         "file_name": image["file_name"],
         "annotation_id": annotation["id"],
         "roi_source": annotation["roi_source"],
         "bbox": annotation["bbox"],
+        **({} if manual is None else {"manual_bbox": manual}),
     }
 
 
@@ -134,6 +138,10 @@ def _problems_of_entry(entry: Dict, images: Dict[int, Dict], annotations: Dict[i
     annotation = annotations.get(entry["annotation_id"])
     if annotation is None or annotation["image_id"] != image["id"] or manual_box(annotation) is None:
         return ["the image has no manual ROI with this id"]
+    box = manual_box(annotation)
+    # older files have none; a box may have been rounded on its way
+    if "manual_bbox" in entry and max(abs(a - b) for a, b in zip(entry["manual_bbox"], box)) > 0.01:
+        return [f"the manual ROI with this id is {box}, not {entry['manual_bbox']}"]
     return []
 
 
@@ -145,6 +153,8 @@ def _format_problems(entry: Any) -> List[str]:
         for key, kind in _ENTRY_TYPES.items()
         if not isinstance(entry.get(key), kind) or isinstance(entry.get(key), bool)
     ]
+    if "manual_bbox" in entry:
+        problems += box_problems("manual_bbox", entry["manual_bbox"], None)
     if not problems and entry["roi_source"] not in (REFINED, PSEUDO):
         problems.append(f"'roi_source' must be {REFINED} or {PSEUDO}, found {entry['roi_source']!r}")
     return problems
