@@ -67,7 +67,7 @@ CHANGES = {
     "small areas": lambda b: [a.update(area=1e-9) for a in b["annotations"]],
     "small boxes": lambda b: b["annotations"][0].update(bbox=[39.5, 29.5, 0.05, 0.05]),
     "many ROIs": many,
-    "two equal ROIs": lambda b: b["annotations"].append({**b["annotations"][0], "id": 9}),
+    "two refined ROIs that are equal": lambda b: b["annotations"].append({**b["annotations"][1], "id": 9}),
     "polygons": lambda b: b["annotations"][0].update(segmentation=[[4, 5, 14, 5, 14, 13]]),
     "run lengths": lambda b: b["annotations"][0].update(segmentation={"size": [30, 40], "counts": [1200]}),
     "keypoints": lambda b: b["annotations"][0].update(keypoints=[4, 5, 2]),
