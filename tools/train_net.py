@@ -51,7 +51,7 @@ Train the second stage on the networks and the ROIs of a first-stage run:
     $ python tools/train_net.py --data busbra --fold 1 DATASETS.P 0.2 MODEL.WEIGHTS output/stage1 OUTPUT_DIR output/stage2
 
 Evaluate a checkpoint, or a model file at its own threshold, on another data set:
-    $ python tools/train_net.py --eval-only --config-file output/p02/config.yaml MODEL.WEIGHTS output/p02/model_final.pth \\
+    $ python tools/train_net.py --eval-only MODEL.WEIGHTS output/p02/model_final.pth \\
         DATASETS.TEST "('busi_all',)" OUTPUT_DIR output/p02_busi
 
 Two processes (on two GPUs, or on the CPU where MODEL.DEVICE is cpu), with the paper's values:
