@@ -61,7 +61,7 @@ def test_what_it_was_given_is_no_localisation(method, boxes, tmp_path, tiny_data
     cfg = configuration(method, tmp_path)
     ensure_registered("tiny_fold1_test")
     results = evaluate_model(cfg, build_model(cfg), str(tmp_path))["tiny_fold1_test"]
-    assert list(results) == [boxes] and set(results[boxes]) == {"diagnosis", "diagnosis_patient"}
+    assert list(results) == [boxes] and set(results[boxes]) == {"cases", "diagnosis", "diagnosis_patient"}
     folder = tmp_path / boxes.lower().replace(" ", "_")
     assert os.listdir(folder) == ["diagnosis_tiny_fold1_test.json"]
 
