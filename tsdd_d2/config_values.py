@@ -207,6 +207,7 @@ def merge_options(cfg: CfgNode, options: Sequence[Any]) -> None:
 
 
 def _require_pairs(cfg: CfgNode, options: Sequence[Any]) -> None:
+    """Raises InputError unless KEY and VALUE stand in turn; a value may have an ``=``."""
     misplaced = [x[:100] for x in options if isinstance(x, str) and x.startswith("--")]
     if misplaced:
         raise InputError(f"Options stand before the first KEY VALUE pair, not after it: {listed(misplaced)}.")

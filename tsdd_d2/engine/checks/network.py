@@ -61,7 +61,7 @@ def check_network(cfg, training: bool = True, resume: bool = False) -> None:
         if training:
             require_resumable(path)
         else:
-            _warn_of_differences(cfg, path, DECIDES_PREDICTIONS, "were trained to predict by other values")
+            _warn_of_differences(cfg, path, DECIDES_PREDICTIONS, "predict by other values in their own configuration")
             check_independence(path, evaluated_sets(cfg))
         return
     if method_of(cfg).starts_from is not None:
