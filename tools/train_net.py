@@ -24,7 +24,7 @@ from tsdd_d2.engine.checks import check_network, check_run, data_sets
 from tsdd_d2.engine.configuration import load_config
 from tsdd_d2.engine.final_evaluation import evaluate_model, evaluate_run
 from tsdd_d2.engine.processes import ENDS_WITH, as_rank, end_with, lock_folder, one_message
-from tsdd_d2.engine.run_folder import RESULTS, is_finished, remove_leftovers, remove_run
+from tsdd_d2.engine.run_folder import RESULTS, is_finished, remove_leftovers, remove_run, warn_of_other_evaluation_data
 from tsdd_d2.engine.trainer import trainer_of
 from tsdd_d2.errors import InputError, WithoutTraceback, kept_warnings, reports_errors, without_traceback
 from tsdd_d2.evaluation.tables import results_table
@@ -228,6 +228,8 @@ def run(argv=None) -> int:
                     overwrite=args.overwrite,
                     weights_come_later=number > 0,
                 )
+                if args.resume and not args.eval_only:
+                    warn_of_other_evaluation_data(cfg)
         except InputError:
             print("".join(f"warning: {x}\n" for x in dict.fromkeys(args.warnings)), end="", file=sys.stderr)
             raise

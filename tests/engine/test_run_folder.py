@@ -13,6 +13,7 @@ import pytest
 
 from detectron2.config import CfgNode
 from tsdd_d2.data import ensure_registered
+from tsdd_d2.data.files import read_json, write_json
 from tsdd_d2.engine.checks import check_output_dir
 from tsdd_d2.engine.run_folder import (
     RunRecord,
@@ -22,6 +23,7 @@ from tsdd_d2.engine.run_folder import (
     remove_leftovers,
     remove_run,
     run_files,
+    warn_of_other_evaluation_data,
 )
 from tsdd_d2.errors import InputError
 
@@ -123,6 +125,7 @@ def test_earlier_results_go_before_the_configuration_is_written(run, tiny_datase
     names = inspect.unwrap(tool).__globals__
     names.update(keep_freed_memory=lambda: None, evaluate_run=lambda *_: {}, trainer_of=lambda cfg: mock.Mock())
     names.update(check_run=lambda *_, **__: None, is_finished=lambda cfg: False)
+    names["warn_of_other_evaluation_data"] = lambda cfg: None
     names["launch"] = lambda main, *_, args, **__: main(*args)
     names["default_setup"] = lambda cfg, args: left.extend(files(run))
     assert tool(["--config-file", TINY_CONFIG, "--resume", "OUTPUT_DIR", str(run)]) == 0
@@ -145,6 +148,30 @@ def test_a_run_is_finished_when_it_was_evaluated_after_all_iterations(tiny_cfg, 
     assert is_finished(tiny_cfg)
     RunRecord.of(tiny_cfg).write(str(folder))
     assert not is_finished(tiny_cfg)
+
+
+@pytest.mark.parametrize("finished, warned", [(True, ["val", "test"]), (False, ["val"])])
+def test_results_of_an_annotation_that_has_changed_are_told(tiny_cfg, tiny_dataset, caplog, finished, warned):
+    ensure_registered("tiny_fold1_train")
+    folder = Path(tiny_cfg.OUTPUT_DIR)
+    folder.mkdir()
+    (folder / "config.yaml").write_text(tiny_cfg.dump())
+    record = RunRecord.of(tiny_cfg)._replace(status="finished" if finished else "running")
+    record.write(str(folder))
+    for name in ("results.json", "results.md"):
+        (folder / name).write_text("{}")
+    warn_of_other_evaluation_data(tiny_cfg)
+    assert not caplog.messages
+    for split in ("val", "test"):
+        path = tiny_dataset / "annotations" / f"fold1_{split}.json"
+        write_json(path, {**read_json(path), "info": {}})
+    warn_of_other_evaluation_data(tiny_cfg)
+    assert [re.findall("tiny_fold1_([a-z]+)", x) for x in caplog.messages] == [[x] for x in warned]
+    caplog.clear()
+    older = {key: x for key, x in record._asdict().items() if key != "evaluated_sha256"}
+    write_json(folder / "run.json", older)
+    warn_of_other_evaluation_data(tiny_cfg)
+    assert not caplog.messages
 
 
 def test_each_of_two_runs_has_its_own_log(tiny_cfg, tmp_path, capsys):
@@ -186,7 +213,17 @@ RECORD = RunRecord("finished", "TSDDStage1", "tiny_fold1_train", "0" * 64, 0.5, 
 
 @pytest.mark.parametrize(
     "change",
-    [{"p": "0.5"}, {"rounds": 2.5}, {"rounds": -1}, {"rounds": None}, {"dataset": []}, {"rule": {}}, {"status": None}],
+    [
+        {"p": "0.5"},
+        {"rounds": 2.5},
+        {"rounds": -1},
+        {"rounds": None},
+        {"dataset": []},
+        {"rule": {}},
+        {"status": None},
+        {"evaluated_sha256": []},
+        {"evaluated_sha256": {"a": 1}},
+    ],
 )
 def test_a_record_with_values_of_another_kind_is_refused(tmp_path, change):
     RECORD.write(str(tmp_path))

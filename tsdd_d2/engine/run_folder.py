@@ -1,9 +1,11 @@
 """The OUTPUT_DIR of a run of tools/train_net.py: reading it, and removing what the run wrote."""
 
+import contextlib
 import hashlib
+import logging
 import os
 import re
-from typing import Any, Dict, List, NamedTuple, Optional
+from typing import Any, Dict, Iterable, List, NamedTuple, Optional
 
 from detectron2.config import CfgNode
 from detectron2.data import MetadataCatalog
@@ -17,6 +19,8 @@ from ..errors import InputError
 from ..method import METHODS, Method, method_of
 from ..modeling.contract import ScoresCandidates, supports
 from ..refinement import ROIBank, apply_veto_file
+
+logger = logging.getLogger(__name__)
 
 RECORD = "run.json"
 FINAL_WEIGHTS = "model_final.pth"
@@ -47,6 +51,8 @@ class RunRecord(NamedTuple):
         rounds: number of rounds of candidate selection in this run.
         vetoes_sha256: of the file in ``DATASETS.VETOES``; None without one, and in the record of a run before there was
             this entry.
+        evaluated_sha256: data set in ``DATASETS.VAL`` or ``TEST`` -> SHA-256 of its annotation file; None in the record of a
+            run before there was this entry.
     """
 
     status: str
@@ -59,6 +65,7 @@ class RunRecord(NamedTuple):
     rounds: int
     vetoes_sha256: Optional[str] = None
     method: str = ""
+    evaluated_sha256: Optional[Dict[str, str]] = None
 
     @classmethod
     def of(cls, cfg: CfgNode) -> "RunRecord":
@@ -77,6 +84,7 @@ class RunRecord(NamedTuple):
             rounds=cfg.REFINEMENT.ROUNDS if has_rounds else 0,
             vetoes_sha256=sha256_of_file(cfg.DATASETS.VETOES) if cfg.DATASETS.VETOES else None,
             method=method.name,
+            evaluated_sha256=_sha256_of_data_sets((*cfg.DATASETS.VAL, *cfg.DATASETS.TEST)),
         )
 
     def write(self, run: str) -> None:
@@ -105,7 +113,9 @@ class RunRecord(NamedTuple):
             all(isinstance(x, (int, float)) and not isinstance(x, bool) for x in numbers)
             and isinstance(self.rounds, int)
             and self.rounds >= 0
-            and all(isinstance(x, str) for x in self if x is not None and x not in numbers)
+            and all(isinstance(x, str) for x in self[:-1] if x is not None and x not in numbers)
+            and isinstance(self.evaluated_sha256, (dict, type(None)))
+            and all(isinstance(x, str) for x in (self.evaluated_sha256 or {}).values())
             and None not in (self.status, self.architecture, self.dataset, self.annotation_sha256)
         )
 
@@ -166,6 +176,36 @@ def differences_of_files(cfg: CfgNode) -> List[str]:
         if read_refined_rois(cfg)["annotations"] != copy["annotations"]:
             differences.append(f"MODEL.WEIGHTS {cfg.MODEL.WEIGHTS}: its last round has other ROIs")
     return differences
+
+
+def warn_of_other_evaluation_data(cfg: CfgNode) -> None:
+    """Warns of each data set whose annotation has changed since the run in OUTPUT_DIR was validated or tested with it.
+
+    A run that goes on has not been tested yet.
+    """
+    if not os.path.isfile(os.path.join(cfg.OUTPUT_DIR, RECORD)):
+        return  # training has not begun
+    recorded = RunRecord.read(cfg.OUTPUT_DIR).evaluated_sha256 or {}
+    finished = is_finished(cfg)
+    names = (*cfg.DATASETS.VAL, *cfg.DATASETS.TEST) if finished else cfg.DATASETS.VAL
+    for name, sha256 in _sha256_of_data_sets(names).items():
+        if recorded.get(name, sha256) == sha256:
+            continue
+        what = "results" if finished else "validations so far"
+        logger.warning(
+            f"The annotation of the data set {name} has changed since the run in {cfg.OUTPUT_DIR}: its {what} are of the file "
+            "as it was; --eval-only evaluates anew."
+        )
+
+
+def _sha256_of_data_sets(names: Iterable[str]) -> Dict[str, str]:
+    """Of the annotation files; what is missing is left to the checks of the data."""
+    found = {}
+    for name in names:
+        with contextlib.suppress(InputError):
+            ensure_registered(name)
+            found[name] = sha256_of_file(MetadataCatalog.get(name).json_file)
+    return found
 
 
 def describe_difference(title: str, old: Any, new: Any) -> str:
