@@ -1,7 +1,7 @@
 #!/usr/bin/env python
 """Compares the predictions of finished runs: with those of other runs on the same images, or on some images with the rest.
 
-Each run is a folder of tools/reproduce.py, or one in an archive of predictions. Metrics are means over the folds, with 95%
+Each run is an OUTPUT_DIR of tools/train_net.py or tools/reproduce.py, or a folder in an archive of predictions. Metrics are means over the folds, with 95%
 intervals from a bootstrap over patients, which the difference has too. AP is COCO's, of the one box of each image.
 
 Two models on the same images differ by their training. Two groups of images of one model differ by whatever comes with the
@@ -24,12 +24,16 @@ from tsdd_d2.evaluation.tables import markdown_table
 from tsdd_d2.experiments.groups import Cases, cases_of
 from tsdd_d2.experiments.metrics import Bootstrap, estimate, localisation_metrics, pair_cases
 from tsdd_d2.experiments.paper import finds_boxes, title
+from tsdd_d2.experiments.predictions import predictions_of_training
 from tsdd_d2.experiments.run import PREDICTIONS
 from tsdd_d2.experiments.schema import read_result
 from tsdd_d2.experiments.tables import fraction_text, interval_text
 
 EPILOG = """
 Examples:
+
+Two runs of tools/train_net.py on the same fold:
+    $ python tools/compare_predictions.py output/p02 --with output/retinanet
 
 Images with burnt-in calipers beside those without:
     $ python datasets/calipers.py --root data/busbra --list calipers.txt
@@ -52,12 +56,14 @@ class Tested(NamedTuple):
 
     Attributes:
         of: what tells it from others, without its fold.
+        folder: as it was named.
         records: of the images, see :class:`~tsdd_d2.experiments.run.Result`.
         finds_boxes: whether the method does; it may be given them.
     """
 
     fold: int
     of: str
+    folder: str
     records: List[Dict]
     finds_boxes: bool
 
@@ -99,14 +105,14 @@ def read_run(folder: str, data: Optional[str]) -> Tested:
     """
     content = read_result(os.path.join(folder, PREDICTIONS), {})
     if content is None:
-        raise InputError(f"{folder} holds no {PREDICTIONS}, which a run of tools/reproduce.py has when it is finished.")
+        content = predictions_of_training(folder)
     own, fold = content.get("data"), content.get("fold")
     test_set = f"{data or own}_fold{fold}_test"
     records = content["predictions"].get(test_set)
     if not records:
         raise InputError(f"{folder} has no predictions for {test_set}, only for {', '.join(content['predictions'])}.")
     model = f"{title(content['method'])}, p = {content.get('p')}, trained on {own}"
-    return Tested(int(fold), f"{model}, tested on {data or own}", records, finds_boxes(content["method"]))
+    return Tested(int(fold), f"{model}, tested on {data or own}", folder, records, finds_boxes(content["method"]))
 
 
 def side_metrics(x: Cases, weights: np.ndarray) -> Dict[str, np.ndarray]:
@@ -214,9 +220,11 @@ def compare_models(runs: Sequence[Tested], others: Sequence[Tested], bootstrap: 
     scores = [np.concatenate([x[side].probabilities for _, x in items]) for side in (0, 1)]
     right = [np.concatenate([x[side].right for _, x in items]) for side in (0, 1)]
     delong, mcnemar = delong_test(labels, *scores), mcnemar_test(*right)
-    table = comparison_table(
-        (runs[0].of, others[0].of), items, [[y for x in side for y in x.records] for side in (runs, others)], bootstrap
-    )
+    sides = runs, others
+    names = [side[0].of for side in sides]
+    if names[0] == names[1]:  # they differ in their settings, which the folder may tell
+        names = [f"{side[0].of} ({side[0].folder})" for side in sides]
+    table = comparison_table(names, items, [[y for x in side for y in x.records] for side in sides], bootstrap)
     return (
         f"{table}\n\nOver all images, taken as independent: DeLong's p = {delong.p_value:.3f}; right alone at 0.5: "
         f"{mcnemar.only_a} and {mcnemar.only_b}, McNemar's p = {mcnemar.p_value:.3f}."

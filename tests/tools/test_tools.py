@@ -113,6 +113,31 @@ def test_an_output_that_cannot_be_written_is_one_message(tool, finished_run, tmp
     assert message == f"error: {tmp_path / 'file' / 'folder'}: Not a directory"
 
 
+def test_runs_of_the_training_tool_are_compared(finished_run, tmp_path, capsys):
+    """A run, and a copy of it with all diagnoses turned round."""
+    run, other = str(finished_run), tmp_path / "other"
+    shutil.copytree(finished_run, other)
+    path = other / "inference" / "model_final" / "found_box" / "diagnosis_tiny_fold1_test.json"
+    report = read_json(path)
+    for x in report["predictions"]:
+        x["malignancy"] = 1 - x["malignancy"]
+    write_json(path, report)
+    assert main_of("compare_predictions")([run, "--with", str(other), "--bootstrap", "20"]) == 0
+    rows = {x.split("|")[1].strip(): x.split("|")[6].split()[0] for x in capsys.readouterr().out.splitlines()[2:5]}
+    auc = read_json(finished_run / "results.json")["last round"]["tiny_fold1_test"]["found box"]["diagnosis"]["AUC"]
+    (first, a), (second, b), (_, difference) = rows.items()
+    assert first.endswith(f"({run})") and second.endswith(f"({other})")
+    assert [float(x) for x in (a, b, difference)] == pytest.approx([auc, 1 - auc, 2 * auc - 1], abs=1e-3)
+    record = read_json(other / "run.json")
+    record["evaluated_sha256"]["tiny_fold1_test"] = "0" * 64
+    write_json(other / "run.json", record)
+    assert main_of("compare_predictions")([run, "--with", str(other)]) == 2
+    assert "tiny_fold1_test has changed" in capsys.readouterr().err
+    (other / "run.json").unlink()
+    assert main_of("compare_predictions")([run, "--with", str(other)]) == 2
+    assert str(other) in capsys.readouterr().err
+
+
 def test_review_page_of_a_run(finished_run, tmp_path):
     result = run("review_rois.py", "--run", finished_run, "--output", tmp_path / "review.html")
     assert result.returncode == 0, result.stderr

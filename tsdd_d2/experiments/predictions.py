@@ -2,13 +2,15 @@
 
 import json
 import os
+import re
 from typing import Any, Dict, Iterable, List, Optional, Sequence, Tuple
 
 from detectron2.data import MetadataCatalog
 
 from ..data import ensure_registered
 from ..data.files import read_json, write_text
-from ..engine.run_folder import sha256_of_file
+from ..engine.run_folder import RunRecord, read_run_config, sha256_of_file
+from ..errors import InputError
 from ..evaluation.localisation import chosen_box_iou
 from .archive import add_to_archive, read_file
 from .run import PREDICTIONS, Run
@@ -58,6 +60,24 @@ def add_external_predictions(run: Run, name: str, inference_dir: str) -> None:
     content["predictions"][name] = _predictions(inference_dir, name)
     content.setdefault("annotation_sha256", {})[name] = _sha256(name)
     _write(run, content)
+
+
+def predictions_of_training(output_dir: str) -> Dict[str, Any]:
+    """
+    "method", "data", "fold", "p" and "predictions" of an OUTPUT_DIR of tools/train_net.py, as ``predictions.json`` has them.
+
+    Raises:
+        InputError: the run is not finished, has no fold, or its test annotation has changed since.
+    """
+    record, tested = RunRecord.read(output_dir), read_run_config(output_dir).DATASETS.TEST
+    found = re.fullmatch(r"(.+)_fold([1-9][0-9]*)_test", tested[0]) if len(tested) == 1 else None
+    if found is None:
+        raise InputError(f"{output_dir} was tested on {', '.join(tested) or 'nothing'}, which is no <data>_fold<K>_test.")
+    name, (data, fold) = found[0], found.groups()
+    if (record.evaluated_sha256 or {}).get(name) not in (None, _sha256(name)):
+        raise InputError(f"{output_dir}: the annotation of {name} has changed since the run was tested.")
+    predictions = {name: _predictions(os.path.join(output_dir, "inference", WEIGHTS), name)}
+    return {"method": record.method, "data": data, "fold": int(fold), "p": record.p, "predictions": predictions}
 
 
 def keep_predictions(runs: Iterable[Run], archive: str) -> None:
