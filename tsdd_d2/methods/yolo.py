@@ -240,7 +240,34 @@ def conv_block(in_channels: int, out_channels: int, kernel: int, stride: int = 1
     )
 
 
-def enlarged(x: Tensor) -> Tensor:
+class PAN(nn.Module):
+    """A path aggregation network (arXiv:1803.01534) that concatenates levels in place of adding them; a subclass makes its
+    layers."""
+
+    spp: nn.Module
+    reduce4: nn.Module
+    reduce5: nn.Module
+    lateral3: nn.Module
+    lateral4: nn.Module
+    down_path3: nn.Module
+    down_path4: nn.Module
+    down4: nn.Module
+    down5: nn.Module
+    up_path4: nn.Module
+    up_path5: nn.Module
+
+    def aggregate(self, features: List[Tensor]) -> Tuple[Tensor, Tensor, Tensor]:
+        """Levels of stride 8, 16 and 32 -> as many, each of which has seen the others."""
+        level3, level4, level5 = features
+        level5 = self.spp(level5)
+        level4 = self.down_path4(torch.cat([self.lateral4(level4), _enlarged(self.reduce5(level5))], dim=1))
+        level3 = self.down_path3(torch.cat([self.lateral3(level3), _enlarged(self.reduce4(level4))], dim=1))
+        level4 = self.up_path4(torch.cat([self.down4(level3), level4], dim=1))
+        level5 = self.up_path5(torch.cat([self.down5(level4), level5], dim=1))
+        return level3, level4, level5
+
+
+def _enlarged(x: Tensor) -> Tensor:
     """(N, C, H, W) -> (N, C, 2H, 2W), each cell four times."""
     return F.interpolate(x, scale_factor=2, mode="nearest")
 

@@ -17,6 +17,7 @@ from detectron2.modeling import META_ARCH_REGISTRY
 from ..data.mosaic import MosaicStyle
 from ..method import FA_BOXES, Method, paper_row, register_method
 from .yolo import (
+    PAN,
     STRIDES,
     YOLO,
     YOLO_PROFILES,
@@ -26,7 +27,6 @@ from .yolo import (
     YOLOTrainer,
     complete_iou,
     conv_block,
-    enlarged,
     levels_of,
     scaled_channels,
     shape_iou,
@@ -72,8 +72,8 @@ class SPP(nn.Module):
         return torch.cat([*pooled, x], dim=1)
 
 
-class YOLOv4Head(nn.Module):
-    """SPP, PAN (arXiv:1803.01534) by concatenation, and the predictions, on three levels."""
+class YOLOv4Head(PAN):
+    """SPP, PAN and the predictions, on three levels."""
 
     def __init__(self, in_channels: Sequence[int], num_classes: int, num_anchors: int = 3, width: float = 1.0):
         """
@@ -98,13 +98,7 @@ class YOLOv4Head(nn.Module):
 
     def forward(self, features: List[Tensor]) -> List[Tensor]:
         """Levels of stride 8, 16 and 32 -> as many tensors (N, A * (5 + K), Hi, Wi)."""
-        level3, level4, level5 = features
-        level5 = self.spp(level5)
-        level4 = self.down_path4(torch.cat([self.lateral4(level4), enlarged(self.reduce5(level5))], dim=1))
-        level3 = self.down_path3(torch.cat([self.lateral3(level3), enlarged(self.reduce4(level4))], dim=1))
-        level4 = self.up_path4(torch.cat([self.down4(level3), level4], dim=1))
-        level5 = self.up_path5(torch.cat([self.down5(level4), level5], dim=1))
-        return [predictor(x) for predictor, x in zip(self.predictors, (level3, level4, level5))]
+        return [predictor(x) for predictor, x in zip(self.predictors, self.aggregate(features))]
 
 
 @META_ARCH_REGISTRY.register()

@@ -22,6 +22,7 @@ from ..data.mosaic import MosaicStyle
 from ..method import FA_BOXES, Method, paper_row, register_method
 from .detectors import ITERATIONS
 from .yolo import (
+    PAN,
     STRIDES,
     YOLO,
     YOLO_PROFILES,
@@ -31,7 +32,6 @@ from .yolo import (
     YOLOTrainer,
     complete_iou,
     conv_block,
-    enlarged,
     levels_of,
     scaled_channels,
 )
@@ -216,8 +216,8 @@ def build_yolov7_backbone(cfg, input_shape: ShapeSpec) -> YOLOv7Backbone:
     return YOLOv7Backbone(cfg.MODEL.YOLOV7.WIDTH, cfg.MODEL.YOLOV7.DEPTH, input_shape.channels)
 
 
-class YOLOv7Head(nn.Module):
-    """SPPCSPC, top-down and bottom-up paths of E-ELAN blocks, RepConv and the predictions, on three levels."""
+class YOLOv7Head(PAN):
+    """SPPCSPC, PAN of E-ELAN blocks, RepConv and the predictions, on three levels."""
 
     def __init__(
         self, in_channels: Sequence[int], num_classes: int, num_anchors: int = 3, width: float = 1.0, depth: float = 1.0
@@ -243,13 +243,7 @@ class YOLOv7Head(nn.Module):
 
     def forward(self, features: List[Tensor]) -> List[Tensor]:
         """Levels of stride 8, 16 and 32 -> as many tensors (N, A * (5 + K), Hi, Wi)."""
-        level3, level4, level5 = features
-        level5 = self.spp(level5)
-        level4 = self.down_path4(torch.cat([self.lateral4(level4), enlarged(self.reduce5(level5))], dim=1))
-        level3 = self.down_path3(torch.cat([self.lateral3(level3), enlarged(self.reduce4(level4))], dim=1))
-        level4 = self.up_path4(torch.cat([self.down4(level3), level4], dim=1))
-        level5 = self.up_path5(torch.cat([self.down5(level4), level5], dim=1))
-        return [predictor(rep(x)) for predictor, rep, x in zip(self.predictors, self.rep, (level3, level4, level5))]
+        return [predictor(rep(x)) for predictor, rep, x in zip(self.predictors, self.rep, self.aggregate(features))]
 
 
 @META_ARCH_REGISTRY.register()
