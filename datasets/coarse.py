@@ -20,7 +20,7 @@ from tabulate import tabulate
 
 from tsdd_d2.data import BBUIError, dataset_folder
 from tsdd_d2.data.files import read_json, write_json_files
-from tsdd_d2.data.folds import SPLIT
+from tsdd_d2.data.folds import SPLIT, remove_other_folds
 from tsdd_d2.data.validation import read_valid_bbui
 from tsdd_d2.errors import InputError, reports_errors
 
@@ -157,6 +157,7 @@ def prepare(data: str, name: str, severity: str, readers: str, seed: int) -> Non
         _require_own(os.path.join(target, "annotations", path.name))
     _link_images(coarse.values(), source, target)
     write_json_files({os.path.join(target, "annotations", file): bbui for file, bbui in coarse.items()})
+    remove_other_folds(os.path.join(target, "annotations"), [path.stem for path in paths])
     print(distribution({key: value for bbui in coarse.values() for key, value in overlaps(bbui).items()}.values()))
     print(f"Written to {target}: {len(coarse)} files, {severity} severity, readers {readers}, seed {seed}.")
 

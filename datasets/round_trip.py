@@ -92,6 +92,7 @@ def _exported_boxes(export: str, before: Dict[str, Any], original: str) -> Dict[
     classes = {image["file_name"]: class_of[image["category_id"]] for image in before["images"]}
     labels = {category.get("id"): str(category.get("name")).casefold() for category in content["categories"]}
     labels = {key: name for key, name in labels.items() if name in CLASS_NAMES}
+    ids = {image.get("id") for image in content["images"]}
     names, problems, boxes_of, renamed, repeated = {}, [], {}, [], []
     for image in content["images"]:
         where = f"image {image.get('id')!r} ({image.get('file_name')!r})"
@@ -111,6 +112,8 @@ def _exported_boxes(export: str, before: Dict[str, Any], original: str) -> Dict[
         name, box = names.get(annotation.get("image_id")), annotation.get("bbox")
         wrong = box_problems("bbox", box, None) or rotation_problems(annotation.get("attributes"))
         problems += [f"annotation {annotation.get('id')!r} ({name}): {problem}" for problem in wrong]
+        if annotation.get("image_id") not in ids:
+            problems.append(f"annotation {annotation.get('id')!r}: its image is not in the file")
         if name is not None and not wrong:
             width, height = sizes[name]
             x0, y0 = max(float(box[0]), 0.0), max(float(box[1]), 0.0)  # a tool may leave the image by its rounding

@@ -210,12 +210,15 @@ def compare_models(runs: Sequence[Tested], others: Sequence[Tested], bootstrap: 
     """Runs beside others on the same images, fold by fold, with DeLong's and McNemar's tests over all of them."""
     if sorted(x.fold for x in runs) != sorted(x.fold for x in others):
         raise InputError("The runs and those after --with must be of the same folds.")
-    items = []
+    items, records = [], ([], [])
     for run, other in zip(*(sorted(x, key=lambda x: x.fold) for x in (runs, others))):
         of = f"{run.of}, and {other.of}, fold {run.fold},"
         a, b = pair_cases(run.cases, other.cases, of)
         everywhere = np.ones(len(a.labels), bool)
         items.append((run.fold, Sides(a, b, everywhere, everywhere)))
+        both = {x["image_id"] for x in run.records} & {x["image_id"] for x in other.records}
+        for side, x in zip(records, (run, other)):
+            side += [y for y in x.records if y["image_id"] in both]
     labels = np.concatenate([x.first.labels for _, x in items])
     scores = [np.concatenate([x[side].probabilities for _, x in items]) for side in (0, 1)]
     right = [np.concatenate([x[side].right for _, x in items]) for side in (0, 1)]
@@ -224,9 +227,9 @@ def compare_models(runs: Sequence[Tested], others: Sequence[Tested], bootstrap: 
     names = [side[0].of for side in sides]
     if names[0] == names[1]:  # they differ in their settings, which the folder may tell
         names = [f"{side[0].of} ({side[0].folder})" for side in sides]
-    table = comparison_table(names, items, [[y for x in side for y in x.records] for side in sides], bootstrap)
+    table = comparison_table(names, items, records, bootstrap)
     return (
-        f"{table}\n\nOver all images, taken as independent: DeLong's p = {delong.p_value:.3f}; right alone at 0.5: "
+        f"{table}\n\nOver all {len(labels)} images that both have, taken as independent: DeLong's p = {delong.p_value:.3f}; right alone at 0.5: "
         f"{mcnemar.only_a} and {mcnemar.only_b}, McNemar's p = {mcnemar.p_value:.3f}."
     )
 

@@ -124,6 +124,11 @@ def test_the_command_makes_a_data_set_of_which_training_sees_the_coarse_boxes_al
     assert coarse.main(["--data", "exact", "--seed", "1"]) == 0
     assert (exact / "exact_coarse" / "annotations" / "fold1_train.json").read_bytes() == written
     assert read_json(exact / "exact" / "annotations" / "fold1_train.json") == tiny_bbui(range(4))
+    # of a data set that was prepared anew with other folds, the folds before go
+    (exact / "exact" / "annotations" / "fold1_train.json").rename(exact / "exact" / "annotations" / "fold2_train.json")
+    assert coarse.main(["--data", "exact", "--seed", "1"]) == 0
+    assert not list((exact / "exact_coarse" / "annotations").glob("fold1_*"))
+    assert (exact / "exact_coarse" / "annotations" / "fold2_train.json").read_bytes() == written
 
 
 def test_what_stands_in_the_way_is_named_and_nothing_is_written(exact, capsys):

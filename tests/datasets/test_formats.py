@@ -939,6 +939,14 @@ def test_an_export_of_other_images_is_not_joined(root, table, tmp_path):
     assert code == 2 and "other.png" in err and not (tmp_path / "export_restored.json").exists()
 
 
+def test_a_box_of_no_image_is_not_joined(root, table, tmp_path):
+    content = our_round(root, table, tmp_path)
+    content["annotations"].append({**content["annotations"][0], "id": 999, "image_id": 98765})
+    write_json(tmp_path / "export.json", content)
+    code, _, err = run("coco", tmp_path / "export.json", "--like", tmp_path / "round_02.json")
+    assert code == 2 and "annotation 999" in err and not (tmp_path / "export_restored.json").exists()
+
+
 def test_json_that_is_no_coco_file_is_named(root, table, tmp_path):
     lists = {"images": [], "annotations": [], "categories": []}
     for content in ([], {"images": []}, {**lists, "images": [1]}, {**lists, "annotations": [{"category_id": {}}]}):

@@ -168,19 +168,22 @@ def test_evaluation_by_other_values_is_worth_a_warning(finished_run, tiny_enviro
     check_network(cfg, training=False)
     assert "there," not in caplog.text
     others = ["MODEL.CNET.CONTEXT", "1.75", "MODEL.CNET.SCALES", "(0.5, 1.0)"]
+    others += ["MODEL.ANCHOR_GENERATOR.SIZES", "[[24], [40], [64]]"]
     check_network(load_config(str(finished_run / "config.yaml"), [*weights, *others]), training=False)
     assert f"MODEL.CNET.CONTEXT: {cfg.MODEL.CNET.CONTEXT} there, 1.75 now" in caplog.text
-    assert "MODEL.CNET.SCALES: " in caplog.text
+    assert "MODEL.CNET.SCALES: " in caplog.text and "MODEL.ANCHOR_GENERATOR.SIZES: " in caplog.text
 
 
 def test_a_first_stage_that_saw_other_pixels_is_worth_a_warning(finished_run, tiny_environment, caplog):
     options = ["MODEL.WEIGHTS", str(finished_run), "MODEL.CNET.CONTEXT", "1.75"]
+    options += ["MODEL.ANCHOR_GENERATOR.SIZES", "[[24], [40], [64]]"]
     cfg = load_config(CONFIG, options[:2])
     ensure_registered(cfg.DATASETS.TRAIN[0])
     check_network(cfg)
     assert "other pixels" not in caplog.text
     check_network(load_config(CONFIG, options))
     assert f"MODEL.CNET.CONTEXT: {cfg.MODEL.CNET.CONTEXT} there, 1.75 now" in caplog.text
+    assert "MODEL.ANCHOR_GENERATOR.SIZES: " in caplog.text
 
 
 @pytest.mark.parametrize(

@@ -91,6 +91,11 @@ def test_boxes_that_were_given_are_not_judged(tmp_path, capsys, caplog):
     assert [x.split()[0] for x in cells[0]] == ["1.000"] * 4
     assert [x.split()[0] for x in cells[1]] == ["1.000", "–", "–", "–"]
     assert [x.split()[0] for x in cells[2]] == ["+0.000", "–", "–", "–"]
+    write_predictions(runs[1], predictions={runs[1].split("test"): records[:6]})  # the images with a ROI
+    assert main([runs[0].folder, "--with", runs[1].folder, "--bootstrap", "50"]) == 0
+    printed = capsys.readouterr().out
+    assert [row(printed, name)[0] for name in ("TSDDNet, p = 0.2", "C-Net, manual ROI (oracle), p = 0.2")] == ["6", "6"]
+    assert "all 6 images" in printed
     assert "IoU" not in caplog.text
 
 

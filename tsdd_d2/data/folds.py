@@ -8,7 +8,7 @@ import os
 import pathlib
 import re
 from collections import defaultdict
-from typing import Any, Dict, Iterable, List, Mapping, Set, Union
+from typing import Any, Collection, Dict, Iterable, List, Mapping, Set, Union
 
 import numpy as np
 from tabulate import tabulate
@@ -173,12 +173,17 @@ def write_splits(
         raise InputError(
             f"The annotation files cannot be written to {os.fspath(annotations_dir)}, where all stay as they were: {error}"
         ) from error
-    # They come from another draw: a patient could be tested in them and in a fold written now.
+    remove_other_folds(annotations_dir, splits)
+    return splits
+
+
+def remove_other_folds(annotations_dir: Union[str, os.PathLike], splits: Collection[str]) -> None:
+    """Removes the folds that are not among the splits just written. They come from another draw: a patient could be tested in
+    them and in a fold of this one."""
     for path in sorted(pathlib.Path(annotations_dir).glob("fold*_*.json")):
         if path.stem not in splits and SPLIT.fullmatch(path.stem):
             path.unlink()
             print(f"{path.name} of an earlier preparation is removed: its patients were drawn otherwise.")
-    return splits
 
 
 def count_table(contents: Mapping[str, Mapping[str, Any]]) -> str:

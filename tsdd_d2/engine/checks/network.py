@@ -38,9 +38,14 @@ DECIDES_PIXELS = (
     "MODEL.DNET.INPUT_STRIDE", "MODEL.CNET.INPUT_SIZE", "MODEL.CNET.CONTEXT", "MODEL.CNET.SQUARE_CROP",
     "MODEL.BACKBONE.NORM_EPS",
 )  # fmt: skip
+# What D-Net's and the detectors' outputs are relative to, which no checkpoint holds.
+DECIDES_BOXES = (
+    "MODEL.ANCHOR_GENERATOR.SIZES", "MODEL.ANCHOR_GENERATOR.ASPECT_RATIOS", "MODEL.ANCHOR_GENERATOR.OFFSET",
+    "MODEL.RETINANET.BBOX_REG_WEIGHTS", "MODEL.RPN.BBOX_REG_WEIGHTS", "MODEL.ROI_BOX_HEAD.BBOX_REG_WEIGHTS",
+)  # fmt: skip
 # What else decides what they predict.
 DECIDES_PREDICTIONS = (
-    *DECIDES_PIXELS, "MODEL.DNET.RANKING", "MODEL.CNET.SCALES", "MODEL.CNET.MIRROR", "MODEL.FNET.DNET_POOLING",
+    *DECIDES_PIXELS, *DECIDES_BOXES, "MODEL.DNET.RANKING", "MODEL.CNET.SCALES", "MODEL.CNET.MIRROR", "MODEL.FNET.DNET_POOLING",
     "MODEL.RETINANET.SCORE_THRESH_TEST", "MODEL.RETINANET.NMS_THRESH_TEST", "MODEL.ROI_HEADS.SCORE_THRESH_TEST",
     "MODEL.ROI_HEADS.NMS_THRESH_TEST", "MODEL.YOLOV4.NMS_THRESH_TEST", "MODEL.YOLOV7.NMS_THRESH_TEST",
 )  # fmt: skip
@@ -67,7 +72,7 @@ def check_network(cfg, training: bool = True, resume: bool = False) -> None:
     if method_of(cfg).starts_from is not None:
         check_first_run(cfg)
         weights = os.path.join(cfg.MODEL.WEIGHTS, FINAL_WEIGHTS)
-        _warn_of_differences(cfg, weights, DECIDES_PIXELS, "learned from other pixels")
+        _warn_of_differences(cfg, weights, (*DECIDES_PIXELS, *DECIDES_BOXES), "learned from other pixels or anchors")
     else:
         _check_frozen_layers(cfg, model)
     trainer = trainer_of(cfg)
