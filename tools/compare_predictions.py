@@ -1,8 +1,9 @@
 #!/usr/bin/env python
 """Compares the predictions of finished runs: with those of other runs on the same images, or on some images with the rest.
 
-Each run is an OUTPUT_DIR of tools/train_net.py or tools/reproduce.py, or a folder in an archive of predictions. Metrics are means over the folds, with 95%
-intervals from a bootstrap over patients, which the difference has too. AP is COCO's, of the one box of each image.
+Each run is an OUTPUT_DIR of tools/train_net.py or tools/reproduce.py, or a folder in an archive of predictions. Metrics are
+means over the folds, with 95% intervals from a bootstrap over patients, which the difference has too. AP is COCO's, of the one
+box of each image and the ROI that it overlaps most; further ROIs of the image do not count.
 
 Two models on the same images differ by their training. Two groups of images of one model differ by whatever comes with the
 group: class and size of the lesions stand beside the metrics, but scanner, reader and the choice of the images do not.
