@@ -230,8 +230,8 @@ def compare_models(runs: Sequence[Tested], others: Sequence[Tested], bootstrap: 
         names = [f"{side[0].of} ({side[0].folder})" for side in sides]
     table = comparison_table(names, items, records, bootstrap)
     return (
-        f"{table}\n\nOver all {len(labels)} images that both have, taken as independent: DeLong's p = {delong.p_value:.3f}; right alone at 0.5: "
-        f"{mcnemar.only_a} and {mcnemar.only_b}, McNemar's p = {mcnemar.p_value:.3f}."
+        f"{table}\n\nOver all {len(labels)} images that both have, taken as independent: DeLong's p = {delong.p_value:.3f}; "
+        f"right alone at 0.5: {mcnemar.only_a} and {mcnemar.only_b}, McNemar's p = {mcnemar.p_value:.3f}."
     )
 
 

@@ -133,6 +133,9 @@ def test_runs_of_the_training_tool_are_compared(finished_run, tmp_path, capsys):
     write_json(other / "run.json", record)
     assert main_of("compare_predictions")([run, "--with", str(other)]) == 2
     assert "tiny_fold1_test has changed" in capsys.readouterr().err
+    (other / "results.json").unlink()
+    assert main_of("compare_predictions")([run, "--with", str(other)]) == 2
+    assert f"{other}: the run is not finished" in capsys.readouterr().err
     (other / "run.json").unlink()
     assert main_of("compare_predictions")([run, "--with", str(other)]) == 2
     assert str(other) in capsys.readouterr().err

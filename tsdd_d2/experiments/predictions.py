@@ -13,7 +13,7 @@ from ..engine.run_folder import RunRecord, read_run_config, sha256_of_file
 from ..errors import InputError
 from ..evaluation.localisation import chosen_box_iou
 from .archive import add_to_archive, read_file
-from .run import PREDICTIONS, Run
+from .run import LAST_FILE, PREDICTIONS, Run
 from .schema import read_report, read_result
 
 # The weights whose predictions count, for every method: those of the last iteration. The best ones on the validation
@@ -74,6 +74,8 @@ def predictions_of_training(output_dir: str) -> Dict[str, Any]:
     if found is None:
         raise InputError(f"{output_dir} was tested on {', '.join(tested) or 'nothing'}, which is no <data>_fold<K>_test.")
     name, (data, fold) = found[0], found.groups()
+    if record.status != "finished" or not os.path.isfile(os.path.join(output_dir, LAST_FILE)):
+        raise InputError(f"{output_dir}: the run is not finished, go on with it by tools/train_net.py --resume.")
     if (record.evaluated_sha256 or {}).get(name) not in (None, _sha256(name)):
         raise InputError(f"{output_dir}: the annotation of {name} has changed since the run was tested.")
     predictions = {name: _predictions(os.path.join(output_dir, "inference", WEIGHTS), name)}
