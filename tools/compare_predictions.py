@@ -3,7 +3,7 @@
 
 Each run is an OUTPUT_DIR of tools/train_net.py or tools/reproduce.py, or a folder in an archive of predictions. Metrics are
 means over the folds, with 95% intervals from a bootstrap over patients, which the difference has too. AP is COCO's, of the one
-box of each image and the ROI that it overlaps most; further ROIs of the image do not count.
+box of each image; further ROIs of the image are missed.
 
 Two models on the same images differ by their training. Two groups of images of one model differ by whatever comes with the
 group: class and size of the lesions stand beside the metrics, but scanner, reader and the choice of the images do not.
@@ -50,6 +50,7 @@ One model on both, after tools/reproduce.py --test-data busbra_painted_fold1_tes
 """
 
 METRICS = ("AUC", "AP", "mean IoU", "IoU ≥ 0.5")
+FIRST, SECOND, DIFFERENCE = "the first side", "the second side", "the first less the second"
 
 
 class Tested(NamedTuple):
@@ -120,19 +121,19 @@ def side_metrics(x: Cases, weights: np.ndarray) -> Dict[str, np.ndarray]:
     """Name in :data:`METRICS` -> (...) array, for (..., N) weights of the images."""
     return {
         "AUC": diagnosis_metrics(x.labels, x.probabilities, weights=weights)["AUC"],
-        "AP": average_precision_of_one_box(x.overlaps, x.scores, weights),
+        "AP": average_precision_of_one_box(x.overlaps, x.scores, x.num_rois, weights),
         **localisation_metrics(x, weights),
     }
 
 
-def contrast(x: Sides, weights: Optional[np.ndarray]) -> Dict[tuple, np.ndarray]:
-    """(row, metric) -> (...) array; the rows are 0 and 1 for the sides, and 2 for the first less the second."""
+def contrast(x: Sides, weights: Optional[np.ndarray]) -> Dict[str, np.ndarray]:
+    """ "<metric> of <row>" -> (...) array."""
     weights = np.ones(len(x.patient_ids)) if weights is None else weights
     first, second = side_metrics(x.first, weights * x.of_first), side_metrics(x.second, weights * x.of_second)
     return {
-        (row, name): value
+        f"{name} of {row}": value
         for name in METRICS
-        for row, value in enumerate((first[name], second[name], first[name] - second[name]))
+        for row, value in ((FIRST, first[name]), (SECOND, second[name]), (DIFFERENCE, first[name] - second[name]))
     }
 
 
@@ -146,12 +147,15 @@ def comparison_table(names: Sequence[str], items: Sequence[tuple], records: Sequ
         records: all of each side.
     """
     found = estimate(contrast, items, bootstrap)
+    descriptions = [describe(x) for x in records]
     rows = []
-    for row, name in enumerate((*names, "difference")):
-        texts = {"": name, **(describe(records[row]) if row < 2 else dict.fromkeys(describe(records[0]), ""))}
+    for row, name, description in zip(
+        (FIRST, SECOND, DIFFERENCE), (*names, "difference"), (*descriptions, dict.fromkeys(descriptions[0], ""))
+    ):
+        texts = {"": name, **description}
         for metric in METRICS:
-            x = found[row, metric]
-            texts[metric] = fraction_text(x.mean, "+" * (row == 2)) + interval_text(x.low, x.high, ".3f")
+            x = found[f"{metric} of {row}"]
+            texts[metric] = fraction_text(x.mean, "+" * (row == DIFFERENCE)) + interval_text(x.low, x.high, ".3f")
         rows.append(texts)
     return markdown_table(rows)
 

@@ -68,7 +68,7 @@ def calls(run):
 
 
 def prediction(image_id, label, malignancy, patient=None, **fields):
-    return {
+    record = {
         "image_id": image_id,
         "file_name": f"images/{image_id:03d}.png",
         "patient_id": patient or f"patient {image_id}",
@@ -79,6 +79,7 @@ def prediction(image_id, label, malignancy, patient=None, **fields):
         "roi": [12.0, 12.0, 38.0, 40.0],
         **fields,
     }
+    return {"num_rois": int(record["roi"] is not None), **record}
 
 
 def write_predictions(run, **fields):

@@ -35,7 +35,7 @@ def test_of_several_lesions_the_one_that_the_box_overlaps_counts(run, tiny_datas
     assert train_run(run, {}).error is None
     found = {x["image_id"]: x for x in predictions(run)["predictions"]["tiny_fold1_test"]}
     # the stand-in's box for image 21 is 1.2, 2 to 30, 123
-    assert first["bbox"] != [2, 3, 28, 50] and found[21]["roi"] == [2, 3, 30, 53]
+    assert first["bbox"] != [2, 3, 28, 50] and found[21]["roi"] == [2, 3, 30, 53] and found[21]["num_rois"] == 2
 
 
 def test_a_finished_run_leaves_its_record_and_is_not_repeated(run):
@@ -65,7 +65,7 @@ def test_predictions_are_those_of_the_networks_own_boxes_one_image_on_a_line(run
     first, second = predictions(run)["predictions"]["tiny_fold1_test"]
     assert first == {
         "image_id": 21, "file_name": "images/021.png", "patient_id": "p10", "label": 0, "malignancy": 0.123456789,
-        "box": [1.2346, 2, 30, 123.46], "score": 0.987654321, "roi": [30, 20, 56, 40],
+        "box": [1.2346, 2, 30, 123.46], "score": 0.987654321, "roi": [30, 20, 56, 40], "num_rois": 1,
     }  # fmt: skip
     assert second["box"] is None and second["score"] is None
     with open(os.path.join(run.folder, "predictions.json")) as file:

@@ -99,6 +99,9 @@ def test_boxes_that_were_given_are_not_judged(tmp_path, capsys, caplog):
     assert "IoU" not in caplog.text
 
 
+ELSEWHERE = [200.0, 200.0, 220.0, 220.0]  # a second lesion of an image, which its box cannot find too
+
+
 @pytest.mark.parametrize("seed", [0, 1])
 def test_average_precision_is_that_of_pycocotools(seed):
     rng = np.random.default_rng(seed)
@@ -107,14 +110,15 @@ def test_average_precision_is_that_of_pycocotools(seed):
         x, y, width, height = rng.uniform([0, 0, 10, 10], [20, 20, 40, 40])
         roi, box = [x, y, x + width, y + height], (np.array([x, y, x + width, y + height]) + rng.normal(0, 2, 4)).tolist()
         nothing = {"box": None, "score": None} if i % 9 == 0 else {"box": box, "score": float(rng.uniform())}
-        records.append(prediction(i, 0, 0.5, roi=None if i % 7 == 0 else roi, **nothing))
+        rois = {"roi": None} if i % 7 == 0 else {"roi": roi, "num_rois": 1 + i % 2}
+        records.append(prediction(i, 0, 0.5, **rois, **nothing))
     cases = cases_of(records)
     weights = np.stack([np.ones(60), (np.arange(60) < 40).astype(float), np.zeros(60)])
-    found = average_precision_of_one_box(cases.overlaps, cases.scores, weights)
+    found = average_precision_of_one_box(cases.overlaps, cases.scores, cases.num_rois, weights)
     for value, kept in zip(found, (records, records[:40])):
         kept = [x for x in kept if x["roi"]]
         expected = class_agnostic_average_precision(
-            [[x["roi"]] for x in kept],
+            [[x["roi"], ELSEWHERE][: x["num_rois"]] for x in kept],
             [[x["box"]] if x["box"] else [] for x in kept],
             [[x["score"]] if x["box"] else [] for x in kept],
         )

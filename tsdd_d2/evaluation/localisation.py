@@ -249,14 +249,19 @@ def class_agnostic_average_precision(
 
 
 def average_precision_of_one_box(
-    overlaps: np.ndarray, scores: np.ndarray, weights: np.ndarray, thresholds: Sequence[float] = COCO_THRESHOLDS
+    overlaps: np.ndarray,
+    scores: np.ndarray,
+    num_rois: np.ndarray,
+    weights: np.ndarray,
+    thresholds: Sequence[float] = COCO_THRESHOLDS,
 ) -> np.ndarray:
     """
-    COCO's average precision, the mean over IoU thresholds, where each image has one ROI and at most one box.
+    COCO's average precision, the mean over IoU thresholds, where each image has at most one box.
 
     Args:
         overlaps: (N,), IoU of box and ROI; nan of an image without ROI, which does not count.
         scores: (N,) of the boxes, negative where nothing was found; with a nan the result is nan.
+        num_rois: (N,) of each image, of which its box can find one.
         weights: (..., N), how often each image counts.
 
     Returns:
@@ -265,14 +270,14 @@ def average_precision_of_one_box(
     order = np.argsort(-scores, kind="stable")
     counted = (weights * ~np.isnan(overlaps))[..., order]
     shape, counted = counted.shape[:-1], counted.reshape(-1, len(scores))
-    overlaps, found = np.nan_to_num(overlaps)[order], scores[order] >= 0
+    overlaps, found, num_rois = np.nan_to_num(overlaps)[order], scores[order] >= 0, num_rois[order]
     precisions = []
     with np.errstate(invalid="ignore"):  # nothing is found yet, or no image counts
         for threshold in thresholds:
             right = np.cumsum(counted * (found & (overlaps >= threshold)), axis=-1)
             precision = np.nan_to_num(right / np.cumsum(counted * found, axis=-1))
             highest = np.maximum.accumulate(precision[:, ::-1], axis=-1)[:, ::-1]
-            recall = right / counted.sum(-1, keepdims=True)
+            recall = right / (counted * num_rois).sum(-1, keepdims=True)
             precisions.append([_mean_at_levels(*row) for row in zip(recall, highest)])
     undefined = (counted.sum(-1) == 0) | np.isnan(scores).any()
     return np.where(undefined, np.nan, np.mean(precisions, axis=0)).reshape(shape)

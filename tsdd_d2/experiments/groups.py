@@ -42,6 +42,7 @@ class Cases(NamedTuple):
         labels: (N,), 1 for malignant, 0 for benign; probabilities: (N,) of malignant.
         overlaps: (N,), IoU of the box with the manual ROI, 0 where nothing was found, nan of an image without ROI.
         scores: (N,) of the box, -1 where nothing was found, nan where it was not kept.
+        num_rois: (N,) in the image.
         threshold: of the model.
     """
 
@@ -51,6 +52,7 @@ class Cases(NamedTuple):
     probabilities: np.ndarray
     overlaps: np.ndarray
     scores: np.ndarray
+    num_rois: np.ndarray
     threshold: float
 
     @property
@@ -163,7 +165,7 @@ def cases_of(records: Sequence[Mapping[str, Any]], threshold: float = 0.5) -> Ca
     """The records of one test set in :class:`~tsdd_d2.experiments.run.Result`."""
     columns = [np.array([x[name] for x in records]) for name in ("image_id", "patient_id", "label", "malignancy")]
     scores = np.array([-1.0 if x["box"] is None else x.get("score") for x in records], dtype=float)  # None is nan
-    return Cases(*columns, _overlaps(records), scores, threshold)
+    return Cases(*columns, _overlaps(records), scores, np.array([x["num_rois"] for x in records]), threshold)
 
 
 def _overlaps(records: Sequence[Mapping[str, Any]]) -> np.ndarray:

@@ -291,7 +291,7 @@ def _diagnosis(x: Cases, weights: Optional[np.ndarray]) -> Dict[str, np.ndarray]
 def _detection(x: Cases, weights: Optional[np.ndarray]) -> Dict[str, np.ndarray]:
     all_of_them = np.ones(len(x.labels)) if weights is None else weights
     values = {**_diagnosis(x, weights), **localisation_metrics(x, weights)}
-    values["AP50"] = average_precision_of_one_box(x.overlaps, x.scores, all_of_them, thresholds=(0.5,))
+    values["AP50"] = average_precision_of_one_box(x.overlaps, x.scores, x.num_rois, all_of_them, (0.5,))
     return {name: values[name] for name in DETECTOR_METRICS}
 
 

@@ -91,11 +91,14 @@ def keep_predictions(runs: Iterable[Run], archive: str) -> None:
 
 
 def _predictions(inference_dir: str, name: str) -> List[Dict[str, Any]]:
-    """The evaluator's record of each image, and "roi", its manual box in absolute XYXY or None."""
+    """The evaluator's record of each image, "roi", its manual box in absolute XYXY or None, and "num_rois"."""
     files = [os.path.join(inference_dir, boxes, f"diagnosis_{name}.json") for boxes in BOXES]
     report = read_report(next((path for path in files if os.path.isfile(path)), files[0]))
-    rois = _manual_rois(name)
-    return [{**x, "roi": _best_overlapped(rois.get(x["image_id"], ()), x["box"])} for x in report["predictions"]]
+    manual, records = _manual_rois(name), []
+    for x in report["predictions"]:
+        rois = manual.get(x["image_id"], ())
+        records.append({**x, "roi": _best_overlapped(rois, x["box"]), "num_rois": len(rois)})
+    return records
 
 
 def _best_overlapped(rois: Sequence[List[float]], box: Optional[List[float]]) -> Optional[List[float]]:

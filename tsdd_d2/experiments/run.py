@@ -37,8 +37,8 @@ class Result(NamedTuple):
         overrides: ``KEY VALUE`` pairs of the user.
         annotation_sha256: data set -> checksum of its annotation file, where it is known.
         predictions: test set -> one record for each image: "image_id", "file_name" (relative to the image root),
-            "patient_id", "label" (1 malignant, 0 benign), "malignancy" in [0, 1], "box" and "roi" (the manual one), both
-            absolute XYXY or None.
+            "patient_id", "label" (1 malignant, 0 benign), "malignancy" in [0, 1], "box" and "roi" (the manual one, of
+            several that which the box overlaps most), both absolute XYXY or None, "num_rois".
         pseudo_boxes: name of :class:`~tsdd_d2.methods.pseudo_boxes.PseudoBoxLog` -> (iteration, value) pairs, of a teacher.
     """
 

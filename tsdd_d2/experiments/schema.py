@@ -90,6 +90,13 @@ def read_result(path: str, descriptor: Mapping[str, Any]) -> Optional[Dict[str, 
     for name, records in content["predictions"].items():
         for number, record in enumerate(records):
             _demand(f"{path}: {name}: entry {number}", record, PREDICTION)
+            any_roi = record["roi"] is not None
+            record.setdefault("num_rois", int(any_roi))  # as above
+            _demand(
+                f"{path}: {name}: entry {number}",
+                record,
+                {"num_rois": lambda x: _whole(x) and x >= 0 and any_roi == (x > 0)},
+            )
     return content
 
 
