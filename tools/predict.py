@@ -131,7 +131,9 @@ def print_predictions(args) -> int:
 
 def _in_words(prediction: Prediction) -> str:
     name = prediction.file_name + (f", frame {prediction.frame}" if prediction.frame is not None else "")
-    box = "nothing found" if prediction.box is None else f"box {', '.join(f'{x:.0f}' for x in prediction.box)}"
+    box = "nothing found"
+    if prediction.box is not None:
+        box = f"box {', '.join(f'{x:.0f}' for x in prediction.box)} with score {prediction.candidates[0].score:.2f}"
     return f"{name}: {prediction.predicted_class}, probability of malignant {prediction.malignancy:.2f}, {box}"
 
 

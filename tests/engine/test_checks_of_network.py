@@ -1,6 +1,10 @@
+import os
+
 import pytest
 from torch import nn
 
+from detectron2.modeling import build_model
+from tsdd_d2.data.files import write_text
 from tsdd_d2.engine import TSDDCheckpointer
 from tsdd_d2.engine.checks import check_config, check_data, check_network, check_smallest_images
 from tsdd_d2.errors import InputError
@@ -59,6 +63,16 @@ def test_the_last_checkpoint_must_fit_the_network(tiny_cfg):
     for training in (True, False):
         with pytest.raises(InputError, match="another architecture"):
             check_network(tiny_cfg, training, resume=True)
+
+
+def test_weights_that_do_not_fit_tell_what_is_configured_otherwise(tiny_cfg):
+    TSDDCheckpointer(build_model(tiny_cfg), tiny_cfg.OUTPUT_DIR).save("model_final")
+    write_text(os.path.join(tiny_cfg.OUTPUT_DIR, "config.yaml"), tiny_cfg.dump())
+    tiny_cfg.MODEL.WEIGHTS = os.path.join(tiny_cfg.OUTPUT_DIR, "model_final.pth")
+    check_network(tiny_cfg, training=False)
+    tiny_cfg.MODEL.CNET.BACKBONE = "efficientnet_lite0"
+    with pytest.raises(InputError, match=r"(?s)model_final\.pth.*MODEL\.CNET\.BACKBONE.*efficientnet_lite0"):
+        check_network(tiny_cfg, training=False)
 
 
 def test_detectron2s_test_time_augmentation_is_refused(tiny_cfg):

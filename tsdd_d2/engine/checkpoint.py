@@ -18,11 +18,22 @@ from ..modeling.weights import (
     load_cnet,
     load_detector_backbone,
     load_strictly,
+    misfits,
 )
 from .run_folder import FINAL_WEIGHTS, TAG
 
 NUMBERED = re.compile(r"model_\d{7}\.pth")
 KEPT_CHECKPOINTS = 2
+
+
+class MisfitError(InputError):
+    """A checkpoint is of another architecture than the network.
+
+    Attributes:
+        path: of the checkpoint.
+    """
+
+    path = ""
 
 
 class TSDDCheckpointer(DetectionCheckpointer):
@@ -75,6 +86,9 @@ class TSDDCheckpointer(DetectionCheckpointer):
         """
         try:
             return super().load(path, checkpointables)
+        except MisfitError as error:
+            error.path = path
+            raise
         except InputError:
             raise
         except Exception as error:  # whatever a hook or an optimiser makes of a state that is not its own
@@ -121,18 +135,19 @@ class TSDDCheckpointer(DetectionCheckpointer):
         return read_checkpoint(f)
 
     def _load_model(self, checkpoint):
-        incompatible = super()._load_model(checkpoint)
-        problems = [f"not in the checkpoint: {k}" for k in incompatible.missing_keys]
-        problems += [f"not in the network: {k}" for k in incompatible.unexpected_keys]
-        problems += [
-            f"shape of {k}: {saved} in the checkpoint, {built} in the network"
-            for k, saved, built in incompatible.incorrect_shapes
-        ]
-        if problems:
-            raise InputError(
-                "The checkpoint is of another architecture than the configuration builds:\n  " + "\n  ".join(problems)
+        found = super()._load_model(checkpoint)
+        shapes = [f"{k} ({saved} in the checkpoint, {built} in the network)" for k, saved, built in found.incorrect_shapes]
+        if found.missing_keys or found.unexpected_keys or shapes:
+            raise MisfitError(
+                misfits(
+                    "The checkpoint is of another architecture than the configuration builds",
+                    "checkpoint",
+                    found.missing_keys,
+                    found.unexpected_keys,
+                    shapes,
+                )
             )
-        return incompatible
+        return found
 
 
 def read_checkpoint(path: str) -> Dict:
@@ -210,7 +225,8 @@ def load_trained_weights(model, cfg, resume: bool) -> str:
     Returns:
         the path of the checkpoint.
     Raises:
-        InputError: there is no such file, or it does not fit; the message names the keys.
+        InputError: there is no such file.
+        MisfitError: it does not fit; the message names keys.
     """
     checkpointer = TSDDCheckpointer(model, cfg.OUTPUT_DIR)
     path = (checkpointer.get_checkpoint_file() if resume else "") or cfg.MODEL.WEIGHTS

@@ -10,7 +10,7 @@ An address also says how the images are normalised that the weights were trained
 import hashlib
 import importlib.util
 import os
-from typing import Dict, List, NamedTuple, Set, Tuple
+from typing import Dict, List, NamedTuple, Sequence, Set, Tuple
 from urllib.error import URLError
 from urllib.parse import urlparse
 
@@ -20,7 +20,7 @@ from torch import Tensor, nn
 
 from detectron2.modeling.backbone.resnet import ResNet
 
-from ..errors import InputError
+from ..errors import InputError, listed
 from .backbones import TimmBackbone, create
 from .cnet import CNet
 
@@ -254,7 +254,7 @@ def load_strictly(module: nn.Module, state_dict: Dict[str, Tensor], config_key: 
     A stem of one channel, for grey images, takes the sum over the three of the weights: as exact as three equal channels.
 
     Raises:
-        InputError: names the config key, the path and every key that does not fit.
+        InputError: names the config key, the path and keys that do not fit.
     """
     expected = {k: v.shape for k, v in module.state_dict().items()}
     stem = next((k for k, v in state_dict.items() if v.dim() == 4), None)
@@ -262,15 +262,23 @@ def load_strictly(module: nn.Module, state_dict: Dict[str, Tensor], config_key: 
         state_dict = {**state_dict, stem: state_dict[stem].sum(dim=1, keepdim=True)}
     # Detectron2's FrozenBN keeps no batch counter
     given = {k: v for k, v in state_dict.items() if k in expected or not k.endswith("num_batches_tracked")}
-    problems = [f"not in the network: {k}" for k in sorted(given.keys() - expected.keys())]
-    problems += [
-        f"not in the file: {k}" for k in sorted(expected.keys() - given.keys()) if not k.endswith("num_batches_tracked")
-    ]
-    problems += [
-        f"shape of {k}: {tuple(given[k].shape)} in the file, {tuple(expected[k])} in the network"
+    missing = [k for k in sorted(expected.keys() - given.keys()) if not k.endswith("num_batches_tracked")]
+    surplus = sorted(given.keys() - expected.keys())
+    shapes = [
+        f"{k} ({tuple(given[k].shape)} in the file, {tuple(expected[k])} in the network)"
         for k in sorted(given.keys() & expected.keys())
         if given[k].shape != expected[k]
     ]
-    if problems:
-        raise InputError(f"{config_key} {path} does not fit the network:\n  " + "\n  ".join(problems))
+    if missing or surplus or shapes:
+        raise InputError(misfits(f"{config_key} {path} does not fit the network", "file", missing, surplus, shapes))
     module.load_state_dict(given, strict=False)
+
+
+def misfits(headline: str, source: str, missing: Sequence[str], surplus: Sequence[str], shapes: Sequence[str]) -> str:
+    """What of some weights does not fit a network, a line for each kind.
+
+    Args:
+        source: where the weights are from; missing: names that it lacks; surplus: names that the network lacks.
+    """
+    kinds = {f"not in the {source}": missing, "not in the network": surplus, "of another shape": shapes}
+    return "\n  ".join([f"{headline}:", *(f"{kind}: {listed(names)}" for kind, names in kinds.items() if names)])

@@ -4,7 +4,7 @@ import logging
 import os
 import re
 import traceback
-from typing import Dict, Optional, Sequence
+from typing import Dict, List, Optional, Sequence
 
 import torch
 import yaml
@@ -22,7 +22,7 @@ from ...errors import InputError
 from ...method import method_of
 from ...modeling.cnet import CNet
 from ...modeling.weights import THAW, is_address
-from ..checkpoint import load_trained_weights, read_checkpoint, require_resumable
+from ..checkpoint import MisfitError, load_trained_weights, read_checkpoint, require_resumable
 from ..configuration import ABSENT, config_differences, keys_with_values
 from ..final_evaluation import evaluated_sets
 from ..run_folder import CONFIG_FILE, FINAL_WEIGHTS, TAG, check_first_run, describe_difference, read_run_config
@@ -62,7 +62,12 @@ def check_network(cfg, training: bool = True, resume: bool = False) -> None:
     if cfg.TEST.AUG.ENABLED:
         raise InputError("TEST.AUG.ENABLED: the views that C-Net averages are MODEL.CNET.SCALES and MIRROR.")
     if not training or (resume and os.path.isfile(os.path.join(cfg.OUTPUT_DIR, TAG))):
-        path = load_trained_weights(model, cfg, resume)
+        try:
+            path = load_trained_weights(model, cfg, resume)
+        except MisfitError as error:
+            of_network = [x for x in keys_with_values(cfg.MODEL, "MODEL.") if not x.endswith("WEIGHTS")]
+            differences = _differences(cfg, error.path, of_network)
+            raise InputError("\n  ".join([f"{error.path}: {error}", *[f"differs: {x}" for x in differences]])) from error
         if training:
             require_resumable(path)
         else:
@@ -127,20 +132,21 @@ def _check_frozen_layers(cfg, model: nn.Module) -> None:
 
 
 def _warn_of_differences(cfg, weights: str, keys: Sequence[str], what: str) -> None:
-    """Where some of the keys have other values than in the run of a checkpoint, or in a model file."""
+    if differences := _differences(cfg, weights, keys):
+        logger.warning("The networks of %s %s:\n  %s", weights, what, "\n  ".join(differences))
+
+
+def _differences(cfg, weights: str, keys: Sequence[str]) -> List[str]:
+    """Which of the keys have other values than in the run of a checkpoint, or in a model file, and which values."""
     run = os.path.dirname(weights)
     if os.path.isfile(os.path.join(run, CONFIG_FILE)):
         learned = read_run_config(run)
     elif isinstance(stored := read_checkpoint(weights).get("config"), str):
         learned = stored_config(parse_yaml(stored, weights), weights)
     else:
-        return
+        return []
     differences = config_differences(yaml.safe_load(learned.dump()), yaml.safe_load(cfg.dump()))
-    listed = [
-        describe_difference(key, old, new) for key, old, new in differences if key in keys and ABSENT not in (old, new)
-    ]
-    if listed:
-        logger.warning("The networks of %s %s:\n  %s", weights, what, "\n  ".join(listed))
+    return [describe_difference(key, old, new) for key, old, new in differences if key in keys and ABSENT not in (old, new)]
 
 
 def check_smallest_images(cfg, training: bool = True) -> None:
