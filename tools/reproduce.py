@@ -144,7 +144,7 @@ def parse(argv):
     if args.jobs < 1 or args.retries < 0 or args.cpus is not None and args.cpus < 1:
         parser.error("--jobs and --cpus must be 1 or more, and --retries 0 or more")
     if len(args.overrides) % 2:
-        parser.error(f"--overrides takes KEY VALUE pairs: {args.overrides[-1]!r} has no value")
+        parser.error(f"--overrides takes KEY VALUE pairs with a blank between, not '=': {args.overrides[-1]!r} has no value")
     args.experiment = list(EXPERIMENTS) if "all" in args.experiment else list(dict.fromkeys(args.experiment))
     alone = [name for name in args.experiment if not EXPERIMENTS[name].external]
     if args.test_data and alone:
