@@ -13,6 +13,7 @@ from tsdd_d2.refinement import (
     score_all_candidates,
     select_rois,
 )
+from tsdd_d2.refinement.selection import Selection
 
 
 def scored(candidates, candidate_malignancy, roi_malignancy=()):
@@ -99,6 +100,19 @@ def test_a_replaced_roi_leaves_its_score_of_that_round():
     kept, replaced = refine(once, results, round_number=2)[0]["annotations"]
     assert (kept["roi_round"], kept["roi_score_before"]) == (1, pytest.approx(0.4))
     assert (replaced["roi_round"], replaced["roi_score_before"]) == (2, pytest.approx(0.3))
+
+
+def test_a_manual_roi_that_a_rule_gives_back_is_no_refined_one():
+    drawn = roi(1, 1, 1, [10, 10, 20, 20], roi_source="manual", roi_score=0.5)
+    results = {1: scored([[12, 10, 32, 30]], [0.3], [0.5])}
+    refined, _ = refine(bbui([image(1, 1)], [drawn]), results)
+    assert refined["annotations"][0]["roi_source"] == "refined"
+
+    def give_back(slots):
+        return Selection(slots.manual_boxes, slots.candidate_scores[:, 0], torch.tensor([True]))
+
+    again, statistics = refine_rois(refined, results, give_back, round_number=2, num_candidates=1)
+    assert again["annotations"] == [{**drawn, "roi_score": 0.7}] and statistics.replaced_fa == 1
 
 
 def test_the_outline_goes_with_its_box():

@@ -139,6 +139,20 @@ def test_a_box_of_something_else_leaves_the_manual_roi():
     assert averaged_rois(slots, 0.5).replaced.tolist() == [True, False]
 
 
+def test_a_box_that_agrees_gives_the_manual_roi_back():
+    """Of 10 x 10 from the corner: 10 x 10 that shares 9 x 10 of 110, and 8 x 10 of 120."""
+    drawn = [0.0, 0.0, 10.0, 10.0]
+    slots = rows(
+        3,
+        manual_boxes=[drawn] * 3,
+        current_boxes=[drawn, [0.5, 0.0, 10.5, 10.0], drawn],
+        candidate_boxes=[[[x, 0.0, x + 10, 10.0]] * 2 for x in (1.0, 1.0, 2.0)],
+    )
+    selection = averaged_rois(slots, 0.5)
+    assert selection.replaced.tolist() == [False, True, True]
+    assert selection.boxes[1].tolist() == drawn and selection.boxes[2].tolist() == [1, 0, 11, 10]
+
+
 def test_dnets_boxes_become_as_large_as_the_manual_rois():
     """20 x 20 where 12 x 12 was drawn, and 10 x 10 where nothing was: both are 0.6 times as wide about their centres."""
     slots = rows(

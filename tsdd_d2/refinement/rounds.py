@@ -11,7 +11,7 @@ from tqdm import tqdm
 from detectron2.utils import comm
 
 from ..data.categories import CONTIGUOUS_IDS
-from ..data.roi import PSEUDO, REFINED, drawn_by_hand, to_xyxy
+from ..data.roi import MANUAL, PSEUDO, REFINED, drawn_by_hand, to_xyxy
 from ..errors import InputError
 from ..memory import PERIOD, give_back_freed_memory
 from ..modeling.boxes import elementwise_iou
@@ -68,6 +68,17 @@ def manual_box(annotation: Dict):
     if not drawn_by_hand(annotation):
         return None
     return annotation.get("manual_bbox", annotation["bbox"])
+
+
+# What the round that replaced a box wrote beside it.
+_REFINEMENT_KEYS = ("manual_bbox", "roi_round", "roi_score", "roi_score_before")
+
+
+def as_drawn(annotation: Dict) -> Dict:
+    """A refined ROI with the box that a sonologist drew, as if no round had replaced it."""
+    box = manual_box(annotation)
+    kept = {key: value for key, value in annotation.items() if key not in _REFINEMENT_KEYS}
+    return {**kept, "bbox": box, "area": box[2] * box[3], "roi_source": MANUAL}
 
 
 # in the place of a box that nobody drew or found
@@ -194,7 +205,10 @@ def refine_rois(
                     f"The selection rule (REFINEMENT.RULE) gave image {image['id']} ({image['file_name']}) in round {round_number} "
                     f"the ROI {selection.boxes[i].tolist()} (XYXY), which shows nothing of it."
                 )
-            annotation = _replace_box(annotation, box, round_number, score_before)
+            if torch.equal(selection.boxes[i], stacked.manual_boxes[i]):
+                annotation = as_drawn(annotation)
+            else:
+                annotation = _replace_box(annotation, box, round_number, score_before)
         # the score is this round's: the network has moved, and with it the score of a ROI that stays
         annotation = {**annotation, "roi_score": round(float(selection.scores[i]), 6)}
         refined["annotations"].append(annotation)

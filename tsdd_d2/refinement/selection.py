@@ -138,8 +138,10 @@ def pseudo_label(cfg) -> SelectionRule:
     return pseudo_label_rois
 
 
-# A box of D-Net's that overlaps a manual ROI less (IoU) shows something else.
+# A box of D-Net's that overlaps a manual ROI less (IoU) shows something else,
 SAME_LESION = 0.3
+# and one that overlaps it at least this much says nothing against it: so well D-Net finds boxes that were drawn with care.
+SAME_BOX = 0.8
 
 
 def averaged_rois(slots: ROISlots, weight_of_dnet: float) -> Selection:
@@ -147,8 +149,8 @@ def averaged_rois(slots: ROISlots, weight_of_dnet: float) -> Selection:
     coarse, since D-Net has averaged over those of all images. An image without a manual ROI takes D-Net's first box.
 
     Before, D-Net's boxes are scaled to be as large as the manual ROIs in the geometric mean over all images. The class scores
-    decide nothing; a new ROI has that of D-Net's box. A manual ROI stays where D-Net's box overlaps it by less than
-    :data:`SAME_LESION`.
+    decide nothing; a new ROI has that of D-Net's box. A ROI stays where D-Net's box overlaps the manual one by less than
+    :data:`SAME_LESION`, and is the manual one where it then overlaps it by :data:`SAME_BOX`.
 
     Args:
         weight_of_dnet: in [0, 1], see :func:`~tsdd_d2.modeling.boxes.mean_boxes`.
@@ -160,8 +162,10 @@ def averaged_rois(slots: ROISlots, weight_of_dnet: float) -> Selection:
     if (both := near & available).any():
         ratios = (slots.manual_boxes[both, 2:] - slots.manual_boxes[both, :2]) / (first[both, 2:] - first[both, :2])
         first = enlarge_boxes(first, ratios.log().mean().exp())
-    boxes = torch.where(is_pa[:, None], first, mean_boxes(slots.manual_boxes, first, weight_of_dnet))
-    return Selection(boxes, slots.candidate_scores[:, 0], is_pa | near)
+    agrees = elementwise_iou(first, slots.manual_boxes) >= SAME_BOX
+    means = mean_boxes(slots.manual_boxes, first, weight_of_dnet)
+    boxes = torch.where(is_pa[:, None], first, torch.where(agrees[:, None], slots.manual_boxes, means))
+    return Selection(boxes, slots.candidate_scores[:, 0], is_pa | near & (boxes != slots.current_boxes).any(dim=1))
 
 
 @SELECTION_RULE_REGISTRY.register()

@@ -7,12 +7,10 @@ from typing import Any, Dict, List, Sequence
 
 from ..data.entries import box_problems
 from ..data.files import read_json
-from ..data.roi import MANUAL, PSEUDO, REFINED, drawn_by_hand
+from ..data.roi import PSEUDO, REFINED, drawn_by_hand
 from ..errors import BBUIError, InputError
-from .rounds import manual_box
+from .rounds import as_drawn, manual_box
 
-# What the round that replaced a box wrote beside it.
-_REFINEMENT_KEYS = ("manual_bbox", "roi_round", "roi_score", "roi_score_before")
 _ENTRY_TYPES = {"image_id": int, "file_name": str, "annotation_id": int, "roi_source": str}
 
 
@@ -66,7 +64,7 @@ def apply_vetoes(bbui: Dict, vetoes: Sequence[Dict], source: str = "The vetoes")
         "info": {**bbui.get("info", {}), "vetoes": listed},
         "images": [{**image, "roi_veto": True} if image["id"] in vetoed_images else image for image in bbui["images"]],
         "annotations": [
-            _manual_and_locked(annotation) if annotation["id"] in locked else annotation
+            {**as_drawn(annotation), "locked": True} if annotation["id"] in locked else annotation
             for annotation in bbui["annotations"]
             if drawn_by_hand(annotation) or annotation["image_id"] not in vetoed_images
         ],
@@ -119,12 +117,6 @@ def read_vetoes(path: str, dataset: str) -> List[Dict]:
     if problems:
         raise BBUIError(f"{path} is malformed:", problems)
     return content["vetoes"]
-
-
-def _manual_and_locked(annotation: Dict) -> Dict:
-    box = manual_box(annotation)
-    kept = {key: value for key, value in annotation.items() if key not in _REFINEMENT_KEYS}
-    return {**kept, "bbox": box, "area": box[2] * box[3], "roi_source": MANUAL, "locked": True}
 
 
 def _problems_of_entry(entry: Dict, images: Dict[int, Dict], annotations: Dict[int, Dict]) -> List[str]:
