@@ -5,7 +5,7 @@
 # calibration error 0.17:
 #   alpha 0.1 (the default, 90% promised):   0.114 to 0.230
 #   alpha 10:                                0.140 to 0.211, as from the percentiles 5 and 95 of the same resamples
-# So two models whose calibration differs seem alike, and the interval grows with the number of resamples.
+# So two models whose calibration differs seem alike.
 set -euo pipefail
 folder=$(mktemp -d)
 trap 'rm -rf "$folder"' EXIT
