@@ -333,8 +333,8 @@ def add_tsdd_config(cfg: CN) -> None:
     # number of rounds; with 1 candidate C-Net accepts or rejects D-Net's best box.
     key("REFINEMENT.CANDIDATES_PER_ROUND", 1, within(0, 1000))
     # class_guided: the paper's candidate selection. pseudo_label: manual ROIs stay, the others follow D-Net (TSDDNet-B).
-    # averaged: for coarse manual ROIs, their mean with D-Net's box. In the second stage: the rule of the first stage that it
-    # may go on from.
+    # averaged: for coarse manual ROIs, their mean with D-Net's box where the two differ. In the second stage: the rule of the
+    # first stage that it may go on from.
     key("REFINEMENT.RULE", "class_guided", A_NAME)
     # The weight of D-Net's box in the mean of the rule averaged; the manual ROI has the rest.
     key("REFINEMENT.WEIGHT_OF_DNET", 0.5, within(0, 1))
