@@ -18,7 +18,7 @@ from detectron2.modeling import Backbone, build_model
 from ...config import stored_config
 from ...data.files import parse_yaml
 from ...data.mapper import BBUIMapper
-from ...errors import InputError
+from ...errors import InputError, listed
 from ...method import method_of
 from ...modeling.cnet import CNet
 from ...modeling.weights import THAW, is_address
@@ -65,9 +65,7 @@ def check_network(cfg, training: bool = True, resume: bool = False) -> None:
         try:
             path = load_trained_weights(model, cfg, resume)
         except MisfitError as error:
-            of_network = [x for x in keys_with_values(cfg.MODEL, "MODEL.") if not x.endswith("WEIGHTS")]
-            differences = _differences(cfg, error.path, of_network)
-            raise InputError("\n  ".join([f"{error.path}: {error}", *[f"differs: {x}" for x in differences]])) from error
+            raise InputError(f"{error.path}: {error}{_what_differs(cfg, error.path)}") from error
         if training:
             require_resumable(path)
         else:
@@ -134,6 +132,14 @@ def _check_frozen_layers(cfg, model: nn.Module) -> None:
 def _warn_of_differences(cfg, weights: str, keys: Sequence[str], what: str) -> None:
     if differences := _differences(cfg, weights, keys):
         logger.warning("The networks of %s %s:\n  %s", weights, what, "\n  ".join(differences))
+
+
+def _what_differs(cfg, weights: str) -> str:
+    """Of the network, in the configuration that weights were trained with; nothing if that is not known."""
+    of_network = [x for x in keys_with_values(cfg.MODEL, "MODEL.") if not x.endswith("WEIGHTS")]
+    text = f"\n  configured otherwise: {listed(found)}" if (found := _differences(cfg, weights, of_network)) else ""
+    own = os.path.join(os.path.dirname(weights), CONFIG_FILE)
+    return text + f"\nIts own configuration is --config-file {own}." * os.path.isfile(own)
 
 
 def _differences(cfg, weights: str, keys: Sequence[str]) -> List[str]:
