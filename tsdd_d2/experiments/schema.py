@@ -89,14 +89,10 @@ def read_result(path: str, descriptor: Mapping[str, Any]) -> Optional[Dict[str, 
     _demand(path, content, {**{name: _equals(value) for name, value in descriptor.items()}, **RESULT})
     for name, records in content["predictions"].items():
         for number, record in enumerate(records):
-            _demand(f"{path}: {name}: entry {number}", record, PREDICTION)
-            any_roi = record["roi"] is not None
+            any_roi = record.get("roi") is not None
             record.setdefault("num_rois", int(any_roi))  # as above
-            _demand(
-                f"{path}: {name}: entry {number}",
-                record,
-                {"num_rois": lambda x: _whole(x) and x >= 0 and any_roi == (x > 0)},
-            )
+            fields = {**PREDICTION, "num_rois": lambda x: _whole(x) and x >= 0 and any_roi == (x > 0)}
+            _demand(f"{path}: {name}: entry {number}", record, fields)
     return content
 
 

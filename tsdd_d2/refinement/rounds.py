@@ -75,7 +75,7 @@ _REFINEMENT_KEYS = ("manual_bbox", "roi_round", "roi_score", "roi_score_before")
 
 
 def as_drawn(annotation: Dict) -> Dict:
-    """A refined ROI with the box that a sonologist drew, as if no round had replaced it."""
+    """A ROI with the box that a sonologist drew and no trace of refinement; the outline went when a round replaced the box."""
     box = manual_box(annotation)
     kept = {key: value for key, value in annotation.items() if key not in _REFINEMENT_KEYS}
     return {**kept, "bbox": box, "area": box[2] * box[3], "roi_source": MANUAL}

@@ -138,9 +138,9 @@ def pseudo_label(cfg) -> SelectionRule:
     return pseudo_label_rois
 
 
-# A box of D-Net's that overlaps a manual ROI less (IoU) shows something else,
+# A box of D-Net's that overlaps a manual ROI less (IoU) shows something else.
 SAME_LESION = 0.3
-# and one that overlaps it at least this much says nothing against it: so well D-Net finds boxes that were drawn with care.
+# One that overlaps a manual ROI at least this much (IoU) says nothing against it: so well D-Net finds boxes drawn with care.
 SAME_BOX = 0.8
 
 
