@@ -141,7 +141,11 @@ def _read_coco(path: str, root: str, find: FileFinder, earlier: Set[str]) -> Rea
     reason = reason_against_round(content, path)
     if reason:
         raise BBUIError(f"{path}: {reason} Give the file that was imported there: --like round.json")
-    names = {category.get("id"): str(category.get("name")) for category in content["categories"]}
+    names: Dict[Any, str] = {}
+    for category in content["categories"]:
+        key, name = category.get("id"), str(category.get("name"))
+        if names.setdefault(key, name) != name:
+            raise InputError(f"{path}: the category {key!r} has two names, {names[key]!r} and {name!r}.")
     images, problems = {}, []
     for entry in content["images"]:
         where = f"image {entry.get('id')!r} ({entry.get('file_name')!r})"
@@ -349,9 +353,11 @@ def _label_problems(path: str, number_of_names: int) -> List[str]:
                 continue
             if index not in range(number_of_names):
                 problems.append(f"{path}, line {number}: class {values[0]}; there are {number_of_names} names, from 0 on")
-            if len(values) == 6:
+            # an outline has two for each point; a triangle is more likely a box with a score and a track
+            if len(values) in (6, 7) or (len(values) > 7 and len(values) % 2 == 0):
                 problems.append(
-                    f"{path}, line {number}: six values, as of predictions with a score; give five of an annotation"
+                    f"{path}, line {number}: {len(values)} values, as of predictions with a score or a track, or of key points; "
+                    "a box has five, an outline the class and two for each of four points or more"
                 )
             elif any(not -0.001 <= x <= 1.001 for x in coordinates):
                 problems.append(f"{path}, line {number}: coordinates must be fractions of the image, found {line.strip()!r}")

@@ -183,8 +183,11 @@ def require_each_fold_once(runs: Sequence[Tested]) -> None:
 
 def compare_groups(runs: Sequence[Tested], path: str, same_patients: bool, bootstrap: Bootstrap) -> str:
     """The images that a file lists, a name on each line, beside the others, perhaps of patients alone who have both."""
-    with open(path, encoding="utf-8") as file:
-        listed = {line.strip() for line in file} - {""}
+    try:
+        with open(path, encoding="utf-8-sig") as file:
+            listed = {line.strip() for line in file} - {""}
+    except UnicodeDecodeError as error:
+        raise InputError(f"{path} is no text in UTF-8: {error}.") from error
     name = os.path.splitext(os.path.basename(path))[0]
     items, records, left_out = [], ([], []), []
     for run in runs:

@@ -121,6 +121,14 @@ def test_coco_refuses_turned_boxes(root, table, tmp_path):
     assert "annotation 0 of image 0 (images/p00_a.png)" in message and message.count("rotation") == 1
 
 
+def test_coco_refuses_a_category_with_two_names(root, table, tmp_path):
+    content = coco()
+    content["categories"].append({**content["categories"][0], "name": "cyst"})
+    write_json(tmp_path / "export.json", content)
+    message = refuse("coco", tmp_path / "out", tmp_path / "export.json", "--root", root, *table)
+    assert "export.json" in message and "cyst" in message
+
+
 def write_labels(folder):
     folder.mkdir(exist_ok=True)
     for number, name, box in IMAGES:
@@ -156,10 +164,14 @@ def test_yolo_with_any_spelling_of_the_root(spelling, root, table, monkeypatch):
 
 
 @pytest.mark.parametrize(
-    "line", ["0 0.5 0.5 0.2 0.2 0.9", "0 20 15 8 6", "2 0.5 0.5 0.2 0.2", "benign 0.5 0.5 0.2 0.2", "0 0.5 0.5"]
-)
+    "line",
+    [
+        "0 0.5 0.5 0.2 0.2 0.9", "0 0.5 0.5 0.2 0.2 0.9 1", "0 0.4 0.4 0.6 0.4 0.6 0.6 0.4 0.6 0.5", "0 20 15 8 6",
+        "2 0.5 0.5 0.2 0.2", "benign 0.5 0.5 0.2 0.2", "0 0.5 0.5",
+    ],
+)  # fmt: skip
 def test_yolo_refuses_labels_of_another_kind(line, root, table, tmp_path):
-    """Predictions with a score, pixels, classes without name, words."""
+    """Predictions with a score and with a track, half a point, pixels, classes without name, words."""
     (root / "labels").mkdir()
     (root / "labels/p03_a.txt").write_text(f"{line}\n")
     (root / "classes.txt").write_text("benign\nmalignant\n")

@@ -28,7 +28,8 @@ def test_listed_images_beside_the_rest(tmp_path, capsys):
     ]
     run = Run(str(tmp_path), "tsddnet", "tiny", "cpu", 1, 0.2, 0)
     write_predictions(run, predictions={run.split("test"): records})
-    (tmp_path / "marked.txt").write_text("images/001.png\nimages/002.png\nelsewhere.png\n")
+    # with a byte order mark, as some editors write it
+    (tmp_path / "marked.txt").write_text("images/001.png\nimages/002.png\nelsewhere.png\n", encoding="utf-8-sig")
     options = [run.folder, "--images", str(tmp_path / "marked.txt"), "--bootstrap", "50"]
     assert main([*options, "--output", str(tmp_path / "out.md")]) == 0
     printed = capsys.readouterr().out
@@ -51,8 +52,9 @@ def test_listed_images_beside_the_rest(tmp_path, capsys):
     assert main([run.folder, second.folder, *options[1:]]) == 0
     printed = capsys.readouterr().out
     assert row(printed, "marked")[4].startswith("1.000") and printed.endswith("left out: fold 2.\n")
-    (tmp_path / "marked.txt").write_text("elsewhere.png\n")
-    assert main(options) == 2 and "marked.txt" in capsys.readouterr().err
+    for text in (b"elsewhere.png\n", "images/001.png".encode("utf-16")):
+        (tmp_path / "marked.txt").write_bytes(text)
+        assert main(options) == 2 and "marked.txt" in capsys.readouterr().err
     for arguments in ([run.folder, *options], [run.folder, "--with", run.folder, run.folder]):  # one fold, twice
         assert main(arguments) == 2 and "different folds, not of 1, 1" in capsys.readouterr().err
 
